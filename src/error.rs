@@ -1,0 +1,150 @@
+//! One table: error code → retryable → Python class → exit code of the command.
+//!
+//! Every operation has an error enum of its own; each of its variants points at a row of this table
+//! through [`Coded`], so that Rust, Python, the command and the documentation say the same thing.
+
+use crate::types::Lsn;
+
+/// What kind of failure an error is, for programs that must decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// A setting is wrong.
+    Configuration,
+    /// The service or the token endpoint does not accept who we are or what we may do.
+    Authentication,
+    /// The service cannot be reached.
+    Connection,
+    /// A batch cannot become protobuf.
+    Conversion,
+    /// The service refuses rows, or the table.
+    Transmission,
+    /// The attempts that the caller allowed have all failed; delivery goes on.
+    RetryExhausted,
+    /// The token endpoint gave no token.
+    TokenRefresh,
+    /// The time that the caller allowed for delivery is over; delivery goes on.
+    FlushTimeout,
+    /// The log is at its quota and the caller does not want to wait.
+    BufferFull,
+    /// The batch is larger than a frame can be.
+    BatchTooLarge,
+    /// The disk or the file system failed.
+    Storage,
+    /// The log refuses appends after a failed write or sync.
+    Poisoned,
+    /// The log on disk is damaged.
+    Corruption,
+    /// Another process owns the writer directory.
+    Locked,
+    /// The wrapper was shut down.
+    Closed,
+    /// The wrapper belongs to the parent process.
+    Forked,
+    /// A bug of ours.
+    Internal,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorInfo {
+    /// Stable name, for logs and programs.
+    pub name: &'static str,
+    /// Whether the same call can succeed later without a change by the caller.
+    pub retryable: bool,
+    /// The exception of the Python package.
+    pub python_class: &'static str,
+    /// The exit code of `zerobus-wal`.
+    pub exit_code: u8,
+}
+
+const fn row(name: &'static str, retryable: bool, python_class: &'static str, exit_code: u8) -> ErrorInfo {
+    ErrorInfo { name, retryable, python_class, exit_code }
+}
+
+impl ErrorCode {
+    /// Every code, in the order of the table.
+    pub const ALL: [ErrorCode; 17] = [
+        ErrorCode::Configuration,
+        ErrorCode::Authentication,
+        ErrorCode::Connection,
+        ErrorCode::Conversion,
+        ErrorCode::Transmission,
+        ErrorCode::RetryExhausted,
+        ErrorCode::TokenRefresh,
+        ErrorCode::FlushTimeout,
+        ErrorCode::BufferFull,
+        ErrorCode::BatchTooLarge,
+        ErrorCode::Storage,
+        ErrorCode::Poisoned,
+        ErrorCode::Corruption,
+        ErrorCode::Locked,
+        ErrorCode::Closed,
+        ErrorCode::Forked,
+        ErrorCode::Internal,
+    ];
+
+    /// The row of this code. Exit code 1 is left to bugs and 2 to usage, as `clap` has it.
+    pub const fn info(self) -> ErrorInfo {
+        match self {
+            ErrorCode::Configuration => row("configuration", false, "ConfigurationError", 2),
+            ErrorCode::Authentication => row("authentication", false, "AuthenticationError", 10),
+            ErrorCode::Connection => row("connection", true, "ConnectionError", 11),
+            ErrorCode::Conversion => row("conversion", false, "ConversionError", 12),
+            ErrorCode::Transmission => row("transmission", false, "TransmissionError", 13),
+            ErrorCode::RetryExhausted => row("retry_exhausted", true, "RetryExhausted", 14),
+            ErrorCode::TokenRefresh => row("token_refresh", true, "TokenRefreshError", 15),
+            ErrorCode::FlushTimeout => row("flush_timeout", true, "FlushTimeoutError", 16),
+            ErrorCode::BufferFull => row("buffer_full", true, "BufferFullError", 17),
+            ErrorCode::BatchTooLarge => row("batch_too_large", false, "BatchTooLargeError", 18),
+            ErrorCode::Storage => row("storage", false, "StorageError", 20),
+            ErrorCode::Poisoned => row("poisoned", false, "PoisonedError", 21),
+            ErrorCode::Corruption => row("corruption", false, "CorruptionError", 22),
+            ErrorCode::Locked => row("locked", true, "LockedError", 23),
+            ErrorCode::Closed => row("closed", false, "ClosedError", 24),
+            ErrorCode::Forked => row("forked", false, "ForkedProcessError", 25),
+            ErrorCode::Internal => row("internal", false, "ZerobusError", 1),
+        }
+    }
+}
+
+/// An error that stands in the table.
+pub trait Coded: std::error::Error {
+    /// The row that says how to treat it.
+    fn code(&self) -> ErrorCode;
+
+    /// The frame that it is about, if there is one.
+    fn lsn(&self) -> Option<Lsn> {
+        None
+    }
+}
+
+/// The message of an error with those of its sources, for whoever handles it: it is printed once, here.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Libraries often repeat their source's text in their own; say it once.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_exit_codes_are_unique() {
+        let infos: Vec<ErrorInfo> = ErrorCode::ALL.iter().map(|code| code.info()).collect();
+        assert_eq!(infos.iter().map(|i| i.name).collect::<HashSet<_>>().len(), infos.len());
+        assert_eq!(infos.iter().map(|i| i.exit_code).collect::<HashSet<_>>().len(), infos.len());
+    }
+}
