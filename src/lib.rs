@@ -40,6 +40,9 @@ pub mod admin;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(feature = "python")]
 mod python;
 

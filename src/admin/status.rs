@@ -95,6 +95,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         version: STATUS_VERSION,
         table: destination.table.clone(),
         endpoint: destination.endpoint.clone(),
+        unity_catalog_url: destination.unity_catalog_url.clone(),
         directory: directory.to_owned(),
         epoch: view.epoch(),
         owner_pid: owner.map(|owner| owner.pid),

@@ -19,6 +19,8 @@ pub struct Status {
     pub table: TableName,
     /// Zerobus endpoint.
     pub endpoint: String,
+    /// Workspace URL, where tokens come from.
+    pub unity_catalog_url: Option<String>,
     /// The writer directory.
     pub directory: PathBuf,
     /// The log's random number.
@@ -90,6 +92,7 @@ impl Inner {
             version: STATUS_VERSION,
             table: self.destination.table.clone(),
             endpoint: self.destination.endpoint.clone(),
+            unity_catalog_url: self.destination.unity_catalog_url.clone(),
             directory: self.directory.clone(),
             epoch: self.epoch,
             owner_pid: Some(self.pid),

@@ -1,0 +1,147 @@
+//! `zerobus-wal drain`: deliver what a dead program left.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, print, root};
+use crate::admin;
+use crate::config::{WrapperConfiguration, writer_directory};
+use crate::error::ErrorCode;
+use crate::wrapper::{Status, ZerobusWrapper};
+
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Deliver what a dead program left in its log, then exit.
+///
+/// A log with a live owner is refused: that process delivers it. Nothing is lost when this is interrupted.
+#[derive(Args, Debug)]
+pub(super) struct DrainArgs {
+    /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
+    directory: Option<PathBuf>,
+    /// OAuth client id of the service principal.
+    #[arg(long, value_name = "ID", env = "ZEROBUS_CLIENT_ID")]
+    client_id: Option<String>,
+    /// OAuth client secret; better given by the environment than on the command line.
+    #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
+    client_secret: Option<SecretString>,
+    /// Zerobus endpoint [default: the one that the log was written for].
+    #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
+    endpoint: Option<String>,
+    /// Workspace URL, for tokens [default: the one that the log was written for].
+    #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
+    unity_catalog_url: Option<String>,
+    /// Give up after so many seconds for each log.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+}
+
+pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
+    let root = root(args.directory.as_ref())?;
+    let directories = admin::find_logs(&root)?;
+    if directories.is_empty() {
+        let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
+        return Err(Failure { code: ErrorCode::Configuration, text });
+    }
+    for directory in directories {
+        let before = admin::status(&directory)?;
+        if before.rows.waiting == 0 {
+            print(&format!("{}: nothing waits", before.table))?;
+            continue;
+        }
+        drain(args, &directory, &before)?;
+    }
+    Ok(())
+}
+
+fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Failure> {
+    let configuration = configuration(args, directory, before)?;
+    let wrapper = ZerobusWrapper::open(configuration)?;
+    let runtime = wrapper.runtime();
+    let outcome = runtime.block_on(async {
+        // A limit on file sizes shall be an error of the write, not the end of the process.
+        let _file_too_large = signal(SignalKind::from_raw(libc::SIGXFSZ));
+        let mut interrupt = signal(SignalKind::interrupt()).ok();
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        let caught = async {
+            tokio::select! {
+                Some(()) = next(interrupt.as_mut()) => {}
+                Some(()) = next(terminate.as_mut()) => {}
+                else => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            flushed = wrapper.flush(args.timeout.map(Duration::from_secs)) => flushed.map_err(Failure::from),
+            () = caught => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
+            never = show_progress(&wrapper, before) => match never {},
+        }
+    });
+    let shut_down = runtime.block_on(wrapper.shutdown()).map_err(Failure::from);
+    let after = wrapper.status();
+    let delivered = after.rows.delivered - before.rows.delivered;
+    match outcome.and(shut_down) {
+        Ok(()) => print(&format!("{}: {} rows delivered", before.table, HumanCount(delivered))),
+        Err(failure) => Err(Failure {
+            text: format!(
+                "{}: {}; {} rows were delivered, {} wait in {}: run this again",
+                before.table,
+                failure.text,
+                HumanCount(delivered),
+                HumanCount(after.rows.waiting),
+                directory.display(),
+            ),
+            ..failure
+        }),
+    }
+}
+
+async fn next(signal: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
+    signal?.recv().await
+}
+
+fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<WrapperConfiguration, Failure> {
+    let endpoint = args.endpoint.clone().unwrap_or_else(|| log.endpoint.clone());
+    let mut configuration = WrapperConfiguration::new(endpoint, log.table.as_str());
+    configuration.client_id = args.client_id.clone();
+    configuration.client_secret = args.client_secret.clone();
+    configuration.unity_catalog_url =
+        args.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
+    configuration.shutdown_timeout = Duration::ZERO;
+    let wal_dir = directory.ancestors().nth(2).unwrap_or(directory);
+    if writer_directory(wal_dir, &log.table) != directory {
+        let expected = writer_directory(Path::new("<wal_dir>"), &log.table);
+        let text = format!("{} was moved: a log lies in {}", directory.display(), expected.display());
+        return Err(Failure { code: ErrorCode::Configuration, text });
+    }
+    configuration.wal_dir = Some(wal_dir.to_owned());
+    Ok(configuration)
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::convert::Infallible {
+    let bar = if std::io::stderr().is_terminal() {
+        let template = "{prefix} {bar:30} {human_pos}/{human_len} rows, {per_sec}, {eta} left {msg}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(before.rows.waiting).with_style(style).with_prefix(before.table.to_string())
+    } else {
+        ProgressBar::hidden()
+    };
+    let mut redraw = tokio::time::interval(if bar.is_hidden() { LINE_INTERVAL } else { REDRAW_INTERVAL });
+    loop {
+        redraw.tick().await;
+        let status = wrapper.status();
+        bar.set_position(status.rows.delivered - before.rows.delivered);
+        let reason = status.lane.and_then(|lane| lane.reason).unwrap_or_default();
+        if bar.is_hidden() {
+            let waiting = HumanCount(status.rows.waiting);
+            eprintln!("{}: {waiting} rows wait {reason}", before.table);
+        }
+        bar.set_message(reason);
+    }
+}

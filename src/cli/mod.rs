@@ -1,0 +1,88 @@
+//! `zerobus-wal`: what operators type. The same code is the Rust binary and the script of the wheel.
+//!
+//! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
+
+mod drain;
+#[cfg(feature = "emulator")]
+mod emulator;
+mod status;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, default_wal_dir};
+use crate::error::{Coded, ErrorCode, chain};
+
+/// Looks after the write-ahead logs of arrow-zerobus-sdk-wrapper.
+#[derive(Debug, Parser)]
+#[command(name = "zerobus-wal", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::StatusArgs),
+    Drain(drain::DrainArgs),
+    #[cfg(feature = "emulator")]
+    Emulator(Box<emulator::EmulatorArgs>),
+}
+
+/// Runs the command with these arguments, the first of which is its own name, and returns its exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version come this way too; a closed pipe is nobody's error.
+            let _ = usage.print();
+            return u8::try_from(usage.exit_code()).unwrap_or(ErrorCode::Configuration.info().exit_code);
+        }
+    };
+    let outcome = match cli.command {
+        Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        #[cfg(feature = "emulator")]
+        Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "error: {}", failure.text);
+            failure.code.info().exit_code
+        }
+    }
+}
+
+/// What a verb ends with when it cannot do its work.
+#[derive(Debug)]
+struct Failure {
+    code: ErrorCode,
+    text: String,
+}
+
+impl<E: Coded + Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure { code: error.code(), text: chain(&error) }
+    }
+}
+
+/// Where to look when nobody says where.
+fn root(given: Option<&PathBuf>) -> Result<PathBuf, ConfigError> {
+    given.cloned().map_or_else(default_wal_dir, Ok)
+}
+
+/// Prints data. A reader that goes away early is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure { code: ErrorCode::Storage, text: format!("cannot write to stdout: {error}") })
+        }
+        _ => Ok(()),
+    }
+}

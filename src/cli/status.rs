@@ -1,0 +1,121 @@
+//! `zerobus-wal status`: how logs stand.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
+
+use super::{Failure, print, root};
+use crate::admin;
+use crate::error::{Coded, ErrorCode, chain};
+use crate::wrapper::{STATUS_VERSION, Status};
+
+/// Show how logs stand: rows stored, delivered and waiting, and why nothing is delivered.
+///
+/// Works beside a live owner and on what a dead one left. It takes no lock and writes nothing.
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
+    directory: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let root = root(args.directory.as_ref())?;
+    let mut found = Vec::new();
+    let mut unreadable: Option<Failure> = None;
+    for directory in admin::find_logs(&root)? {
+        match admin::status(&directory) {
+            Ok(status) => found.push(status),
+            // One log that cannot be read does not hide the others.
+            Err(error) => {
+                eprintln!("warning: {}", chain(&error));
+                unreadable.get_or_insert(Failure {
+                    code: error.code(),
+                    text: "not every log could be read".to_owned(),
+                });
+            }
+        }
+    }
+    if let Some(failure) = unreadable.take_if(|_| found.is_empty()) {
+        return Err(failure);
+    }
+    if found.is_empty() {
+        let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
+        return Err(Failure { code: ErrorCode::Configuration, text });
+    }
+    match args.format {
+        Format::Json => {
+            let report = serde_json::json!({ "version": STATUS_VERSION, "logs": found });
+            print(&format!("{report:#}"))?;
+        }
+        Format::Table => print(&tables(&found))?,
+    }
+    unreadable.map_or(Ok(()), Err)
+}
+
+fn tables(found: &[Status]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header([
+        "table", "owner", "lane", "rows stored", "delivered", "waiting", "oldest", "log size",
+    ]);
+    for status in found {
+        let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
+        let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
+        let number = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
+        let oldest = status.oldest_waiting_secs.map_or("-".to_owned(), |secs| {
+            HumanDuration(std::time::Duration::from_secs_f64(secs)).to_string()
+        });
+        table.add_row([
+            Cell::new(&status.table),
+            Cell::new(owner),
+            Cell::new(lane),
+            number(status.rows.stored),
+            number(status.rows.delivered),
+            number(status.rows.waiting),
+            Cell::new(oldest),
+            Cell::new(HumanBytes(status.log_bytes)).set_alignment(CellAlignment::Right),
+        ]);
+    }
+    let mut text = table.to_string();
+    for status in found {
+        for remark in remarks(status) {
+            text.push_str(&format!("\n{}: {remark}", status.table));
+        }
+    }
+    text
+}
+
+/// What needs a person's eye.
+fn remarks(status: &Status) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(lane) = &status.lane
+        && let Some(reason) = &lane.reason
+    {
+        remarks.push(format!("{} after {} failed attempts: {reason}", lane.state.as_str(), lane.failures_in_a_row));
+    }
+    if status.owner_pid.is_none() && status.rows.waiting > 0 {
+        remarks.push(format!(
+            "nobody delivers these rows; start the program, or: zerobus-wal drain {}",
+            status.directory.display()
+        ));
+    }
+    if let Some(failure) = &status.settling_failure {
+        remarks.push(format!("what is delivered cannot be recorded: {failure}"));
+    }
+    if status.damaged_frames > 0 {
+        remarks.push(format!("{} damaged frames were stepped over", status.damaged_frames));
+    }
+    remarks.extend(status.damage.iter().cloned());
+    remarks
+}
