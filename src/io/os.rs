@@ -90,8 +90,9 @@ impl Storage for OsStorage {
                 Err(error) => return Err(error.into()),
             }
         }
-        file.set_len(0)?;
+        // In this order: a file that is cut to nothing is flushed when it is closed, on ext4.
         file.write_all_at(note, 0)?;
+        file.set_len(note.len() as u64)?;
         Ok(LockAttempt::Held(Box::new(OsLock { _file: file })))
     }
 

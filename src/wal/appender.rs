@@ -290,7 +290,7 @@ impl Appender {
             let error = AppendError::Poisoned { dir: self.shared.dir.clone(), reason: Arc::clone(reason) };
             return self.refuse(group, &error);
         }
-        let mut failed = false;
+        let mut first_failure = None;
         while !group.is_empty() {
             match self.write(&mut group) {
                 Ok(()) => {}
@@ -298,11 +298,11 @@ impl Appender {
                 Err(Failure::Segment(error)) => {
                     self.abandon(&mut group);
                     // [I8] Once more, in a new segment.
-                    if failed {
-                        self.poison(&error);
+                    if let Some(first) = &first_failure {
+                        self.poison(first);
                         return self.refuse(group, &error);
                     }
-                    failed = true;
+                    first_failure = Some(error);
                 }
             }
         }

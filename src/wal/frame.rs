@@ -190,14 +190,28 @@ impl StoredSchema {
     /// The schema in a schema frame's body, whose checksum the caller has compared.
     pub(super) fn decode(fingerprint: SchemaFingerprint, body: Bytes) -> Result<StoredSchema, FrameError> {
         let message = Buffer::from(body);
-        let schema = guarded(fingerprint, || {
-            let mut decoder = StreamDecoder::new();
-            decoder.decode(&mut message.clone())?;
-            decoder.finish()?;
-            decoder.schema().ok_or_else(|| ArrowError::IpcError("no schema message".to_owned()))
-        })?;
+        let (schema, _) = guarded(fingerprint, || decode_stream([message.clone(), end_of_stream()]))?;
         Ok(StoredSchema { schema, message })
     }
+}
+
+/// What ends an IPC stream. Without it the decoder keeps the last message to itself if that has no body.
+fn end_of_stream() -> Buffer {
+    Buffer::from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0])
+}
+
+/// The schema and the batches of a whole IPC stream.
+fn decode_stream<const N: usize>(parts: [Buffer; N]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    let mut decoder = StreamDecoder::new();
+    let mut batches = Vec::new();
+    for mut part in parts {
+        while !part.is_empty() {
+            batches.extend(decoder.decode(&mut part)?);
+        }
+    }
+    decoder.finish()?;
+    let schema = decoder.schema().ok_or_else(|| ArrowError::IpcError("no schema".to_owned()))?;
+    Ok((schema, batches))
 }
 
 /// Runs Arrow's decoder over bytes that only a checksum vouches for.
@@ -258,16 +272,14 @@ impl Frame {
     ///
     /// [`FrameError::Decode`] if the body is no batch of the schema.
     pub fn decode(&self) -> Result<RecordBatch, FrameError> {
-        let batch = guarded(self.fingerprint, || {
-            let mut decoder = StreamDecoder::new();
-            decoder.decode(&mut self.message.clone())?;
-            let mut body = Buffer::from(self.body.clone());
-            let batch = decoder.decode(&mut body)?;
-            decoder.finish()?;
-            batch
-                .filter(|batch| body.is_empty() && batch.num_rows() == self.rows as usize)
-                .ok_or_else(|| ArrowError::IpcError("not exactly one batch".to_owned()))
-        })?;
-        Ok(batch)
+        let parts = [self.message.clone(), Buffer::from(self.body.clone()), end_of_stream()];
+        let (_, batches) = guarded(self.fingerprint, || decode_stream(parts))?;
+        match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([batch]) if batch.num_rows() == self.rows as usize => Ok(batch),
+            _ => Err(FrameError::Decode {
+                fingerprint: self.fingerprint,
+                reason: "it holds something else than one batch of the rows that its header names".to_owned(),
+            }),
+        }
     }
 }

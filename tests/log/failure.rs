@@ -1,1 +1,231 @@
-//! placeholder
+//! What a failing disk does to appends: no promise is broken, nothing is written or synced again on a file that failed.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use arrow_zerobus_sdk_wrapper::{
+    error::{Coded, ErrorCode},
+    io::Env,
+    types::Lsn,
+    wal::{AppendError, Durability, LogView, Next, WalOptions},
+};
+
+use crate::support::*;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// Nothing is written to or synced on a segment after one of its calls has failed.
+fn assert_failed_segments_are_left_alone(state: &State, failed: &[PathBuf]) {
+    let journal = state.journal();
+    for path in failed {
+        let last_touch = journal
+            .iter()
+            .rposition(|(call, at)| at == path && matches!(call, Call::Write | Call::Sync | Call::Allocate));
+        let failed_at = state.failures().into_iter().find(|(_, at)| at == path).map(|(at, _)| at);
+        assert_eq!(last_touch, failed_at, "{}", path.display());
+    }
+}
+
+#[test]
+fn after_a_failed_sync_or_write_the_frames_go_to_a_new_segment_and_the_callers_learn_nothing() {
+    for call in [Call::Sync, Call::Write] {
+        let (env, state) = faulty();
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+        append(&wal, 1..=5);
+        state.fail(call, EIO, 1);
+        append(&wal, 6..=12);
+        assert_eq!(segments(dir.path()).len(), 2);
+        let failed = vec![segments(dir.path()).remove(0)];
+        assert_failed_segments_are_left_alone(&state, &failed);
+        assert_holds(&wal, 1..=12);
+        for dir in [copy(dir.path()), {
+            wal.close();
+            copy(dir.path())
+        }] {
+            let (wal, recovery) = open(dir.path());
+            // The failed segment still holds frame 6, whole or in part; the new one says that it does not count.
+            assert_eq!((recovery.frames, recovery.last, recovery.damage.len()), (12, Lsn::new(12), 0));
+            assert_holds(&wal, 1..=12);
+        }
+    }
+}
+
+#[test]
+fn when_the_new_segment_fails_too_the_callers_get_the_error_and_the_log_refuses_more() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    append(&wal, 1..=5);
+    state.fail(Call::Sync, EIO, u64::MAX);
+    let error = wal.append(frame(6, 10)).wait().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Storage);
+    state.heal();
+    let calls = state.journal().len();
+    let error = wal.append(frame(6, 10)).wait().unwrap_err();
+    assert!(matches!(error, AppendError::Poisoned { .. }), "{error}");
+    assert!(error.to_string().contains("cannot sync"), "{error}");
+    assert_eq!(state.journal().len(), calls, "a poisoned log touches no file");
+    assert_holds(&wal, 1..=5);
+    wal.close();
+    let (wal, recovery) = open(dir.path());
+    assert_eq!(recovery.damage, []);
+    // Frame 6 failed but may be there: nobody was told that it is not.
+    assert!((5..=6).contains(&recovery.last.get()), "{recovery:?}");
+    let next = recovery.last.get() as i64 + 1;
+    append(&wal, next..=next + 2);
+    assert_holds(&wal, 1..=next + 2);
+}
+
+#[test]
+fn a_full_disk_refuses_appends_without_a_trace_until_there_is_room() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    append(&wal, 1..=5);
+    for call in [Call::Allocate, Call::Write, Call::Create, Call::Sync] {
+        let next = wal.durable().get() as i64 + 1;
+        wal.reclaim(Lsn::ZERO, 0).unwrap();
+        state.fail(call, ENOSPC, u64::MAX);
+        // To the end of the open segment and beyond: a new one is needed.
+        let mut number = next;
+        let error = loop {
+            match wal.append(frame(number, 10)).wait() {
+                Ok(appended) => assert_eq!(appended.lsn, Lsn::new(number as u64)),
+                Err(error) => break error,
+            }
+            number += 1;
+        };
+        assert!(error.is_out_of_space() && error.code() == ErrorCode::Storage, "{call:?}: {error}");
+        assert!(wal.append(frame(number, 10)).wait().unwrap_err().is_out_of_space());
+        state.heal();
+        append(&wal, number..=number + 20);
+        assert_holds(&wal, 1..=number + 20);
+        let (_copy, after, recovery) = open_copy(dir.path());
+        assert_eq!((recovery.damage, recovery.last), (vec![], wal.durable()), "{call:?}");
+        assert_holds(&after, 1..=number + 20);
+    }
+}
+
+#[test]
+fn less_space_than_a_segment_is_used_to_its_end() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    // The reserve of a whole segment fails, that of the group does not.
+    state.fail(Call::Allocate, ENOSPC, 1);
+    append(&wal, 1..=1);
+    let length = segments(dir.path())[0].metadata().unwrap().len();
+    assert!(length < SEGMENT_BYTES, "{length}");
+    append(&wal, 2..=200);
+    assert_holds(&wal, 1..=200);
+}
+
+#[test]
+fn a_file_system_that_cannot_reserve_space_is_no_obstacle() {
+    let (env, state) = faulty();
+    const EOPNOTSUPP: i32 = 95;
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    state.fail(Call::Allocate, EOPNOTSUPP, u64::MAX);
+    append(&wal, 1..=200);
+    assert_holds(&wal, 1..=200);
+    let (_copy, wal, recovery) = open_copy(dir.path());
+    assert_eq!((recovery.last, recovery.torn_bytes), (Lsn::new(200), 0));
+    assert_holds(&wal, 1..=200);
+}
+
+/// Every call that the appender makes fails once, and for ever, at every position; after that a crash.
+#[test]
+fn whichever_call_fails_no_promised_frame_is_lost_and_no_number_has_two_contents() {
+    for call in [Call::Create, Call::Write, Call::Sync, Call::SyncDir, Call::Allocate] {
+        for errno in [EIO, ENOSPC] {
+            for times in [1, 2, 3, u64::MAX] {
+                for after in [0, 1, 30] {
+                    fail_and_crash(call, errno, times, after);
+                }
+            }
+        }
+    }
+}
+
+fn fail_and_crash(call: Call, errno: i32, times: u64, after: i64) {
+    let (env, state) = faulty();
+    state.without_syncs.store(true, SeqCst);
+    let dir = tempfile::tempdir().unwrap();
+    let small = WalOptions { segment_bytes: 16 * 1024, durability: Durability::Sync };
+    let (wal, _) = open_with(&env, dir.path(), small, 0);
+    let mut promised = BTreeMap::new();
+    let mut send = |number: i64| {
+        if let Ok(appended) = wal.append(frame(number, 10)).wait() {
+            let again = promised.insert(appended.lsn.get(), batch(number, 10));
+            assert!(again.is_none(), "{} was given twice", appended.lsn);
+        }
+    };
+    (0..after).for_each(&mut send);
+    state.fail(call, errno, times);
+    (1000..1040).for_each(&mut send);
+    state.heal();
+    (2000..2010).for_each(&mut send);
+    let context = format!("{call:?} {errno} {times} {after}");
+    let (live, damage) = read_all(&mut wal.reader(Lsn::FIRST));
+    assert_eq!((&live, damage), (&promised, vec![]), "{context}");
+    let copy = copy(dir.path());
+    let view = LogView::read(&Env::os(), copy.path()).unwrap();
+    let (after, recovery) = open(copy.path());
+    assert_eq!((view.last(), view.damage()), (recovery.last, &recovery.damage[..]), "{context}");
+    let (found, damage) = read_all(&mut after.reader(Lsn::FIRST));
+    assert_eq!(damage, [], "{context}");
+    for (lsn, batch) in &promised {
+        assert_eq!(found.get(lsn), Some(batch), "{context}: frame {lsn}");
+    }
+    // What nobody was promised may have survived, but only at the very end.
+    assert!(found.keys().copied().eq(1..=recovery.last.get()), "{context}");
+    assert_eq!(after.append(frame(1, 1)).wait().unwrap().lsn, recovery.last.next());
+}
+
+#[test]
+fn frames_of_an_interval_survive_a_failed_sync_in_memory() {
+    for (errno, times) in [(EIO, 1), (ENOSPC, 4)] {
+        let (env, state) = faulty();
+        let dir = tempfile::tempdir().unwrap();
+        let interval = Durability::Interval(Duration::from_millis(5));
+        let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
+        append(&wal, 1..=10);
+        wait_until("the first sync", || wal.durable() == Lsn::new(10));
+        let gate = state.gate.lock().unwrap();
+        append(&wal, 11..=11);
+        state.fail(Call::Sync, errno, times);
+        drop(gate);
+        wait_until("a sync after the failed ones", || wal.durable() == Lsn::new(11));
+        assert_holds(&wal, 1..=11);
+        append(&wal, 12..=20);
+        wait_until("the last sync", || wal.durable() == Lsn::new(20));
+        let (_copy, after, recovery) = open_copy(dir.path());
+        assert_eq!(recovery.damage, []);
+        assert_holds(&after, 1..=20);
+    }
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_can_be_repeated() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    append(&wal, 1..=300);
+    let mut reader = wal.reader(Lsn::FIRST);
+    let mut errors = 0;
+    for lsn in 1..=300 {
+        state.fail(Call::Read, EIO, 1);
+        let attempt = reader.next();
+        state.heal();
+        let next = attempt.or_else(|error| {
+            assert_eq!(error.code(), ErrorCode::Storage);
+            errors += 1;
+            reader.next()
+        });
+        assert!(matches!(next, Ok(Some(Next::Frame(frame))) if frame.lsn == Lsn::new(lsn)));
+    }
+    assert!(errors > 0);
+    assert!(reader.next().unwrap().is_none());
+}

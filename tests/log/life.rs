@@ -38,10 +38,10 @@ fn callers_that_come_during_a_sync_share_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
     append(&wal, 1..=1);
+    let (syncs, writes) = (state.count(Call::Sync), state.count(Call::Write));
     let gate = state.gate.lock().unwrap();
     let first = wal.append(frame(2, 1));
-    wait_until("the appender syncs", || state.count(Call::Write) == 3);
-    let before = state.count(Call::Sync);
+    wait_until("the appender syncs", || state.count(Call::Write) == writes + 1);
     let others: Vec<_> = (3..=66).map(|number| wal.append(frame(number, 1))).collect();
     drop(gate);
     assert_eq!(first.wait().unwrap().lsn, Lsn::new(2));
@@ -49,8 +49,7 @@ fn callers_that_come_during_a_sync_share_the_next_one() {
         let appended = other.wait().unwrap();
         assert_eq!((appended.lsn, appended.durable), (Lsn::new(lsn), true));
     }
-    assert_eq!(state.count(Call::Sync) - before, 2);
-    assert_eq!(state.count(Call::Write), 4);
+    assert_eq!((state.count(Call::Sync) - syncs, state.count(Call::Write) - writes), (2, 2));
 }
 
 #[test]
@@ -344,15 +343,10 @@ fn an_interval_answers_before_the_sync_and_shows_frames_to_readers_after_it() {
     let interval = Durability::Interval(Duration::from_millis(20));
     let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
     let gate = state.gate.lock().unwrap();
-    for number in 1..=3 {
-        let appended = wal.append(frame(number, 10)).wait().unwrap();
-        assert!(!appended.durable);
-        assert_eq!((wal.durable(), wal.count_from(Lsn::FIRST).unwrap().frames), (Lsn::ZERO, 0));
-        if number == 1 {
-            assert!(wal.reader(Lsn::FIRST).next().unwrap().is_none());
-            break;
-        }
-    }
+    let appended = wal.append(frame(1, 10)).wait().unwrap();
+    assert!(!appended.durable);
+    assert_eq!((wal.durable(), wal.count_from(Lsn::FIRST).unwrap().frames), (Lsn::ZERO, 0));
+    assert!(wal.reader(Lsn::FIRST).next().unwrap().is_none());
     drop(gate);
     // Without another append.
     wait_until("the interval's sync", || wal.durable() == Lsn::FIRST);

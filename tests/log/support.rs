@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -24,9 +24,9 @@ use arrow_zerobus_sdk_wrapper::{
     },
 };
 
-pub const SEGMENT_BYTES: u64 = 64 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 
-pub fn destination() -> Destination {
+pub(crate) fn destination() -> Destination {
     Destination {
         table: "main.default.events".parse().unwrap(),
         endpoint: "https://1.zerobus.eu-west-1.cloud.databricks.com".to_owned(),
@@ -34,21 +34,21 @@ pub fn destination() -> Destination {
     }
 }
 
-pub fn options(durability: Durability) -> WalOptions {
+pub(crate) fn options(durability: Durability) -> WalOptions {
     WalOptions { segment_bytes: SEGMENT_BYTES, durability }
 }
 
-pub fn open_with(env: &Env, dir: &Path, options: WalOptions, floor: u64) -> (Wal, Recovery) {
+pub(crate) fn open_with(env: &Env, dir: &Path, options: WalOptions, floor: u64) -> (Wal, Recovery) {
     let directory = LogDirectory::open(env, dir, &destination()).unwrap();
     Wal::open(env, directory, options, Lsn::new(floor)).unwrap()
 }
 
-pub fn open(dir: &Path) -> (Wal, Recovery) {
+pub(crate) fn open(dir: &Path) -> (Wal, Recovery) {
     open_with(&Env::os(), dir, options(Durability::Sync), 0)
 }
 
 /// A batch whose contents follow from its number.
-pub fn batch(number: i64, rows: i64) -> RecordBatch {
+pub(crate) fn batch(number: i64, rows: i64) -> RecordBatch {
     let schema = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("name", DataType::Utf8, true),
@@ -59,12 +59,12 @@ pub fn batch(number: i64, rows: i64) -> RecordBatch {
     RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(names)]).unwrap()
 }
 
-pub fn frame(number: i64, rows: i64) -> PreparedFrame {
+pub(crate) fn frame(number: i64, rows: i64) -> PreparedFrame {
     PreparedFrame::new(&batch(number, rows)).unwrap()
 }
 
 /// Appends the batches of these numbers, one after the other.
-pub fn append(wal: &Wal, numbers: RangeInclusive<i64>) {
+pub(crate) fn append(wal: &Wal, numbers: RangeInclusive<i64>) {
     for number in numbers {
         let appended = wal.append(frame(number, 10)).wait().unwrap();
         assert_eq!(appended.lsn, Lsn::new(number as u64));
@@ -72,7 +72,7 @@ pub fn append(wal: &Wal, numbers: RangeInclusive<i64>) {
 }
 
 /// Everything up to the durable position.
-pub fn read_all(reader: &mut LogReader) -> (BTreeMap<u64, RecordBatch>, Vec<Damage>) {
+pub(crate) fn read_all(reader: &mut LogReader) -> (BTreeMap<u64, RecordBatch>, Vec<Damage>) {
     let (mut batches, mut damage) = (BTreeMap::new(), Vec::new());
     while let Some(next) = reader.next().unwrap() {
         match next {
@@ -87,16 +87,16 @@ pub fn read_all(reader: &mut LogReader) -> (BTreeMap<u64, RecordBatch>, Vec<Dama
 }
 
 /// Frames that come back as they were appended, in a log that holds nothing else from `from` on.
-pub fn assert_holds(wal: &Wal, numbers: RangeInclusive<i64>) {
+pub(crate) fn assert_holds(wal: &Wal, numbers: RangeInclusive<i64>) {
     let from = Lsn::new(*numbers.start() as u64);
     let (batches, damage) = read_all(&mut wal.reader(from));
-    assert_eq!(damage, []);
+    assert!(damage.is_empty(), "{} stretches, the first: {}", damage.len(), damage[0]);
     let expected: BTreeMap<u64, RecordBatch> = numbers.map(|n| (n as u64, batch(n, 10))).collect();
     assert_eq!(batches, expected);
 }
 
 /// A copy of a directory as a crash would leave it: no lock, no seal.
-pub fn copy(dir: &Path) -> tempfile::TempDir {
+pub(crate) fn copy(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
@@ -105,7 +105,14 @@ pub fn copy(dir: &Path) -> tempfile::TempDir {
     copy
 }
 
-pub fn segments(dir: &Path) -> Vec<PathBuf> {
+/// The log as the next owner finds it after a crash now.
+pub(crate) fn open_copy(dir: &Path) -> (tempfile::TempDir, Wal, Recovery) {
+    let copy = copy(dir);
+    let (wal, recovery) = open(copy.path());
+    (copy, wal, recovery)
+}
+
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -115,7 +122,7 @@ pub fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within 10 s");
@@ -125,7 +132,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// A call of the storage that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
+pub(crate) enum Call {
     Create,
     Write,
     Sync,
@@ -137,19 +144,23 @@ pub enum Call {
 
 /// A storage that counts, and fails when it is told to.
 #[derive(Debug)]
-pub struct Faulty {
+pub(crate) struct Faulty {
     real: Env,
     state: Arc<State>,
 }
 
 #[derive(Debug, Default)]
-pub struct State {
-    pub bytes_read: AtomicU64,
+pub(crate) struct State {
+    pub(crate) bytes_read: AtomicU64,
     counts: Mutex<BTreeMap<Call, u64>>,
     faults: Mutex<Vec<Fault>>,
     /// Syncs wait while this is held.
-    pub gate: Mutex<()>,
+    pub(crate) gate: Mutex<()>,
+    /// Syncs do not reach the disk; tests of thousands of damaged files do without.
+    pub(crate) without_syncs: AtomicBool,
     journal: Mutex<Vec<(Call, PathBuf)>>,
+    /// Which calls of the journal failed.
+    failures: Mutex<Vec<(usize, PathBuf)>>,
 }
 
 #[derive(Debug)]
@@ -161,29 +172,36 @@ struct Fault {
 
 impl State {
     /// Makes the next `times` calls of this kind fail.
-    pub fn fail(&self, call: Call, errno: i32, times: u64) {
+    pub(crate) fn fail(&self, call: Call, errno: i32, times: u64) {
         self.faults.lock().unwrap().push(Fault { call, errno, times });
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.faults.lock().unwrap().clear();
     }
 
-    pub fn count(&self, call: Call) -> u64 {
+    pub(crate) fn count(&self, call: Call) -> u64 {
         self.counts.lock().unwrap().get(&call).copied().unwrap_or(0)
     }
 
     /// The calls so far, with the file that each was for.
-    pub fn journal(&self) -> Vec<(Call, PathBuf)> {
+    pub(crate) fn journal(&self) -> Vec<(Call, PathBuf)> {
         self.journal.lock().unwrap().clone()
+    }
+
+    /// The failed calls, by their place in the journal.
+    pub(crate) fn failures(&self) -> Vec<(usize, PathBuf)> {
+        self.failures.lock().unwrap().clone()
     }
 
     fn call(&self, call: Call, path: &Path) -> Result<()> {
         *self.counts.lock().unwrap().entry(call).or_default() += 1;
-        self.journal.lock().unwrap().push((call, path.to_owned()));
+        let mut journal = self.journal.lock().unwrap();
+        journal.push((call, path.to_owned()));
         for fault in self.faults.lock().unwrap().iter_mut() {
             if fault.call == call && fault.times > 0 {
                 fault.times -= 1;
+                self.failures.lock().unwrap().push((journal.len() - 1, path.to_owned()));
                 return Err(Error::from_raw_os_error(fault.errno));
             }
         }
@@ -191,11 +209,18 @@ impl State {
     }
 }
 
-pub fn faulty() -> (Env, Arc<State>) {
+pub(crate) fn faulty() -> (Env, Arc<State>) {
     let real = Env::os();
     let state = Arc::new(State::default());
     let storage = Arc::new(Faulty { real: real.clone(), state: Arc::clone(&state) });
     (Env { storage, ..real }, state)
+}
+
+/// The real storage without its syncs.
+pub(crate) fn quick() -> Env {
+    let (env, state) = faulty();
+    state.without_syncs.store(true, SeqCst);
+    env
 }
 
 impl Storage for Faulty {
@@ -226,6 +251,9 @@ impl Storage for Faulty {
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         self.state.call(Call::SyncDir, dir)?;
+        if self.state.without_syncs.load(SeqCst) {
+            return Ok(());
+        }
         self.real.storage.sync_dir(dir)
     }
 
@@ -266,11 +294,17 @@ impl StorageFile for FaultyFile {
     fn sync_data(&self) -> Result<()> {
         drop(self.state.gate.lock().unwrap());
         self.state.call(Call::Sync, &self.path)?;
+        if self.state.without_syncs.load(SeqCst) {
+            return Ok(());
+        }
         self.file.sync_data()
     }
 
     fn sync_all(&self) -> Result<()> {
         self.state.call(Call::Sync, &self.path)?;
+        if self.state.without_syncs.load(SeqCst) {
+            return Ok(());
+        }
         self.file.sync_all()
     }
 
