@@ -155,6 +155,8 @@ impl Servers {
     async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Result<(), EmulatorError> {
         let down = |reason: String| Err(EmulatorError::Down { reason });
         tokio::select! {
+            // Asked to stop, the servers end as well, and that is no failure.
+            biased;
             () = stopped(&mut stop) => {}
             end = &mut self.grpc => return down(format!("gRPC server: {end:?}")),
             end = &mut self.http => return down(format!("HTTP server: {end:?}")),
