@@ -1,0 +1,195 @@
+//! The tables of the emulator: found on disk at start, made from DDL or from a descriptor.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use arrow_schema::{ArrowError, Schema, SchemaRef as ArrowSchemaRef};
+use delta_kernel::engine::arrow_conversion::TryIntoArrow as _;
+use delta_kernel::schema::{SchemaRef, StructType};
+
+use super::ddl::columns_text;
+use super::delta::{DeltaEngine, DeltaError, DeltaTable};
+use super::writer::Writer;
+use crate::types::TableName;
+
+/// Why a table cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The Delta library or the disk refused.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    /// The table is there with other columns.
+    #[error(
+        "table {table} exists with columns ({existing}) and not ({wanted}); use those or another data directory"
+    )]
+    Different {
+        /// The table.
+        table: TableName,
+        /// The columns on disk.
+        existing: String,
+        /// The columns that were asked for.
+        wanted: String,
+    },
+    /// The columns have no Arrow type.
+    #[error("table {table}: columns that cannot be written")]
+    Columns {
+        /// The table.
+        table: TableName,
+        /// What Arrow said.
+        source: ArrowError,
+    },
+    /// The data directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// No thread for the writer of the table.
+    #[error("cannot start the writer of table {table}")]
+    Thread {
+        /// The table.
+        table: TableName,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A table that streams can write to.
+pub(super) struct Table {
+    name: TableName,
+    directory: PathBuf,
+    schema: SchemaRef,
+    columns: ArrowSchemaRef,
+    refusal: Option<String>,
+    writer: Writer,
+}
+
+impl Table {
+    pub(super) fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The columns as Delta has them.
+    pub(super) fn schema(&self) -> &StructType {
+        &self.schema
+    }
+
+    /// The columns as Arrow has them.
+    pub(super) fn columns(&self) -> &ArrowSchemaRef {
+        &self.columns
+    }
+
+    /// Why no rows can be appended to it, if that is so.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+/// All tables below one data directory. Calls that may touch the disk block.
+pub(super) struct Catalog {
+    data_dir: PathBuf,
+    engine: DeltaEngine,
+    commit_interval: Duration,
+    tables: RwLock<HashMap<TableName, Arc<Table>>>,
+    /// Held while a table is made, so that two streams do not make it twice.
+    making: Mutex<()>,
+}
+
+impl Catalog {
+    /// Finds the tables that are there.
+    pub(super) fn open(
+        data_dir: &Path,
+        engine: DeltaEngine,
+        commit_interval: Duration,
+    ) -> Result<Catalog, TableError> {
+        let catalog = Catalog {
+            data_dir: data_dir.to_owned(),
+            engine,
+            commit_interval,
+            tables: RwLock::default(),
+            making: Mutex::default(),
+        };
+        for directory in subdirectories(data_dir, 3)? {
+            let parts = directory.strip_prefix(data_dir).unwrap_or(&directory);
+            let name: Vec<_> = parts.iter().map(|part| part.to_string_lossy()).collect();
+            if let Ok(name) = name.join(".").parse()
+                && DeltaTable::exists(&directory)
+            {
+                catalog.add(name, directory)?;
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The table of this name.
+    pub(super) fn find(&self, name: &TableName) -> Option<Arc<Table>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// The table of this name with these columns; made if it is missing.
+    pub(super) fn create(&self, name: &TableName, schema: &StructType) -> Result<Arc<Table>, TableError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = self.find(name) {
+            let (existing, wanted) = (columns_text(table.schema()), columns_text(schema));
+            if existing != wanted {
+                return Err(TableError::Different { table: name.clone(), existing, wanted });
+            }
+            return Ok(table);
+        }
+        let directory = self.data_dir.join(name.parts().iter().collect::<PathBuf>());
+        DeltaTable::create(&self.engine, &directory, Arc::new(schema.clone()))?;
+        self.add(name.clone(), directory)
+    }
+
+    fn add(&self, name: TableName, directory: PathBuf) -> Result<Arc<Table>, TableError> {
+        let delta = DeltaTable::open(&self.engine, &directory)?;
+        let schema = delta.schema();
+        let columns: Schema = schema
+            .as_ref()
+            .try_into_arrow()
+            .map_err(|source| TableError::Columns { table: name.clone(), source })?;
+        let columns = Arc::new(columns);
+        let refusal = delta.refusal();
+        let writer = Writer::start(delta, Arc::clone(&columns), self.commit_interval)
+            .map_err(|source| TableError::Thread { table: name.clone(), source })?;
+        let table = Arc::new(Table { name: name.clone(), directory, schema, columns, refusal, writer });
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Commits what all writers hold and ends them.
+    pub(super) fn stop(&self) {
+        for table in self.tables.read().unwrap_or_else(PoisonError::into_inner).values() {
+            table.writer.stop();
+        }
+    }
+}
+
+fn subdirectories(path: &Path, depth: usize) -> Result<Vec<PathBuf>, TableError> {
+    if depth == 0 {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = |source| TableError::Read { path: path.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        if entry.file_type().map_err(read)?.is_dir() {
+            found.extend(subdirectories(&entry.path(), depth - 1)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,190 @@
+//! One Delta table on disk: create it, open it, append rows to it.
+//!
+//! Files go through [`DurableStore`], so what [`DeltaTable::append`] has returned for survives a power cut.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use delta_kernel::committer::FileSystemCommitter;
+use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::schema::SchemaRef;
+use delta_kernel::snapshot::{Snapshot, SnapshotRef};
+use delta_kernel::transaction::create_table::create_table;
+use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
+use delta_kernel::{KernelError, Version};
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::store::{DurableStore, create_directories};
+
+const ENGINE_INFO: &str = concat!("arrow-zerobus-sdk-wrapper-emulator/", env!("CARGO_PKG_VERSION"));
+/// A reader replays at most this many commits behind the last checkpoint.
+const COMMITS_PER_CHECKPOINT: Version = 100;
+/// How often an append starts again because somebody else committed first.
+const CONFLICTS_MAX: usize = 20;
+
+/// Why a Delta table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DeltaError {
+    /// The file system refused.
+    #[error("cannot write below {}", directory.display())]
+    Io {
+        /// The directory of the table.
+        directory: PathBuf,
+        /// What the file system said.
+        source: std::io::Error,
+    },
+    /// The Delta log cannot be read, or not be written by us.
+    #[error("Delta table {}", directory.display())]
+    Kernel {
+        /// The directory of the table.
+        directory: PathBuf,
+        /// What the Delta library said.
+        source: Box<KernelError>,
+    },
+    /// Other writers were faster every time.
+    #[error("gave up the append to {} after {CONFLICTS_MAX} conflicting commits", directory.display())]
+    Conflicts {
+        /// The directory of the table.
+        directory: PathBuf,
+    },
+}
+
+/// What reads and writes the files of all tables.
+#[derive(Clone)]
+pub(super) struct DeltaEngine {
+    kernel: Arc<DefaultEngine<TokioMultiThreadExecutor>>,
+    runtime: Handle,
+}
+
+impl DeltaEngine {
+    /// `runtime` must be a multi-threaded one; it does the file work.
+    pub(super) fn new(runtime: Handle) -> DeltaEngine {
+        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
+        let kernel =
+            DefaultEngineBuilder::new(Arc::new(DurableStore::new())).with_task_executor(executor).build();
+        DeltaEngine { kernel: Arc::new(kernel), runtime }
+    }
+}
+
+/// A table and its newest known version. Its calls block and must not run on a worker of the runtime.
+pub(super) struct DeltaTable {
+    engine: DeltaEngine,
+    directory: PathBuf,
+    snapshot: SnapshotRef,
+}
+
+impl DeltaTable {
+    /// Whether there is a Delta table in the directory. One whose first commit never happened is none.
+    pub(super) fn exists(directory: &Path) -> bool {
+        let is_commit = |name: &str| !name.starts_with('.') && name.ends_with(".json");
+        std::fs::read_dir(directory.join("_delta_log")).is_ok_and(|mut log| {
+            log.any(|entry| entry.is_ok_and(|e| is_commit(&e.file_name().to_string_lossy())))
+        })
+    }
+
+    /// Makes an empty table.
+    pub(super) fn create(
+        engine: &DeltaEngine,
+        directory: &Path,
+        schema: SchemaRef,
+    ) -> Result<DeltaTable, DeltaError> {
+        let io = |source| DeltaError::Io { directory: directory.to_owned(), source };
+        create_directories(directory).map_err(io)?;
+        let kernel = kernel_error(directory);
+        create_table(table_url(directory)?, schema, ENGINE_INFO, true)
+            .build(engine.kernel.as_ref(), Box::new(FileSystemCommitter::new()))
+            .and_then(|transaction| transaction.commit(engine.kernel.as_ref()))
+            // A conflict means that somebody else has just made it; opening it shows what is there.
+            .map(drop)
+            .map_err(kernel)?;
+        DeltaTable::open(engine, directory)
+    }
+
+    /// Reads the newest version of the table.
+    pub(super) fn open(engine: &DeltaEngine, directory: &Path) -> Result<DeltaTable, DeltaError> {
+        let snapshot = Snapshot::builder_for(table_url(directory)?)
+            .build(engine.kernel.as_ref())
+            .map_err(kernel_error(directory))?;
+        Ok(DeltaTable { engine: engine.clone(), directory: directory.to_owned(), snapshot })
+    }
+
+    /// The columns of the table.
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.snapshot.schema()
+    }
+
+    /// Appends the rows as one file and one commit and returns the version that holds them.
+    ///
+    /// # Durability
+    ///
+    /// The data file, the log file and their names are on the disk when it returns. After an error the
+    /// rows may be in the table or not.
+    pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<Version, DeltaError> {
+        for _ in 0..CONFLICTS_MAX {
+            match self.try_append(rows) {
+                Ok(Some(version)) => return Ok(version),
+                // Somebody else took the version: look at what they did and append behind it.
+                Ok(None) => *self = DeltaTable::open(&self.engine, &self.directory)?,
+                Err(source) => return Err(kernel_error(&self.directory)(source)),
+            }
+        }
+        Err(DeltaError::Conflicts { directory: self.directory.clone() })
+    }
+
+    /// Why rows cannot be appended, such as partitions, which nothing here writes.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let kernel = self.engine.kernel.as_ref();
+        let write = Arc::clone(&self.snapshot)
+            .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
+            .build(kernel, Box::new(FileSystemCommitter::new()))
+            .and_then(|transaction| transaction.write_state()?.write_context_builder().build());
+        write.err().map(|error| error.to_string())
+    }
+
+    fn try_append(&mut self, rows: &RecordBatch) -> Result<Option<Version>, KernelError> {
+        let kernel = self.engine.kernel.as_ref();
+        let mut transaction = Arc::clone(&self.snapshot)
+            .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
+            .with_blind_append()
+            .build(kernel, Box::new(FileSystemCommitter::new()))?;
+        let context = transaction.write_state()?.write_context_builder().build()?;
+        let data = ArrowEngineData::new(rows.clone());
+        let file = self.engine.runtime.block_on(kernel.write_parquet(&data, &context))?;
+        transaction.add_files(file);
+        match transaction.commit(kernel)? {
+            CommitResult::Committed(committed) => {
+                self.snapshot = match committed.post_commit_snapshot() {
+                    Some(snapshot) => Arc::clone(snapshot),
+                    None => Snapshot::builder_from(Arc::clone(&self.snapshot)).build(kernel)?,
+                };
+                Ok(Some(committed.commit_version()))
+            }
+            CommitResult::Conflicted(_) => Ok(None),
+            CommitResult::Retryable(failed) => Err(failed.error),
+        }
+    }
+
+    /// Writes a checkpoint when enough commits stand behind the last one. It only makes reading quicker.
+    pub(super) fn checkpoint(&mut self, version: Version) -> Result<(), DeltaError> {
+        if version % COMMITS_PER_CHECKPOINT == 0 {
+            let written = self.snapshot.checkpoint(self.engine.kernel.as_ref(), None);
+            self.snapshot = written.map_err(kernel_error(&self.directory))?.1;
+        }
+        Ok(())
+    }
+}
+
+fn kernel_error(directory: &Path) -> impl Fn(KernelError) -> DeltaError + '_ {
+    move |source| DeltaError::Kernel { directory: directory.to_owned(), source: Box::new(source) }
+}
+
+fn table_url(directory: &Path) -> Result<Url, DeltaError> {
+    Url::from_directory_path(directory).map_err(|()| DeltaError::Io {
+        directory: directory.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "not an absolute path"),
+    })
+}

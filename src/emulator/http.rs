@@ -1,0 +1,104 @@
+//! The HTTP side of the service: access tokens and the catalog.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Json, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::catalog::Catalog;
+use super::token::Tokens;
+use super::unity::TableInfo;
+
+/// What the routes answer from.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) catalog: Arc<Catalog>,
+}
+
+/// The routes of the HTTP port.
+pub(super) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/oidc/v1/token", post(token))
+        .route("/api/2.1/unity-catalog/tables/{full_name}", get(table))
+        .with_state(context)
+}
+
+/// Client credentials, from the header or, as OAuth also allows, from the form.
+fn client(headers: &HeaderMap, form: &[(String, String)]) -> Option<(String, String)> {
+    if let Some(header) = headers.get(AUTHORIZATION) {
+        let encoded = header.to_str().ok()?.strip_prefix("Basic ")?;
+        let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (id, secret) = decoded.split_once(':')?;
+        return Some((id.to_owned(), secret.to_owned()));
+    }
+    Some((field(form, "client_id")?.to_owned(), field(form, "client_secret")?.to_owned()))
+}
+
+fn field<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response {
+    let body = Json(json!({ "error": error, "error_description": description }));
+    match status {
+        StatusCode::UNAUTHORIZED => (status, [(WWW_AUTHENTICATE, "Basic")], body).into_response(),
+        _ => (status, body).into_response(),
+    }
+}
+
+async fn token(State(context): State<Context>, headers: HeaderMap, body: String) -> Response {
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    match field(&form, "grant_type") {
+        Some("client_credentials") => {}
+        Some(_) => {
+            let text = "grant_type must be client_credentials";
+            return oauth_error(StatusCode::BAD_REQUEST, "unsupported_grant_type", text);
+        }
+        None => return oauth_error(StatusCode::BAD_REQUEST, "invalid_request", "grant_type is missing"),
+    }
+    let known = client(&headers, &form).is_some_and(|(id, secret)| context.tokens.knows(&id, &secret));
+    if !known {
+        return oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "client authentication failed");
+    }
+    let answer = json!({
+        "access_token": context.tokens.issue(),
+        "token_type": "Bearer",
+        "scope": field(&form, "scope").unwrap_or("all-apis"),
+        "expires_in": context.tokens.lifetime().as_secs(),
+    });
+    ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+}
+
+fn catalog_error(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({ "error_code": code, "message": message }))).into_response()
+}
+
+async fn table(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    Path(full_name): Path<String>,
+) -> Response {
+    let authorization = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    if !context.tokens.accepts(authorization) {
+        return catalog_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "the access token is not valid");
+    }
+    let found = full_name.parse().ok().and_then(|name| context.catalog.find(&name));
+    match found {
+        Some(table) => {
+            let location = format!("file://{}", table.directory().display());
+            Json(TableInfo::new(table.name(), table.schema(), location)).into_response()
+        }
+        None => {
+            let message = format!("table '{full_name}' does not exist");
+            catalog_error(StatusCode::NOT_FOUND, "TABLE_DOES_NOT_EXIST", &message)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The life of an emulator: data directory, ports, servers, and the way down.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use super::catalog::Catalog;
+use super::delta::DeltaEngine;
+use super::http::{Context, router};
+use super::session::Service;
+use super::store::create_directories;
+use super::token::Tokens;
+use super::wire_format::zerobus_server::ZerobusServer;
+use super::{EmulatorError, EmulatorOptions, ddl};
+use crate::types::TableName;
+
+/// Files of the emulator itself; Delta tables stand three directories deep and never here.
+const OWN_DIRECTORY: &str = "_emulator";
+/// A message may hold 10 MiB of records and the framing around very small ones.
+const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// HTTP/2 windows that keep one stream busy while a commit is on its way.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Connections that a client keeps open without a stream do not hold up the end longer than this.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Told to the starter once connections are taken.
+pub(super) struct Ready {
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) data_dir: PathBuf,
+}
+
+/// Runs an emulator until it is stopped.
+pub(super) fn run(
+    options: &EmulatorOptions,
+    stop: watch::Receiver<bool>,
+    ready: &Sender<Ready>,
+) -> Result<(), EmulatorError> {
+    let start = |source| EmulatorError::Start { source };
+    let tables = requested_tables(options)?;
+    let data_dir = data_directory(&options.data_dir)?;
+    let own = data_dir.join(OWN_DIRECTORY);
+    let _lock = lock(&own, &data_dir)?;
+    let unusable = |source| EmulatorError::DataDirectory { path: data_dir.clone(), source };
+    let tokens = Tokens::open(&own.join("token.key"), options.credentials.clone(), options.token_lifetime)
+        .map_err(unusable)?;
+    let grpc = listen(options.port)?;
+    let http = listen(options.http_port)?;
+    let runtime = Builder::new_multi_thread().thread_name("emulator").enable_all().build().map_err(start)?;
+    let unserved = |source| EmulatorError::Table { path: data_dir.clone(), source };
+    let engine = DeltaEngine::new(runtime.handle().clone());
+    let catalog = Arc::new(Catalog::open(&data_dir, engine, options.commit_interval).map_err(unserved)?);
+    for (name, columns) in &tables {
+        catalog.create(name, columns).map_err(unserved)?;
+    }
+    let addresses = (grpc.local_addr().map_err(start)?, http.local_addr().map_err(start)?);
+    let servers =
+        Servers::start(&runtime, options, tokens, &catalog, (grpc, http), stop.clone()).map_err(start)?;
+    // A starter that has gone stops us through `stop`.
+    let _ = ready.send(Ready { grpc: addresses.0, http: addresses.1, data_dir });
+    let end = runtime.block_on(servers.serve(stop));
+    catalog.stop();
+    runtime.shutdown_timeout(GRACE);
+    end
+}
+
+fn requested_tables(
+    options: &EmulatorOptions,
+) -> Result<Vec<(TableName, delta_kernel::schema::StructType)>, EmulatorError> {
+    let mut tables = Vec::new();
+    for (name, columns) in &options.tables {
+        let table: TableName = name.parse()?;
+        let columns = ddl::parse_columns(columns)
+            .map_err(|source| EmulatorError::Columns { table: table.clone(), source })?;
+        tables.push((table, columns));
+    }
+    Ok(tables)
+}
+
+fn data_directory(path: &Path) -> Result<PathBuf, EmulatorError> {
+    let unusable = |source| EmulatorError::DataDirectory { path: path.to_owned(), source };
+    create_directories(path).map_err(unusable)?;
+    let path = path.canonicalize().map_err(unusable)?;
+    create_directories(&path.join(OWN_DIRECTORY)).map_err(unusable)?;
+    Ok(path)
+}
+
+fn lock(own: &Path, data_dir: &Path) -> Result<File, EmulatorError> {
+    let unusable = |source| EmulatorError::DataDirectory { path: data_dir.to_owned(), source };
+    let file = File::options().create(true).append(true).open(own.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(EmulatorError::Locked { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+fn listen(port: u16) -> Result<StdTcpListener, EmulatorError> {
+    let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    listener
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| EmulatorError::Listen { port, source })
+}
+
+struct Servers {
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+impl Servers {
+    fn start(
+        runtime: &Runtime,
+        options: &EmulatorOptions,
+        tokens: Tokens,
+        catalog: &Arc<Catalog>,
+        (grpc, http): (StdTcpListener, StdTcpListener),
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<Servers> {
+        let _context = runtime.enter();
+        let tokens = Arc::new(tokens);
+        let service = Service {
+            tokens: Arc::clone(&tokens),
+            catalog: Arc::clone(catalog),
+            sink: options.sink,
+            auto_create: options.auto_create,
+            stop: stop.clone(),
+        };
+        let mut stop_grpc = stop.clone();
+        let stopping = async move { stopped(&mut stop_grpc).await };
+        let incoming = TcpIncoming::from(TcpListener::from_std(grpc)?).with_nodelay(Some(true));
+        let grpc = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .add_service(ZerobusServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .serve_with_incoming_shutdown(incoming, stopping);
+        let app = router(Context { tokens, catalog: Arc::clone(catalog) });
+        let http = axum::serve(TcpListener::from_std(http)?, app)
+            .with_graceful_shutdown(async move { stopped(&mut stop).await });
+        Ok(Servers { grpc: tokio::spawn(grpc), http: tokio::spawn(http.into_future()) })
+    }
+
+    /// Waits for the stop and then for the streams; a server that ends before is a failure.
+    async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Result<(), EmulatorError> {
+        let down = |reason: String| Err(EmulatorError::Down { reason });
+        tokio::select! {
+            // Asked to stop, the servers end as well, and that is no failure.
+            biased;
+            () = stopped(&mut stop) => {}
+            end = &mut self.grpc => return down(format!("gRPC server: {end:?}")),
+            end = &mut self.http => return down(format!("HTTP server: {end:?}")),
+        }
+        let ends = async { tokio::join!(&mut self.grpc, &mut self.http) };
+        if tokio::time::timeout(GRACE, ends).await.is_err() {
+            tracing::warn!("connections were cut because their clients kept them open");
+        }
+        Ok(())
+    }
+}
+
+/// Ends when the emulator is stopped, or dropped by its owner.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the owner is gone, which is a stop as well.
+    let _ = stop.wait_for(|stopping| *stopping).await;
+}

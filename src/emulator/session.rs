@@ -1,0 +1,417 @@
+//! One ingest stream: checks what the client sends, hands the rows to the writer, acknowledges.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::mpsc;
+use futures::{FutureExt as _, SinkExt as _};
+use prost::Message as _;
+use prost_types::DescriptorProto;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::catalog::{Catalog, Table};
+use super::columns::{RecordError, Rows};
+use super::protobuf::ProtobufReader;
+use super::server::stopped;
+use super::token::Tokens;
+use super::wire_format::ephemeral_stream_request::Payload;
+use super::wire_format::ephemeral_stream_response::Payload as Answer;
+use super::wire_format::ingest_record_batch_request::Batch;
+use super::wire_format::ingest_record_request::Record;
+use super::wire_format::zerobus_server::Zerobus;
+use super::wire_format::{
+    CreateIngestStreamRequest, CreateIngestStreamResponse, EphemeralStreamRequest, EphemeralStreamResponse,
+    IngestRecordResponse, RecordType,
+};
+use super::writer::{Chunk, Progress, Room, Stopped};
+use super::{Sink, derive, json};
+use crate::error::chain;
+use crate::types::TableName;
+
+/// What one request may carry; framing comes on top.
+const REQUEST_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Record bytes of one stream at which its rows go to the writer even if more requests are there.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Answers that may wait for the client to read them.
+const ANSWERS_MAX: usize = 16;
+const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
+
+type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
+
+/// The gRPC side of the service.
+pub(super) struct Service {
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) sink: Sink,
+    pub(super) auto_create: bool,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl Zerobus for Service {
+    type EphemeralStreamStream = mpsc::Receiver<Result<EphemeralStreamResponse, Status>>;
+
+    async fn ephemeral_stream(
+        &self,
+        request: Request<Streaming<EphemeralStreamRequest>>,
+    ) -> Result<Response<Self::EphemeralStreamStream>, Status> {
+        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        if !self.tokens.accepts(header("authorization")) {
+            return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
+        }
+        let opening = Opening {
+            table_header: header(TABLE_HEADER).map(str::to_owned),
+            catalog: Arc::clone(&self.catalog),
+            sink: self.sink,
+            auto_create: self.auto_create,
+        };
+        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let stop = self.stop.clone();
+        // A client waits for the response headers before it sends its first message, so the rest is a task.
+        tokio::spawn(opening.run(request.into_inner(), answers, stop));
+        Ok(Response::new(receiver))
+    }
+}
+
+fn answer(payload: Answer) -> EphemeralStreamResponse {
+    EphemeralStreamResponse { payload: Some(payload) }
+}
+
+/// What is known of a stream before its first message.
+struct Opening {
+    table_header: Option<String>,
+    catalog: Arc<Catalog>,
+    sink: Sink,
+    auto_create: bool,
+}
+
+impl Opening {
+    async fn run(
+        self,
+        requests: Streaming<EphemeralStreamRequest>,
+        mut answers: Answers,
+        stop: watch::Receiver<bool>,
+    ) {
+        let end = match self.open(requests, answers.clone(), stop).await {
+            Ok(mut session) => session.run().await,
+            Err(status) => Err(status),
+        };
+        if let Err(status) = end {
+            // A client that has gone does not hear why its stream ended.
+            let _ = answers.send(Err(status)).await;
+        }
+    }
+
+    async fn open(
+        self,
+        mut requests: Streaming<EphemeralStreamRequest>,
+        mut answers: Answers,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Session, Status> {
+        let first = requests.message().await?.and_then(|request| request.payload);
+        let Some(Payload::CreateStream(create)) = first else {
+            return Err(Status::invalid_argument("the first message must create the stream"));
+        };
+        let name = self.table_name(&create)?;
+        let record_type = create.record_type();
+        let descriptor = match record_type {
+            RecordType::Proto => Some(descriptor(&create)?),
+            RecordType::Json => None,
+            RecordType::Unspecified => return Err(Status::invalid_argument("the record type is missing")),
+            RecordType::Avro => {
+                return Err(Status::unimplemented("this emulator does not take Avro records"));
+            }
+        };
+        let sink = self.sink;
+        let table = self.table(name, descriptor.as_ref()).await?;
+        if let Some(refusal) = table.refusal() {
+            return Err(Status::failed_precondition(format!(
+                "table {} takes no rows: {refusal}",
+                table.name()
+            )));
+        }
+        let rows = Rows::new(Arc::clone(table.columns())).map_err(|data_type| {
+            Status::unimplemented(format!(
+                "table {}: cannot write a column of type {data_type}",
+                table.name()
+            ))
+        })?;
+        let reader = match &descriptor {
+            Some(descriptor) => Reader::Protobuf(protobuf_reader(descriptor, &table)?),
+            None => Reader::Json,
+        };
+        let stream_id = format!("{:032x}", rand::random::<u128>());
+        let created = Answer::CreateStreamResponse(CreateIngestStreamResponse { stream_id: Some(stream_id) });
+        answers.send(Ok(answer(created))).await.map_err(|_| gone())?;
+        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
+        Ok(Session {
+            requests,
+            answers,
+            stop,
+            table,
+            sink,
+            reader,
+            rows,
+            held: Held::default(),
+            next_offset: 0,
+            acknowledged: -1,
+            handed_over: -1,
+            progress: Arc::new(progress),
+            durable,
+        })
+    }
+
+    fn table_name(&self, create: &CreateIngestStreamRequest) -> Result<TableName, Status> {
+        if self.table_header.as_deref() != Some(create.table_name()) {
+            let text = format!("header {TABLE_HEADER} and table name {:?} differ", create.table_name());
+            return Err(Status::invalid_argument(text));
+        }
+        create.table_name().parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+    }
+
+    async fn table(
+        self,
+        name: TableName,
+        descriptor: Option<&DescriptorProto>,
+    ) -> Result<Arc<Table>, Status> {
+        if let Some(table) = self.catalog.find(&name) {
+            return Ok(table);
+        }
+        let descriptor = descriptor.filter(|_| self.auto_create);
+        let Some(descriptor) = descriptor else {
+            return Err(Status::not_found(format!("table {name} does not exist")));
+        };
+        let columns = derive::columns(descriptor).map_err(|problem| {
+            Status::invalid_argument(format!("no table from this descriptor: {problem}"))
+        })?;
+        let catalog = self.catalog;
+        // Two streams may come first at the same time; the one that loses finds the table of the other.
+        let create = tokio::task::spawn_blocking(move || {
+            catalog.find(&name).map_or_else(|| catalog.create(&name, &columns), Ok)
+        });
+        create
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::internal(chain(&error)))
+    }
+}
+
+fn descriptor(create: &CreateIngestStreamRequest) -> Result<DescriptorProto, Status> {
+    let bytes = create.descriptor_proto.clone().filter(|bytes| !bytes.is_empty());
+    let bytes = bytes.ok_or_else(|| Status::invalid_argument("protobuf records need a descriptor"))?;
+    DescriptorProto::decode(bytes).map_err(|_| Status::invalid_argument("the descriptor is not parseable"))
+}
+
+fn protobuf_reader(descriptor: &DescriptorProto, table: &Table) -> Result<ProtobufReader, Status> {
+    ProtobufReader::new(descriptor, table.columns().fields()).map_err(|problems| {
+        Status::invalid_argument(format!(
+            "error 8001: the descriptor does not fit table {}: {}",
+            table.name(),
+            problems.join("; ")
+        ))
+    })
+}
+
+fn gone() -> Status {
+    Status::cancelled("the client has gone")
+}
+
+fn writer_stopped(Stopped: Stopped) -> Status {
+    Status::unavailable("the table takes no more rows")
+}
+
+enum Reader {
+    Protobuf(ProtobufReader),
+    Json,
+}
+
+enum Records {
+    Protobuf(Vec<Bytes>),
+    Json(Vec<String>),
+}
+
+impl Records {
+    fn bytes(&self) -> usize {
+        match self {
+            Records::Protobuf(records) => records.iter().map(Bytes::len).sum(),
+            Records::Json(records) => records.iter().map(String::len).sum(),
+        }
+    }
+}
+
+/// Requests whose rows are decoded and not yet with the writer.
+#[derive(Default)]
+struct Held {
+    upto: Option<i64>,
+    bytes: usize,
+    room: Vec<Room>,
+}
+
+/// An open stream.
+struct Session {
+    requests: Streaming<EphemeralStreamRequest>,
+    answers: Answers,
+    stop: watch::Receiver<bool>,
+    table: Arc<Table>,
+    sink: Sink,
+    reader: Reader,
+    rows: Rows,
+    held: Held,
+    next_offset: i64,
+    /// The last offset that the writer was given.
+    handed_over: i64,
+    acknowledged: i64,
+    progress: Arc<watch::Sender<Progress>>,
+    durable: watch::Receiver<Progress>,
+}
+
+impl Session {
+    /// Serves the stream to its end. Requests that came before the one that ended it are committed
+    /// and acknowledged first.
+    async fn run(&mut self) -> Result<(), Status> {
+        let end = self.take_in().await;
+        self.hand_over(self.rows.count())?;
+        self.table.writer().hurry();
+        while self.acknowledged < self.handed_over {
+            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
+            self.acknowledge().await?;
+        }
+        end
+    }
+
+    /// Takes requests until the client sends no more, something is wrong or the emulator stops.
+    async fn take_in(&mut self) -> Result<(), Status> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.durable.changed() => self.acknowledge().await?,
+                () = stopped(&mut self.stop) => {
+                    return Err(Status::unavailable("the emulator is stopping"));
+                }
+                request = self.requests.message() => {
+                    let mut next = Some(request);
+                    // Requests that are already here share a chunk; a lone one does not wait for more.
+                    while let Some(request) = next {
+                        let Some(request) = request? else {
+                            return Ok(());
+                        };
+                        self.ingest(request).await?;
+                        next = match self.held.bytes < CHUNK_BYTES {
+                            true => self.requests.message().now_or_never(),
+                            false => None,
+                        };
+                    }
+                    self.hand_over(self.rows.count())?;
+                }
+            }
+        }
+    }
+
+    async fn ingest(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
+        let (offset, records) = self.check(request)?;
+        let bytes = records.bytes();
+        if bytes > REQUEST_RECORD_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "a request of {bytes} record bytes is over the limit of {REQUEST_RECORD_BYTES_MAX}"
+            )));
+        }
+        if self.sink == Sink::Delta {
+            let room = self.table.writer().room(bytes).await.map_err(writer_stopped)?;
+            let whole = self.rows.count();
+            if let Err(error) = self.decode(&records) {
+                // Rows of the requests before stay; of this one none does.
+                self.hand_over(whole)?;
+                return Err(Status::invalid_argument(format!(
+                    "error 4044: a record does not fit table {}: {error}",
+                    self.table.name()
+                )));
+            }
+            self.held.room.push(room);
+        }
+        self.held.bytes += bytes;
+        self.held.upto = Some(offset);
+        self.next_offset = offset + 1;
+        Ok(())
+    }
+
+    fn check(&self, request: EphemeralStreamRequest) -> Result<(i64, Records), Status> {
+        let (offset, records) = match request.payload {
+            Some(Payload::IngestRecord(one)) => {
+                let records = match one.record {
+                    Some(Record::ProtoEncodedRecord(record)) => Some(Records::Protobuf(vec![record])),
+                    Some(Record::JsonRecord(record)) => Some(Records::Json(vec![record])),
+                    None => None,
+                };
+                (one.offset_id, records)
+            }
+            Some(Payload::IngestRecordBatch(many)) => {
+                let records = match many.batch {
+                    Some(Batch::ProtoEncodedBatch(batch)) => Some(Records::Protobuf(batch.records)),
+                    Some(Batch::JsonBatch(batch)) => Some(Records::Json(batch.records)),
+                    None => None,
+                };
+                (many.offset_id, records)
+            }
+            Some(Payload::CreateStream(_)) => {
+                return Err(Status::invalid_argument("the stream is already created"));
+            }
+            None => return Err(Status::invalid_argument("a request without records")),
+        };
+        let records = records.ok_or_else(|| Status::invalid_argument("a request without records"))?;
+        if matches!(records, Records::Json(_)) != matches!(self.reader, Reader::Json) {
+            return Err(Status::invalid_argument("the records are not of the type of the stream"));
+        }
+        if offset != Some(self.next_offset) {
+            let got = offset.map_or("none".to_owned(), |offset| offset.to_string());
+            let text = format!("the offset must be {} and is {got}", self.next_offset);
+            return Err(Status::invalid_argument(text));
+        }
+        Ok((self.next_offset, records))
+    }
+
+    fn decode(&mut self, records: &Records) -> Result<(), RecordError> {
+        match (records, &mut self.reader) {
+            (Records::Protobuf(records), Reader::Protobuf(reader)) => {
+                records.iter().try_for_each(|record| reader.read(record, &mut self.rows))
+            }
+            (Records::Json(records), _) => {
+                records.iter().try_for_each(|record| json::read(record, &mut self.rows))
+            }
+            // `check` lets only records of the stream's type through.
+            (Records::Protobuf(_), Reader::Json) => Ok(()),
+        }
+    }
+
+    /// Gives the first `count` rows, those of whole requests, to the writer.
+    fn hand_over(&mut self, count: usize) -> Result<(), Status> {
+        let Held { upto, room, .. } = std::mem::take(&mut self.held);
+        let Some(upto) = upto else {
+            return Ok(());
+        };
+        self.handed_over = upto;
+        if self.sink == Sink::Discard {
+            self.progress.send_modify(|progress| progress.durable = upto);
+            return Ok(());
+        }
+        let rows = self.rows.finish(count).map_err(|error| Status::internal(error.to_string()))?;
+        let progress = Arc::clone(&self.progress);
+        self.table.writer().append(Chunk { rows, upto, progress, room }).map_err(writer_stopped)
+    }
+
+    async fn acknowledge(&mut self) -> Result<(), Status> {
+        let Progress { durable, failure } = self.durable.borrow_and_update().clone();
+        if durable > self.acknowledged {
+            let response = IngestRecordResponse { durability_ack_up_to_offset: Some(durable) };
+            self.answers
+                .send(Ok(answer(Answer::IngestRecordResponse(response))))
+                .await
+                .map_err(|_| gone())?;
+            self.acknowledged = durable;
+        }
+        match failure {
+            Some(failure) => Err(Status::internal(format!("rows could not be committed: {failure}"))),
+            None => Ok(()),
+        }
+    }
+}

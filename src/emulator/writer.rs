@@ -1,0 +1,184 @@
+//! The writer of one table: collects rows from all streams, commits them, reports what is durable.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::delta::DeltaTable;
+use crate::error::chain;
+
+/// Record bytes that a table holds in memory before its streams must wait, in KiB.
+const HELD_KIB_MAX: usize = 128 * 1024;
+/// Record bytes at which a commit does not wait for its time.
+const COMMIT_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a stream learns from the writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Every request of the stream up to this offset is in the table and on the disk; −1 for none.
+    pub(super) durable: i64,
+    /// Why rows of the stream could not be committed.
+    pub(super) failure: Option<String>,
+}
+
+/// Room in memory that rows take until they are committed.
+pub(super) struct Room {
+    bytes: usize,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Rows of one stream on their way into the table.
+pub(super) struct Chunk {
+    pub(super) rows: RecordBatch,
+    /// The offset of the last request that is whole in these rows.
+    pub(super) upto: i64,
+    pub(super) progress: Arc<watch::Sender<Progress>>,
+    pub(super) room: Vec<Room>,
+}
+
+enum Command {
+    Append(Chunk),
+    /// Commit what is held now.
+    Hurry,
+    Stop,
+}
+
+/// Handle of the thread that writes one table.
+pub(super) struct Writer {
+    commands: Sender<Command>,
+    room: Arc<Semaphore>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The writer is gone; its table takes no more rows.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(
+        table: DeltaTable,
+        columns: SchemaRef,
+        interval: Duration,
+    ) -> std::io::Result<Writer> {
+        let (commands, received) = channel();
+        let work = Work { table, columns, interval, commands: received };
+        let thread =
+            std::thread::Builder::new().name("zerobus-table".to_owned()).spawn(move || work.run())?;
+        Ok(Writer {
+            commands,
+            room: Arc::new(Semaphore::new(HELD_KIB_MAX)),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Waits until the table can hold this many more record bytes.
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room, Stopped> {
+        let kib = u32::try_from(bytes.div_ceil(1024).clamp(1, HELD_KIB_MAX)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Stopped)?;
+        Ok(Room { bytes, _permit: Some(permit) })
+    }
+
+    /// Hands rows over; their progress says when they are durable.
+    pub(super) fn append(&self, chunk: Chunk) -> Result<(), Stopped> {
+        self.commands.send(Command::Append(chunk)).map_err(|_| Stopped)
+    }
+
+    /// Asks for a commit without waiting for its time.
+    pub(super) fn hurry(&self) {
+        // A writer that is gone has nothing to hurry with.
+        let _ = self.commands.send(Command::Hurry);
+    }
+
+    /// Commits what is held and ends the thread.
+    pub(super) fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer of a table panicked");
+        }
+        self.room.close();
+    }
+}
+
+struct Work {
+    table: DeltaTable,
+    columns: SchemaRef,
+    interval: Duration,
+    commands: Receiver<Command>,
+}
+
+impl Work {
+    fn run(mut self) {
+        loop {
+            let (chunks, goes_on) = self.collect();
+            if !chunks.is_empty() {
+                self.commit(&chunks);
+            }
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Waits for rows and then for more of them until it is time to commit.
+    fn collect(&self) -> (Vec<Chunk>, bool) {
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        let mut deadline = None;
+        loop {
+            let command = match deadline {
+                None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => {
+                    self.commands.recv_timeout(Instant::saturating_duration_since(&deadline, Instant::now()))
+                }
+            };
+            match command {
+                Ok(Command::Append(chunk)) => {
+                    bytes += chunk.room.iter().map(|room| room.bytes).sum::<usize>();
+                    chunks.push(chunk);
+                    deadline.get_or_insert_with(|| Instant::now() + self.interval);
+                    if bytes >= COMMIT_BYTES {
+                        return (chunks, true);
+                    }
+                }
+                Ok(Command::Hurry) | Err(RecvTimeoutError::Timeout) => return (chunks, true),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return (chunks, false),
+            }
+        }
+    }
+
+    fn commit(&mut self, chunks: &[Chunk]) {
+        let batches = chunks.iter().map(|chunk| &chunk.rows);
+        let outcome = concat_batches(&self.columns, batches)
+            .map_err(|error| error.to_string())
+            .and_then(|rows| self.table.append(&rows).map_err(|error| chain(&error)));
+        match outcome {
+            Ok(version) => {
+                // The commit is on the disk; only now may a client hear of it.
+                for chunk in chunks {
+                    chunk
+                        .progress
+                        .send_modify(|progress| progress.durable = progress.durable.max(chunk.upto));
+                }
+                if let Err(error) = self.table.checkpoint(version) {
+                    tracing::warn!(error = chain(&error), "no checkpoint");
+                }
+            }
+            Err(failure) => {
+                tracing::error!(failure, "rows could not be committed");
+                for chunk in chunks {
+                    chunk.progress.send_modify(|progress| progress.failure = Some(failure.clone()));
+                }
+            }
+        }
+    }
+}
