@@ -47,8 +47,9 @@ class Status(TypedDict):
     Attributes:
         table: The table, ``catalog.schema.table``.
         directory: The writer directory.
-        state: What the drainer does, for example ``"delivering"``, ``"retrying"`` or ``"blocked"``.
-        reason: The last failure of delivery, None if it goes well.
+        state: What the drainer does: ``"idle"``, ``"connecting"``, ``"streaming"``,
+            ``"backing_off"``, ``"blocked"``, ``"poison"``, ``"unreadable"`` or ``"stopped"``.
+        reason: Why nothing is delivered, None while it goes well.
         appended: Number of the newest frame of the log, 0 if there never was one.
         durable: Highest LSN that is synced to the disk.
         settled: Highest LSN below which everything is settled.
