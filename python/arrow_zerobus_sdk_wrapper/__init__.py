@@ -24,7 +24,7 @@ from ._errors import (
     TransmissionError,
     ZerobusError,
 )
-from ._results import Status, TransmissionResult, Waiting
+from ._results import Counts, LaneReport, Status, TransmissionResult
 from ._wrapper import ArrowRecordBatch, ZerobusWrapper
 
 __all__ = [
@@ -37,8 +37,10 @@ __all__ = [
     "ConnectionError",
     "ConversionError",
     "CorruptionError",
+    "Counts",
     "FlushTimeoutError",
     "ForkedProcessError",
+    "LaneReport",
     "LockedError",
     "PoisonedError",
     "RetryExhausted",
@@ -47,7 +49,6 @@ __all__ = [
     "TokenRefreshError",
     "TransmissionError",
     "TransmissionResult",
-    "Waiting",
     "ZerobusError",
     "ZerobusWrapper",
     "__version__",

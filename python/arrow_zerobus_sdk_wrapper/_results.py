@@ -32,37 +32,78 @@ class TransmissionResult:
     durable: bool
 
 
-class Waiting(TypedDict):
-    """What is in the log and not settled."""
+class Counts(TypedDict):
+    """A quantity and where it is.
 
-    frames: int
-    rows: int
-    bytes: int
-    oldest_unix_micros: int | None
+    Attributes:
+        stored: Stored since the log began.
+        delivered: Delivered since the log began.
+        waiting: Still to be delivered.
+    """
+
+    stored: int
+    delivered: int
+    waiting: int
+
+
+class LaneReport(TypedDict):
+    """What the delivery of a log is doing.
+
+    Attributes:
+        state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"backing_off"``, ``"blocked"``,
+            ``"poison"``, ``"unreadable"`` or ``"stopped"``.
+        reason: Why nothing is delivered, None while it goes well.
+        code: The ``code`` that an exception with this reason has.
+        failures_in_a_row: Failed attempts since the last acknowledgement.
+        failures: Failed attempts since the wrapper was opened.
+        streams_opened: Streams opened since the wrapper was opened.
+    """
+
+    state: str
+    reason: str | None
+    code: str | None
+    failures_in_a_row: int
+    failures: int
+    streams_opened: int
 
 
 class Status(TypedDict):
-    """Where a log and its delivery stand.
+    """How a log stands; the same as ``zerobus-wal status --format json`` says of one log.
 
     Attributes:
+        version: Grows when a field changes its meaning or goes away.
         table: The table, ``catalog.schema.table``.
+        endpoint: The Zerobus endpoint.
         directory: The writer directory.
-        state: What the drainer does: ``"idle"``, ``"connecting"``, ``"streaming"``,
-            ``"backing_off"``, ``"blocked"``, ``"poison"``, ``"unreadable"`` or ``"stopped"``.
-        reason: Why nothing is delivered, None while it goes well.
-        appended: Number of the newest frame of the log, 0 if there never was one.
-        durable: Highest LSN that is synced to the disk.
-        settled: Highest LSN below which everything is settled.
-        waiting: What is not settled yet.
-        wal_bytes: Bytes that the log takes of its quota.
+        epoch: The log's random number.
+        owner_pid: The process that owns the log, None if it is gone.
+        settled_lsn: Every frame up to here is settled, durably so.
+        durable_lsn: Every frame up to here is durable.
+        rows: Rows since the log began.
+        frames: Frames since the log began.
+        damaged_frames: Frames that the disk damaged and that were stepped over.
+        log_bytes: Bytes of the log.
+        wal_max_bytes: Quota of the log in bytes.
+        oldest_waiting_secs: Age in seconds of the oldest frame that waits.
+        lane: What the delivery is doing; None when nobody owns the log.
+        settling_failure: Why settling does not move on, if it does not.
+        damage: What is damaged, by name.
     """
 
+    version: int
     table: str
+    endpoint: str
     directory: str
-    state: str
-    reason: str | None
-    appended: int
-    durable: int
-    settled: int
-    waiting: Waiting
-    wal_bytes: int
+    epoch: str
+    owner_pid: int | None
+    settled_lsn: int
+    durable_lsn: int
+    rows: Counts
+    frames: Counts
+    damaged_frames: int
+    log_bytes: int
+    wal_max_bytes: int | None
+    oldest_waiting_secs: float | None
+    lane: LaneReport | None
+    settling_failure: str | None
+    damage: list[str]

@@ -31,6 +31,12 @@ impl Failure {
         Failure { table: Some(table.to_owned()), ..self }
     }
 
+    /// The same failure, of this frame, unless it names one itself.
+    #[must_use]
+    pub(super) fn of_frame(self, lsn: Lsn) -> Failure {
+        Failure { lsn: self.lsn.or(Some(lsn)), ..self }
+    }
+
     /// The exception as a value.
     pub(super) fn exception(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         let info = self.code.info();

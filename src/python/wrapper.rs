@@ -150,9 +150,15 @@ impl Wrapper {
         token: u64,
     ) -> PyResult<Job> {
         let wrapper = self.wrapper(py)?;
-        let waiting = wrapper.wait_delivered(Lsn::new(lsn), timeout.map(duration).transpose()?);
+        let lsn = Lsn::new(lsn);
+        let waiting = wrapper.wait_delivered(lsn, timeout.map(duration).transpose()?);
         let table = self.table.clone();
-        let future = async move { outcome(waiting.await, Outcome::Result, &table) };
+        let future = async move {
+            match outcome(waiting.await, Outcome::Result, &table) {
+                Outcome::Failed(failure) => Outcome::Failed(failure.of_frame(lsn)),
+                good => good,
+            }
+        };
         Ok(spawn(wrapper, Call::new(queue.promise(token, None), future)))
     }
 

@@ -123,7 +123,7 @@ def test_what_is_no_batch_is_a_type_error_that_names_it(
     wrapper = offline()
     with pytest.raises(TypeError, match=f"expected a pyarrow.RecordBatch .*, got {named}"):
         asyncio.run(wrapper.send_batch(given))  # type: ignore[arg-type]
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_batch_without_rows_is_a_success_that_stores_nothing(offline: MakeWrap
         assert await wrapper.wait_delivered(empty) is empty
 
     asyncio.run(main())
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 def test_a_batch_of_another_schema_is_a_success(offline: MakeWrapper) -> None:
@@ -167,7 +167,7 @@ def test_a_column_type_that_delta_has_not_is_named_and_nothing_is_stored(offline
     batch = pa.record_batch({"id": [1], "took": pa.array([5], pa.duration("s"))})
     with pytest.raises(ConversionError, match=r"took.*Duration"):
         asyncio.run(wrapper.send_batch(batch))
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 def test_text_that_is_not_utf8_is_refused_before_it_is_stored(offline: MakeWrapper) -> None:
@@ -175,7 +175,7 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_stored(offline: MakeWrapp
     broken = pa.array([b"\xff\xfe"]).view(pa.string())
     with pytest.raises(ConversionError, match='"name" is not valid Arrow data'):
         asyncio.run(wrapper.send_batch(pa.record_batch({"id": [1], "name": broken})))
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,9 @@ def test_without_a_network_batches_are_stored_and_the_status_says_why_they_wait(
 
     asyncio.run(main())
     status = wrapper.status()
-    assert status["waiting"]["rows"] == 3
-    assert status["reason"]
+    assert status["rows"]["waiting"] == 3
+    assert status["lane"] is not None
+    assert status["lane"]["reason"]
 
 
 def test_after_a_shutdown_only_another_shutdown_is_allowed(offline: MakeWrapper) -> None:

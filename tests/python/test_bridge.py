@@ -44,7 +44,7 @@ def test_many_loops_in_many_threads_share_a_wrapper(offline: MakeWrapper, run: R
 def test_nothing_starts_before_the_await(offline: MakeWrapper) -> None:
     wrapper = offline()
     wrapper.send_batch(make_batch()).close()
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 def test_a_cancelled_wait_ends_at_once_and_leaves_nothing_behind(offline: MakeWrapper, run: Run) -> None:
@@ -84,8 +84,8 @@ def test_a_cancelled_send_is_stored_whole_or_not_at_all(offline: MakeWrapper, ru
 
     assert run(main()) == 50
     status = wrapper.status()
-    assert 50 <= status["waiting"]["frames"] <= 100
-    assert status["waiting"]["rows"] == 3 * status["waiting"]["frames"]
+    assert 50 <= status["frames"]["waiting"] <= 100
+    assert status["rows"]["waiting"] == 3 * status["frames"]["waiting"]
 
 
 def test_a_closed_loop_takes_its_sockets_with_it(offline: MakeWrapper, run: Run) -> None:

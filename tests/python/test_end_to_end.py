@@ -27,7 +27,7 @@ def test_what_was_stored_lands_once_flushed(emulator: Emulator, online: MakeWrap
             for first in range(0, 1000, 100):
                 await wrapper.send_batch(make_batch(first, 100))
             await wrapper.flush(timeout=30)
-            assert wrapper.status()["waiting"]["rows"] == 0
+            assert wrapper.status()["rows"]["waiting"] == 0
 
     asyncio.run(main())
     assert landed(emulator) == make_batch(0, 1000).to_pylist()
@@ -103,8 +103,11 @@ def test_a_killed_service_costs_time_and_no_rows(emulator: Emulator, online: Mak
             await wrapper.flush(timeout=30)
             emulator.kill()
             await wrapper.send_batch(make_batch(3))
-            until(lambda: bool(wrapper.status()["reason"]), "the status says why nothing is delivered")
-            assert wrapper.status()["waiting"]["rows"] == 3
+            until(
+                lambda: bool((wrapper.status()["lane"] or {}).get("reason")),
+                "the status says why nothing is delivered",
+            )
+            assert wrapper.status()["rows"]["waiting"] == 3
             emulator.restart()
             delivered = False
             while not delivered:
@@ -126,7 +129,7 @@ def test_what_one_wrapper_left_is_delivered_by_the_next(emulator: Emulator, onli
 
     async def main() -> None:
         async with online() as wrapper:
-            assert wrapper.status()["waiting"]["rows"] == 3
+            assert wrapper.status()["rows"]["waiting"] == 3
             assert (await wrapper.send_batch(make_batch(3))).lsn == 2
             await wrapper.wait_delivered(1, timeout=30)
             await wrapper.flush(timeout=30)
@@ -153,9 +156,10 @@ def test_a_refusal_parks_the_batch_and_says_why(
                 await wrapper.flush(timeout=30)
             assert "wrong" not in str(caught.value)
             status = wrapper.status()
-            assert status["state"] == "blocked"
-            assert status["reason"]
-            assert status["waiting"]["rows"] == 3
+            assert status["lane"] is not None
+            assert status["lane"]["state"] == "blocked"
+            assert status["lane"]["reason"]
+            assert status["rows"]["waiting"] == 3
 
     asyncio.run(main())
 

@@ -154,7 +154,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path, offlin
             offline()
     # Its lock went with it.
     wrapper = offline()
-    assert wrapper.status()["appended"] == 0
+    assert wrapper.status()["frames"]["stored"] == 0
 
 
 def test_a_batch_that_was_stored_outlives_a_killed_process(tmp_path: Path, offline: MakeWrapper) -> None:
@@ -171,5 +171,5 @@ def test_a_batch_that_was_stored_outlives_a_killed_process(tmp_path: Path, offli
         for _ in range(20):
             promised = int(process.stdout.readline())
     status = offline().status()
-    assert status["appended"] >= promised
-    assert status["waiting"]["frames"] >= promised
+    assert status["frames"]["stored"] >= promised
+    assert status["frames"]["waiting"] >= promised

@@ -7,6 +7,7 @@ library and compared with the input. The exit code is 0 only if no row is lost a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,8 +36,7 @@ class Producer:
     """The producer process that runs now, and the progress that it last printed."""
 
     def __init__(self, emulator: Emulator) -> None:
-        self.stored = 0
-        self.waiting = 0
+        self.rows = {"stored": 0, "delivered": 0, "waiting": 0}
         self._command = [
             *(sys.executable, str(HERE / "producer.py")),
             *("--endpoint", emulator.endpoint),
@@ -57,11 +57,9 @@ class Producer:
 
     def _read(self, lines: Iterable[str]) -> None:
         for line in lines:
-            try:
-                progress = json.loads(line)
-            except ValueError:
-                continue  # a kill can cut a line in two
-            self.stored, self.waiting = progress["stored"], progress["waiting"]
+            # A kill can cut a line in two.
+            with contextlib.suppress(ValueError):
+                self.rows = json.loads(line)
 
     def kill(self) -> None:
         """Kills it with SIGKILL."""
@@ -95,11 +93,8 @@ class Screen:
         if not self._is_terminal and not is_last and now - self._last_line < 1:
             return
         self._last_line = now
-        delivered = producer.stored - producer.waiting
-        text = (
-            f"{self._elapsed()}  stored {producer.stored:>7,}  delivered {max(delivered, 0):>7,}  "
-            f"waiting {producer.waiting:>7,}  of {self._total:,} rows"
-        )
+        counts = "  ".join(f"{name} {count:>7,}" for name, count in producer.rows.items())
+        text = f"{self._elapsed()}  {counts}  of {self._total:,} rows"
         if self._is_terminal:
             print(f"\r\x1b[K{text}", end="\n" if is_last else "", flush=True)
         else:
@@ -123,16 +118,18 @@ def run(emulator: Emulator, total: int) -> int:
     deadline = time.monotonic() + DEADLINE_SECS
     while (code := producer.poll()) is None:
         screen.show(producer)
-        if steps and producer.stored >= steps[0][0] * total:
+        if steps and producer.rows["stored"] >= steps[0][0] * total:
             _, text, action = steps.pop(0)
             screen.event(text)
             action()
             if not steps:
-                screen.event(f"the producer starts again, from row {producer.stored:,} or a little later")
+                screen.event("the producer starts again, where it stopped")
                 producer.start()
         if time.monotonic() > deadline:
             producer.kill()
-            raise SystemExit(f"not done after {DEADLINE_SECS} s: {producer.waiting:,} rows are still waiting")
+            raise SystemExit(
+                f"not done after {DEADLINE_SECS} s: {producer.rows['waiting']:,} rows are still waiting"
+            )
         time.sleep(0.05)
     screen.show(producer, is_last=True)
     if steps:

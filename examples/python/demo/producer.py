@@ -43,8 +43,8 @@ async def report(wrapper: ZerobusWrapper, position: Position) -> None:
 
 def print_progress(wrapper: ZerobusWrapper, position: Position) -> None:
     """Prints one line of progress."""
-    line = {"stored": position.rows, "waiting": wrapper.status()["waiting"]["rows"]}
-    print(json.dumps(line), flush=True)
+    rows = wrapper.status()["rows"]
+    print(json.dumps({**rows, "stored": position.rows}), flush=True)
 
 
 async def produce(arguments: argparse.Namespace) -> None:
