@@ -1,18 +1,18 @@
 //! placeholder
 
-pub mod types;
-pub mod error;
-pub mod config;
-pub mod wrapper;
-pub mod admission;
-pub mod wal;
-pub mod drain;
-pub mod convert;
-pub mod transport;
-pub mod ledger;
-pub mod io;
 pub mod admin;
+pub mod admission;
+pub mod config;
+pub mod convert;
+pub mod drain;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+pub mod error;
+pub mod io;
+pub mod ledger;
 #[cfg(feature = "python")]
 mod python;
+pub mod transport;
+pub mod types;
+pub mod wal;
+pub mod wrapper;

@@ -180,9 +180,8 @@ impl TryFrom<String> for TableName {
     type Error = InvalidTableName;
 
     fn try_from(name: String) -> Result<TableName, InvalidTableName> {
-        let is_part = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        };
+        let is_part =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let parts: Vec<&str> = name.split('.').collect();
         if parts.len() == 3 && parts.iter().all(|part| is_part(part)) {
             Ok(TableName(name))

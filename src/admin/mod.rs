@@ -1,1 +1,9 @@
-//! admin
+//! What operators ask of a log: data, no printing.
+//!
+//! A live log answers through its owner's socket. A dead one is read from its files, without its lock
+//! and without writing.
+
+pub mod socket;
+mod status;
+
+pub use status::{StatusError, find_logs, status};

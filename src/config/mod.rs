@@ -1,1 +1,355 @@
-//! config
+//! What a wrapper can be told, with the defaults, and what of it is refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::error::{Coded, ErrorCode};
+use crate::types::TableName;
+use crate::wal::{Destination, Durability};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The smallest quota: below it, a segment would hold less than a batch of ordinary size.
+pub const WAL_BYTES_MIN: u64 = MIB;
+/// The smallest segment.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// The largest request that the service takes, framing included, as the client crate counts it.
+pub const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024 - 64 * 1024;
+
+/// When `send_batch` returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// When the batch is durable in the log.
+    Stored,
+    /// When the service has acknowledged the batch.
+    Delivered,
+}
+
+/// Everything a [`ZerobusWrapper`](crate::ZerobusWrapper) is opened with.
+///
+/// [`WrapperConfiguration::new`] fills in the defaults; change the fields that you need.
+#[derive(Clone, Debug)]
+pub struct WrapperConfiguration {
+    /// Zerobus endpoint; `https://` is added when the scheme is missing. `http://` means no TLS.
+    pub endpoint: String,
+    /// Target table, `catalog.schema.table`.
+    pub table_name: String,
+    /// OAuth client id of the service principal.
+    pub client_id: Option<String>,
+    /// OAuth client secret of the service principal.
+    pub client_secret: Option<SecretString>,
+    /// Workspace URL, where tokens come from. Default: the endpoint, unless that is a Zerobus host.
+    pub unity_catalog_url: Option<String>,
+    /// Root of all logs. Default: `$XDG_STATE_HOME/arrow-zerobus`.
+    pub wal_dir: Option<PathBuf>,
+    /// What an append must survive before `send_batch` returns.
+    pub durability: Durability,
+    /// When `send_batch` returns.
+    pub wait_for: WaitFor,
+    /// Size of a segment in bytes; a batch must fit into one.
+    pub segment_bytes: u64,
+    /// Quota of the log in bytes; at the quota `send_batch` waits until delivery has freed space.
+    pub wal_max_bytes: u64,
+    /// Largest request in bytes, framing included.
+    pub request_max_bytes: usize,
+    /// How many requests may be sent and not acknowledged.
+    pub max_inflight_requests: usize,
+    /// Age at which a stream is replaced, before the service ends it.
+    pub stream_max_age: Duration,
+    /// How many attempts in a row may fail before `flush` gives up waiting. Delivery never gives up.
+    pub retry_max_attempts: u32,
+    /// Shortest upper bound of the random wait between two attempts.
+    pub retry_base_delay: Duration,
+    /// Longest upper bound of the random wait between two attempts; also how often a refused lane probes.
+    pub retry_max_delay: Duration,
+    /// How long `shutdown` goes on delivering.
+    pub shutdown_timeout: Duration,
+}
+
+impl WrapperConfiguration {
+    /// The defaults, for this table at this endpoint.
+    pub fn new(endpoint: impl Into<String>, table_name: impl Into<String>) -> WrapperConfiguration {
+        WrapperConfiguration {
+            endpoint: endpoint.into(),
+            table_name: table_name.into(),
+            client_id: None,
+            client_secret: None,
+            unity_catalog_url: None,
+            wal_dir: None,
+            durability: Durability::Sync,
+            wait_for: WaitFor::Stored,
+            segment_bytes: 64 * MIB,
+            wal_max_bytes: 8 * 1024 * MIB,
+            request_max_bytes: 1_000_000,
+            max_inflight_requests: 32,
+            stream_max_age: Duration::from_secs(600),
+            retry_max_attempts: 5,
+            retry_base_delay: Duration::from_millis(100),
+            retry_max_delay: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Checks every setting, without touching disk or network, and puts them into the form that the
+    /// parts use.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first setting that is wrong, its value and what is allowed.
+    pub fn validate(&self) -> Result<Validated, ConfigError> {
+        let table: TableName = self.table_name.parse().map_err(|_| {
+            invalid("table_name", &self.table_name, "three parts, catalog.schema.table, of ASCII letters, digits and underscores")
+        })?;
+        let endpoint = service_url("endpoint", &self.endpoint)?;
+        let credentials = self.credentials(&endpoint)?;
+        let unity_catalog_url = self.resolved_unity_catalog_url(&endpoint, credentials.is_some())?;
+        self.check_numbers()?;
+        let wal_dir = match &self.wal_dir {
+            Some(dir) if dir.as_os_str().is_empty() => {
+                return Err(invalid("wal_dir", "", "a directory that this process may write"));
+            }
+            Some(dir) => dir.clone(),
+            None => default_wal_dir()?,
+        };
+        Ok(Validated {
+            destination: Destination { table, endpoint, unity_catalog_url },
+            credentials,
+            wal_dir,
+            // A log must have room for a few segments, or none could be freed while one is filled.
+            segment_bytes: self.segment_bytes.min(self.wal_max_bytes / 4).max(SEGMENT_BYTES_MIN),
+        })
+    }
+
+    fn credentials(&self, endpoint: &str) -> Result<Option<Credentials>, ConfigError> {
+        match (&self.client_id, &self.client_secret) {
+            (Some(id), Some(secret)) => {
+                if id.is_empty() {
+                    return Err(invalid("client_id", "", "the id of a service principal"));
+                }
+                Ok(Some(Credentials { client_id: id.clone(), client_secret: secret.clone() }))
+            }
+            // Without TLS there is no Databricks at the other end: a local emulator needs no token.
+            (None, None) if endpoint.starts_with("http://") => Ok(None),
+            (None, _) => Err(ConfigError::Missing { setting: "client_id", needed_for: "authentication" }),
+            (_, None) => Err(ConfigError::Missing { setting: "client_secret", needed_for: "authentication" }),
+        }
+    }
+
+    fn resolved_unity_catalog_url(
+        &self,
+        endpoint: &str,
+        needs_token: bool,
+    ) -> Result<Option<String>, ConfigError> {
+        match &self.unity_catalog_url {
+            Some(url) => service_url("unity_catalog_url", url).map(Some),
+            None if !needs_token => Ok(None),
+            // A workspace URL serves both; the host of the service itself hands out no tokens.
+            None if !endpoint.contains(".zerobus.") => Ok(Some(endpoint.to_owned())),
+            None => Err(ConfigError::Missing {
+                setting: "unity_catalog_url",
+                needed_for: "tokens: give the URL of the workspace",
+            }),
+        }
+    }
+
+    fn check_numbers(&self) -> Result<(), ConfigError> {
+        let at_least = |setting, value: u128, least: u128, unit: &str| {
+            if value >= least {
+                Ok(())
+            } else {
+                Err(invalid(setting, &value.to_string(), &format!("at least {least}{unit}")))
+            }
+        };
+        at_least("segment_bytes", self.segment_bytes.into(), SEGMENT_BYTES_MIN.into(), " bytes")?;
+        if self.segment_bytes > u32::MAX.into() {
+            return Err(invalid("segment_bytes", &self.segment_bytes.to_string(), "at most 4294967295 bytes"));
+        }
+        at_least("wal_max_bytes", self.wal_max_bytes.into(), WAL_BYTES_MIN.into(), " bytes")?;
+        at_least("request_max_bytes", self.request_max_bytes as u128, 1024, " bytes")?;
+        if self.request_max_bytes > REQUEST_BYTES_MAX {
+            let allowed = format!("at most {REQUEST_BYTES_MAX} bytes, the limit of the service");
+            return Err(invalid("request_max_bytes", &self.request_max_bytes.to_string(), &allowed));
+        }
+        at_least("max_inflight_requests", self.max_inflight_requests as u128, 1, "")?;
+        at_least("stream_max_age_secs", self.stream_max_age.as_secs().into(), 1, " s")?;
+        at_least("retry_max_attempts", self.retry_max_attempts.into(), 1, "")?;
+        at_least("retry_base_delay_ms", self.retry_base_delay.as_millis(), 1, " ms")?;
+        if self.retry_max_delay < self.retry_base_delay {
+            let allowed = format!("at least retry_base_delay_ms, {} ms", self.retry_base_delay.as_millis());
+            return Err(invalid("retry_max_delay_ms", &self.retry_max_delay.as_millis().to_string(), &allowed));
+        }
+        if let Durability::Interval(interval) = self.durability {
+            at_least("sync_interval_ms", interval.as_millis(), 1, " ms")?;
+        }
+        Ok(())
+    }
+}
+
+/// The settings in the form that the parts use; only [`WrapperConfiguration::validate`] makes one.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    pub(crate) destination: Destination,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) wal_dir: PathBuf,
+    pub(crate) segment_bytes: u64,
+}
+
+/// The service principal that delivers.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: SecretString,
+}
+
+/// A setting that is wrong. Nothing was created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The value is not allowed.
+    #[error("{setting} is {value:?}, allowed is: {allowed}")]
+    Invalid {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A setting without a default was not given.
+    #[error("{setting} is missing, it is needed for {needed_for}")]
+    Missing {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Why it is needed.
+        needed_for: &'static str,
+    },
+}
+
+impl Coded for ConfigError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Configuration
+    }
+}
+
+pub(crate) fn invalid(setting: &'static str, value: &str, allowed: &str) -> ConfigError {
+    ConfigError::Invalid { setting, value: value.to_owned(), allowed: allowed.to_owned() }
+}
+
+/// The writer directory of the one process that writes this table below this root.
+pub(crate) fn writer_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
+    wal_dir.join(table.as_str()).join("writer-001")
+}
+
+fn service_url(setting: &'static str, given: &str) -> Result<String, ConfigError> {
+    const ALLOWED: &str = "a URL of the form https://host[:port]";
+    let with_scheme =
+        if given.contains("://") { given.to_owned() } else { format!("https://{given}") };
+    let url = url::Url::parse(&with_scheme).map_err(|_| invalid(setting, given, ALLOWED))?;
+    let is_origin = matches!(url.scheme(), "http" | "https")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none();
+    // A password in a URL would end up in the log's identity file [I9].
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid(setting, "(hidden)", "a URL without a user name or password in it"));
+    }
+    if !is_origin {
+        return Err(invalid(setting, given, ALLOWED));
+    }
+    Ok(with_scheme.trim_end_matches('/').to_owned())
+}
+
+/// `$XDG_STATE_HOME/arrow-zerobus`, where the XDG base directory specification puts such data.
+pub(crate) fn default_wal_dir() -> Result<PathBuf, ConfigError> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("arrow-zerobus"))
+        .ok_or(ConfigError::Missing {
+            setting: "wal_dir",
+            needed_for: "the log: neither XDG_STATE_HOME nor HOME is set",
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> WrapperConfiguration {
+        let mut configuration = WrapperConfiguration::new("https://1.zerobus.eu.cloud.databricks.com", "a.b.c");
+        configuration.client_id = Some("id".into());
+        configuration.client_secret = Some("secret".into());
+        configuration.unity_catalog_url = Some("https://1.cloud.databricks.com/".into());
+        configuration.wal_dir = Some("/tmp/never-created".into());
+        configuration
+    }
+
+    fn refused(change: impl FnOnce(&mut WrapperConfiguration)) -> String {
+        let mut configuration = good();
+        change(&mut configuration);
+        configuration.validate().map(|_| ()).expect_err("was accepted").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_urls_are_brought_into_one_form() {
+        let validated = good().validate().unwrap();
+        assert_eq!(validated.destination.unity_catalog_url.as_deref(), Some("https://1.cloud.databricks.com"));
+
+        let mut bare = good();
+        bare.endpoint = "host.example".into();
+        assert_eq!(bare.validate().unwrap().destination.endpoint, "https://host.example");
+    }
+
+    #[test]
+    fn each_wrong_setting_is_refused_by_its_name() {
+        assert!(refused(|c| c.table_name = "events".into()).contains("table_name is \"events\""));
+        assert!(refused(|c| c.endpoint = "ftp://host".into()).contains("endpoint"));
+        assert!(refused(|c| c.endpoint = "https://host/path".into()).contains("endpoint"));
+        assert!(refused(|c| c.endpoint = String::new()).contains("endpoint"));
+        assert!(refused(|c| c.unity_catalog_url = Some("not a url".into())).contains("unity_catalog_url"));
+        assert!(refused(|c| c.unity_catalog_url = None).contains("unity_catalog_url is missing"));
+        assert!(refused(|c| c.client_id = None).contains("client_id is missing"));
+        assert!(refused(|c| c.client_secret = None).contains("client_secret is missing"));
+        assert!(refused(|c| c.wal_max_bytes = 5).contains("wal_max_bytes is \"5\""));
+        assert!(refused(|c| c.segment_bytes = 5).contains("segment_bytes"));
+        assert!(refused(|c| c.request_max_bytes = 20 << 20).contains("request_max_bytes"));
+        assert!(refused(|c| c.max_inflight_requests = 0).contains("max_inflight_requests"));
+        assert!(refused(|c| c.stream_max_age = Duration::ZERO).contains("stream_max_age_secs"));
+        assert!(refused(|c| c.retry_max_attempts = 0).contains("retry_max_attempts"));
+        assert!(refused(|c| c.retry_base_delay = Duration::ZERO).contains("retry_base_delay_ms"));
+        assert!(refused(|c| c.retry_max_delay = Duration::from_millis(1)).contains("retry_max_delay_ms"));
+        assert!(refused(|c| c.durability = Durability::Interval(Duration::ZERO)).contains("sync_interval_ms"));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_without_being_repeated() {
+        let text = refused(|c| c.endpoint = "https://user:hunter2@host".into());
+        assert!(text.contains("endpoint") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_workspace_url_as_endpoint_serves_tokens_too() {
+        let mut configuration = good();
+        configuration.endpoint = "https://workspace.cloud.databricks.com".into();
+        configuration.unity_catalog_url = None;
+        let destination = configuration.validate().unwrap().destination;
+        assert_eq!(destination.unity_catalog_url.as_deref(), Some("https://workspace.cloud.databricks.com"));
+    }
+
+    #[test]
+    fn without_tls_no_credentials_are_needed() {
+        let mut configuration = WrapperConfiguration::new("http://127.0.0.1:1", "a.b.c");
+        configuration.wal_dir = Some("/tmp/never-created".into());
+        assert!(configuration.validate().unwrap().credentials.is_none());
+        configuration.client_id = Some("id".into());
+        assert!(configuration.validate().is_err());
+    }
+
+    #[test]
+    fn the_debug_text_hides_the_secret() {
+        assert!(!format!("{:?}", good()).contains("\"secret\""));
+    }
+}

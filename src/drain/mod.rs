@@ -1,1 +1,50 @@
-//! drain
+//! The pump: reads durable frames in order, sends them as requests, settles what is acknowledged.
+//!
+//! ```text
+//!  log ─► feed: requests ─► lane: stream, window ─► acknowledgement ─► settle: ledger, reclaim
+//!            ▲                  │ failure
+//!            └── from the last acknowledged row ──┘
+//! ```
+//!
+//! A failure never needs the requests that were in flight: they are read again from the log, from the last
+//! acknowledged row on. So memory is bounded by the window, whatever the outage.
+
+mod feed;
+mod inflight;
+mod lane;
+mod retry;
+mod settle;
+mod state;
+
+pub(crate) use lane::{Lane, LaneSettings};
+pub(crate) use settle::{Settler, SettlerStatus};
+pub use state::{LaneState, LaneStatus};
+
+use crate::ledger::{LedgerRecord, Settled};
+
+/// What acknowledgements add up to; the lane counts it, the settler makes it durable.
+pub(crate) type Progress = LedgerRecord;
+
+/// How far along the log a request ends, and what it carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Everything up to here is settled once the request is acknowledged.
+    pub(crate) end: Settled,
+    /// Frames whose last row is in this request.
+    pub(crate) frames: u64,
+    /// Rows in this request.
+    pub(crate) rows: u64,
+    /// Frames before its last row that damage has taken.
+    pub(crate) damaged_frames: u64,
+    /// When the first frame of the request was appended.
+    pub(crate) oldest_unix_micros: i64,
+}
+
+impl Span {
+    fn add_to(&self, progress: &mut Progress) {
+        progress.settled = self.end;
+        progress.delivered_frames += self.frames;
+        progress.delivered_rows += self.rows;
+        progress.damaged_frames += self.damaged_frames;
+    }
+}

@@ -1,1 +1,98 @@
-//! transport
+//! How requests reach the service: the trait that the drainer talks to, and its errors.
+
+pub mod zerobus;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use prost_types::DescriptorProto;
+
+use crate::error::{Coded, ErrorCode};
+use crate::types::StreamOffset;
+
+/// A way to a table.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Opens a stream whose records have this descriptor.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`], classified; nothing was sent.
+    async fn open(&self, descriptor: &DescriptorProto) -> Result<Box<dyn Stream>, TransportError>;
+
+    /// The next stream shall be opened with a token that is fetched anew.
+    fn forget_token(&self);
+}
+
+/// An open stream: requests go in, in order; acknowledgements come back, in the same order.
+#[async_trait]
+pub trait Stream: Send + Sync {
+    /// Hands one request over and returns the stream offset that stands for all of its records.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] with the cause of the stream's end. The request may have arrived.
+    async fn send(&self, records: Vec<Vec<u8>>) -> Result<StreamOffset, TransportError>;
+
+    /// Returns once the service has acknowledged this offset, and with it all before it \[I7\].
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] with the cause of the stream's end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing; ask again.
+    async fn acknowledged(&self, offset: StreamOffset) -> Result<(), TransportError>;
+
+    /// Ends a stream that has nothing in flight.
+    async fn close(self: Box<Self>);
+}
+
+/// What to do about a failure (design: error classes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Try again, for ever.
+    Transient,
+    /// The destination refuses us: wait until somebody changes that, and probe.
+    Blocked,
+    /// These rows, or this schema, will be refused again.
+    Poison,
+}
+
+/// A failure of the service or of the way to it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TransportError {
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// Its row in the table of errors.
+    pub code: ErrorCode,
+    /// What the service or the network said.
+    pub message: String,
+    /// The wait that the server asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl TransportError {
+    /// A failure that the next attempt may not meet.
+    pub fn transient(code: ErrorCode, message: impl Into<String>) -> TransportError {
+        TransportError { class: ErrorClass::Transient, code, message: message.into(), retry_after: None }
+    }
+
+    /// A refusal that lasts until somebody changes a grant, a secret or a table.
+    pub fn blocked(code: ErrorCode, message: impl Into<String>) -> TransportError {
+        TransportError { class: ErrorClass::Blocked, code, message: message.into(), retry_after: None }
+    }
+
+    /// A refusal of what we sent.
+    pub fn poison(code: ErrorCode, message: impl Into<String>) -> TransportError {
+        TransportError { class: ErrorClass::Poison, code, message: message.into(), retry_after: None }
+    }
+}
+
+impl Coded for TransportError {
+    fn code(&self) -> ErrorCode {
+        self.code
+    }
+}

@@ -1,1 +1,64 @@
-//! wal
+//! The promise: after `append` returns, the batch survives a crash.
+//!
+//! ```text
+//!  PreparedFrame ─► Wal::append ─► queue ─► appender ─ one write, one sync ─► Append answers
+//!                                              │
+//!   segment-…1.wal │ segment-…2.wal │ segment-…3.wal (open)
+//!   reclaim ──►     sealed            ▲ LogReader        ▲ durable ≤ appended
+//! ```
+//!
+//! A log is a directory that one process owns: an identity file, a lock file and numbered segments. A segment
+//! is a header and frames; a sealed one ends in a footer, so that opening a log reads the ends of its segments and
+//! scans only what was not sealed. [`format`] owns the bytes, [`recovery`] the decisions after a crash, [`appender`] what happens when
+//! a disk fails; `docs/internals/file-format.md` and `docs/internals/recovery.md` are the same for readers without the code.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+mod appender;
+mod count;
+mod damage;
+mod directory;
+mod error;
+mod format;
+mod frame;
+mod index;
+mod log;
+mod recovery;
+mod segment;
+mod tail;
+mod view;
+mod walk;
+
+pub use appender::{Append, Appended};
+pub use damage::{Damage, DamageReason};
+pub use directory::{Destination, LogDirectory, Owner, owner};
+pub use error::{AppendError, FrameError, OpenError, ReadError};
+pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
+pub use index::Count;
+pub use log::{Reclaimed, Wal};
+pub use recovery::Recovery;
+pub use tail::{LogReader, Next};
+pub use view::LogView;
+
+/// When an append answers, and what a crash of the machine may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// After the sync that covers it: nothing that was promised is lost.
+    Sync,
+    /// After the write; a sync follows within the interval. A power cut takes what came since the last one.
+    Interval(Duration),
+    /// After the write; the operating system syncs when it likes.
+    Os,
+}
+
+/// How a log writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// How long a segment may become; a frame that does not fit into one is refused.
+    pub segment_bytes: u64,
+    /// When an append answers.
+    pub durability: Durability,
+}

@@ -1,1 +1,190 @@
-//! wrapper
+//! The wrapper: opens the parts of one log and wires them together. What the parts do is theirs.
+
+mod append;
+mod delivery;
+mod error;
+mod open;
+mod result;
+mod runtime;
+mod shutdown;
+mod status;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use tokio::sync::{Notify, watch};
+
+pub use error::{DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError};
+pub use result::{BatchState, TransmissionResult};
+pub use status::{Counts, LaneReport, STATUS_VERSION, Status};
+
+use self::append::Stored;
+use self::runtime::SharedRuntime;
+use self::shutdown::Tasks;
+use crate::admission::Admission;
+use crate::config::{WaitFor, WrapperConfiguration};
+use crate::drain::{LaneStatus, SettlerStatus};
+use crate::io::Env;
+use crate::types::{Epoch, Lsn};
+use crate::wal::{Damage, Destination, Wal};
+
+/// A durable buffer before one table.
+///
+/// Clones are handles of the same buffer. It brings its own threads and needs no runtime of the caller's;
+/// its futures may be awaited on any.
+///
+/// Dropping the last handle stops delivery at once; what was stored stays in the log for the next start.
+/// [`ZerobusWrapper::shutdown`] goes on delivering for a while first.
+#[derive(Clone)]
+pub struct ZerobusWrapper {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    settings: Settings,
+    env: Env,
+    runtime: Arc<SharedRuntime>,
+    pid: u32,
+    wal: Wal,
+    epoch: Epoch,
+    destination: Destination,
+    directory: std::path::PathBuf,
+    damage: Vec<Damage>,
+    admission: Arc<Admission>,
+    stored: Stored,
+    plans: append::CheckedSchemas,
+    lane: watch::Receiver<LaneStatus>,
+    settler: watch::Receiver<SettlerStatus>,
+    nudge: Arc<Notify>,
+    is_closed: AtomicBool,
+    tasks: std::sync::Mutex<Option<Tasks>>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Sender<Option<Result<(), String>>>,
+}
+
+/// What of the configuration is needed while the wrapper lives.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    wait_for: WaitFor,
+    wal_max_bytes: u64,
+    retry_max_attempts: u32,
+    shutdown_timeout: Duration,
+}
+
+impl ZerobusWrapper {
+    /// Opens the log of this table, recovers it and begins to deliver what it holds.
+    ///
+    /// Needs no network: an unreachable or refusing service is seen in [`ZerobusWrapper::status`] \[I15\].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if a setting is wrong (then nothing was created), if another process owns the log, or
+    /// if the disk fails.
+    pub fn open(configuration: WrapperConfiguration) -> Result<ZerobusWrapper, OpenError> {
+        open::open(&configuration, Env::os()).map(|inner| ZerobusWrapper { inner })
+    }
+
+    /// Stores a batch, and waits for its delivery too if the wrapper was opened with
+    /// [`WaitFor::Delivered`].
+    ///
+    /// A batch without rows is a success that stores nothing. Batches may have different schemas.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: either the batch was not stored, and the error hands it back, or it is stored and was
+    /// not delivered within the attempts allowed, and the error names its LSN.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the batch is durable in the configured sense \[I3\].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for room in the log, nothing was stored; dropped later, the batch may be
+    /// stored. An append that was started is always finished.
+    pub fn send_batch(
+        &self,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
+        append::send_batch(Arc::clone(&self.inner), batch)
+    }
+
+    /// Waits until the frame with this number is settled.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`] after `retry_max_attempts` failed attempts, a refusal, or the timeout. Nothing is
+    /// lost and delivery goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn wait_delivered(
+        &self,
+        lsn: Lsn,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<TransmissionResult, DeliveryError>> + Send + 'static {
+        delivery::wait_delivered(Arc::clone(&self.inner), lsn, timeout)
+    }
+
+    /// Waits until every frame that was appended before the call is settled.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn flush(
+        &self,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<(), DeliveryError>> + Send + 'static {
+        delivery::flush(Arc::clone(&self.inner), timeout)
+    }
+
+    /// Stops intake, goes on delivering for at most `shutdown_timeout`, makes the ledger durable and gives
+    /// the log back. What is left is delivered after the next start.
+    ///
+    /// Idempotent: a second call waits for the first.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutdownError`] if the ledger could not be made durable.
+    ///
+    /// # Cancel safety
+    ///
+    /// A shutdown that was started is always finished.
+    pub fn shutdown(&self) -> impl Future<Output = Result<(), ShutdownError>> + Send + 'static {
+        shutdown::shutdown(Arc::clone(&self.inner))
+    }
+
+    /// How the log stands. Reads the headers of at most one segment.
+    pub fn status(&self) -> Status {
+        self.inner.status()
+    }
+
+    /// The threads that do the work, for callers that want to spawn the futures of this wrapper.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.inner.runtime.handle().clone()
+    }
+}
+
+impl std::fmt::Debug for ZerobusWrapper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZerobusWrapper")
+            .field("table", &self.inner.destination.table.as_str())
+            .field("directory", &self.inner.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A forked child has neither the threads nor the lock.
+    fn check_process(&self) -> Result<(), ForkedProcess> {
+        let current = std::process::id();
+        if current == self.pid { Ok(()) } else { Err(ForkedProcess { owner: self.pid, current }) }
+    }
+}

@@ -1,0 +1,136 @@
+//! How a log stands, whether its owner lives or not.
+
+use std::path::{Path, PathBuf};
+
+use super::socket::ask_status;
+use crate::error::{Coded, ErrorCode};
+use crate::io::Env;
+use crate::ledger::{self, LedgerError};
+use crate::wal::{self, LogView, OpenError};
+use crate::wrapper::{Counts, STATUS_VERSION, Status};
+
+/// A log whose status cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The log cannot be read.
+    #[error("the log in {directory} cannot be read", directory = .directory.display())]
+    Log {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: OpenError,
+    },
+    /// The ledger cannot be read.
+    #[error("the ledger in {directory} cannot be read", directory = .directory.display())]
+    Ledger {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: LedgerError,
+    },
+    /// The directory cannot be listed.
+    #[error("{directory} cannot be listed", directory = .directory.display())]
+    List {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Coded for StatusError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            StatusError::Log { source, .. } => source.code(),
+            StatusError::Ledger { source, .. } => source.code(),
+            StatusError::List { .. } => ErrorCode::Storage,
+        }
+    }
+}
+
+/// The status of the log in this writer directory. Takes no lock and writes nothing.
+///
+/// # Errors
+///
+/// [`StatusError`] if the log or its ledger cannot be read.
+pub fn status(directory: &Path) -> Result<Status, StatusError> {
+    if let Some(live) = ask_status(directory) {
+        return Ok(live);
+    }
+    let env = Env::os();
+    let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
+    let view = LogView::read(&env, directory).map_err(log_error)?;
+    let ledger_error = |source| StatusError::Ledger { directory: directory.to_owned(), source };
+    let record = ledger::peek(directory, view.epoch()).map_err(ledger_error)?.unwrap_or_default();
+    let owner = wal::owner(&env, directory).ok().flatten();
+    let settled = record.settled;
+    let waiting = view.count_from(settled.through.next()).map_err(|source| StatusError::List {
+        directory: directory.to_owned(),
+        source: std::io::Error::other(source),
+    })?;
+    let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
+    let age = |unix_micros: i64| (env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
+    let destination = view.destination();
+    Ok(Status {
+        version: STATUS_VERSION,
+        table: destination.table.clone(),
+        endpoint: destination.endpoint.clone(),
+        directory: directory.to_owned(),
+        epoch: view.epoch(),
+        owner_pid: owner.map(|owner| owner.pid),
+        settled_lsn: settled.through,
+        durable_lsn: view.last(),
+        rows: Counts {
+            stored: record.delivered_rows + waiting_rows,
+            delivered: record.delivered_rows,
+            waiting: waiting_rows,
+        },
+        frames: Counts {
+            stored: record.delivered_frames + waiting.frames,
+            delivered: record.delivered_frames,
+            waiting: waiting.frames,
+        },
+        damaged_frames: record.damaged_frames,
+        log_bytes: view.bytes(),
+        wal_max_bytes: None,
+        oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
+        lane: None,
+        settling_failure: None,
+        damage: view.damage().iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// The writer directories at and below a directory, in the order of their names.
+///
+/// # Errors
+///
+/// [`StatusError::List`] if a directory cannot be listed.
+pub fn find_logs(root: &Path) -> Result<Vec<PathBuf>, StatusError> {
+    /// `<wal_dir>/<table>/writer-NNN` is two levels down.
+    const DEPTH_MAX: usize = 2;
+    fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StatusError> {
+        if wal::is_log(directory) {
+            found.push(directory.to_owned());
+            return Ok(());
+        }
+        if depth == DEPTH_MAX {
+            return Ok(());
+        }
+        let list_error = |source| StatusError::List { directory: directory.to_owned(), source };
+        for entry in std::fs::read_dir(directory).map_err(list_error)? {
+            let entry = entry.map_err(list_error)?;
+            if entry.file_type().map_err(list_error)?.is_dir() {
+                walk(&entry.path(), depth + 1, found)?;
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(root, 0, &mut found)?;
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,248 @@
+//! Turns durable frames into requests: read, decode, convert, cut.
+//!
+//! Everything here blocks (disk, processor) and runs on the blocking pool; the lane asks for one request
+//! ahead, so conversion of the next one overlaps with the sending of this one.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use prost_types::DescriptorProto;
+
+use super::Span;
+use crate::config::REQUEST_BYTES_MAX;
+use crate::convert::{Cut, Plan, Records};
+use crate::error::{ErrorCode, chain};
+use crate::ledger::Settled;
+use crate::transport::{ErrorClass, TransportError};
+use crate::types::Lsn;
+use crate::wal::{Frame, LogReader, Next, SchemaFingerprint};
+
+/// Rows per request; keeps a request of tiny rows from becoming a million allocations.
+const REQUEST_ROWS_MAX: usize = 20_000;
+/// Rows that are converted at once, at most.
+const CHUNK_ROWS_MAX: usize = 4096;
+
+/// What goes to the service in one piece.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) framed_bytes: usize,
+    pub(super) span: Span,
+    /// The plan of all its rows; one per schema, so that equal descriptors are usually the same one.
+    pub(super) plan: Arc<Plan>,
+}
+
+impl Request {
+    pub(super) fn descriptor(&self) -> &DescriptorProto {
+        self.plan.descriptor()
+    }
+}
+
+/// What comes next on the way out of the log.
+#[derive(Debug)]
+pub(super) enum Fed {
+    /// Rows to send.
+    Request(Request),
+    /// Nothing to send: damage took what was there.
+    Skipped(Span),
+}
+
+/// Why there is no next request.
+#[derive(Debug)]
+pub(super) enum FeedError {
+    /// The log could not be read; another try may succeed.
+    Unreadable(String),
+    /// A row or a schema that does not convert.
+    Poison(TransportError),
+}
+
+/// Reads on from one position of the log.
+#[derive(Debug)]
+pub(super) struct Feed {
+    reader: LogReader,
+    request_max_bytes: usize,
+    plan: Option<(SchemaFingerprint, Arc<Plan>)>,
+    frame: Option<OpenFrame>,
+    chunk: Records,
+    /// The first record of the chunk that is in no request yet.
+    chunk_next: usize,
+    /// Rows of the first frame that are settled already.
+    skip_rows: (Lsn, usize),
+    /// Damage that no request has taken along yet.
+    damaged_frames: u64,
+    damaged_through: Option<Lsn>,
+}
+
+#[derive(Debug)]
+struct OpenFrame {
+    lsn: Lsn,
+    batch: RecordBatch,
+    appended_unix_micros: i64,
+    chunk_rows: usize,
+    /// The first row that is not in the chunk yet.
+    next_row: usize,
+}
+
+impl Feed {
+    /// `reader` stands at the first frame that is not settled.
+    pub(super) fn new(reader: LogReader, from: Settled, request_max_bytes: usize) -> Feed {
+        Feed {
+            reader,
+            request_max_bytes,
+            plan: None,
+            frame: None,
+            chunk: Records::new(),
+            chunk_next: 0,
+            skip_rows: (from.through.next(), from.rows_of_next as usize),
+            damaged_frames: 0,
+            damaged_through: None,
+        }
+    }
+
+    /// What comes next; `None` if everything durable is on its way.
+    pub(super) fn next(&mut self) -> Result<Option<Fed>, FeedError> {
+        if let Some(request) = self.next_request()? {
+            return Ok(Some(Fed::Request(request)));
+        }
+        let skipped = self.damaged_through.take().map(|through| Span {
+            end: Settled { through, rows_of_next: 0 },
+            damaged_frames: std::mem::take(&mut self.damaged_frames),
+            ..Span::default()
+        });
+        Ok(skipped.map(Fed::Skipped))
+    }
+
+    fn next_request(&mut self) -> Result<Option<Request>, FeedError> {
+        let mut request: Option<Request> = None;
+        loop {
+            if self.chunk_next == self.chunk.len() {
+                match self.fill_chunk() {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(request),
+                    // What is good before the bad row goes first; the error comes again at the next call.
+                    Err(error) => return request.map_or(Err(error), |good| Ok(Some(good))),
+                }
+            }
+            let Some((frame, plan)) = self.frame.as_ref().zip(self.plan.as_ref().map(|(_, plan)| plan)) else {
+                return Ok(request);
+            };
+            let building = request.get_or_insert_with(|| Request {
+                records: Vec::new(),
+                framed_bytes: 0,
+                span: Span { oldest_unix_micros: frame.appended_unix_micros, ..Span::default() },
+                plan: Arc::clone(plan),
+            });
+            if building.plan.descriptor() != plan.descriptor() {
+                return Ok(request);
+            }
+            let room_bytes = self.request_max_bytes.saturating_sub(building.framed_bytes);
+            let room_rows = REQUEST_ROWS_MAX - building.records.len();
+            let (records, framed_bytes) = match self.chunk.cut(self.chunk_next, room_bytes, room_rows) {
+                Some(Cut::Request { records, framed_bytes }) => (records, framed_bytes),
+                Some(Cut::TooLarge { .. }) if !building.records.is_empty() => return Ok(request),
+                // A row above the wished size travels alone, up to what the service takes.
+                Some(Cut::TooLarge { record, framed_bytes }) if framed_bytes <= REQUEST_BYTES_MAX => {
+                    (record..record + 1, framed_bytes)
+                }
+                Some(Cut::TooLarge { framed_bytes, .. }) => return Err(self.row_too_large(framed_bytes)),
+                None => continue,
+            };
+            building.framed_bytes += framed_bytes;
+            building.span.rows += records.len() as u64;
+            building.records.extend(records.clone().map(|index| self.chunk.record(index).to_vec()));
+            self.chunk_next = records.end;
+            let rows_taken = frame.next_row - (self.chunk.len() - self.chunk_next);
+            if rows_taken == frame.batch.num_rows() {
+                building.span.end = Settled { through: frame.lsn, rows_of_next: 0 };
+                building.span.frames += 1;
+            } else {
+                building.span.end =
+                    Settled { through: frame.lsn.previous(), rows_of_next: rows_taken as u32 };
+            }
+            building.span.damaged_frames += std::mem::take(&mut self.damaged_frames);
+            self.damaged_through = None;
+            if building.records.len() == REQUEST_ROWS_MAX || building.framed_bytes >= self.request_max_bytes {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// Converts the next rows of the open frame, or of the next one; false when caught up.
+    fn fill_chunk(&mut self) -> Result<bool, FeedError> {
+        let is_used_up = |frame: &OpenFrame| frame.next_row == frame.batch.num_rows();
+        while self.frame.as_ref().is_none_or(is_used_up) {
+            match self.reader.next() {
+                Ok(Some(Next::Frame(frame))) => self.frame = Some(self.open_frame(&frame)?),
+                Ok(Some(Next::Damaged(damage))) => {
+                    tracing::error!(%damage, "stepping over a damaged stretch of the log");
+                    if let Some(lsns) = &damage.lsns {
+                        self.damaged_frames += lsns.end().get() - lsns.start().get() + 1;
+                        self.damaged_through = Some(*lsns.end());
+                    }
+                }
+                Ok(None) => return Ok(false),
+                Err(error) => return Err(FeedError::Unreadable(chain(&error))),
+            }
+        }
+        let Some((frame, (_, plan))) = self.frame.as_mut().zip(self.plan.as_ref()) else { return Ok(false) };
+        let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
+        self.chunk.clear();
+        self.chunk_next = 0;
+        let refused = plan.encode(&frame.batch, rows.clone(), &mut self.chunk);
+        if let Some(first) = refused.first() {
+            self.chunk.clear();
+            let text = format!("frame {} has {} rows that do not convert, the first: {first}", frame.lsn, refused.len());
+            return Err(FeedError::Poison(TransportError::poison(ErrorCode::Conversion, text)));
+        }
+        frame.next_row = rows.end;
+        Ok(true)
+    }
+
+    fn open_frame(&mut self, frame: &Frame) -> Result<OpenFrame, FeedError> {
+        let poison = |error: &dyn std::error::Error| {
+            let text = format!("frame {} does not convert: {}", frame.lsn, chain(error));
+            FeedError::Poison(TransportError::poison(ErrorCode::Conversion, text))
+        };
+        if self.plan.as_ref().is_none_or(|(fingerprint, _)| *fingerprint != frame.fingerprint) {
+            let plan = Plan::new(&frame.schema).map_err(|error| poison(&error))?;
+            self.plan = Some((frame.fingerprint, Arc::new(plan)));
+        }
+        let batch = frame.decode().map_err(|error| poison(&error))?;
+        let row_bytes = frame.body_bytes() / batch.num_rows().max(1);
+        let next_row = if frame.lsn == self.skip_rows.0 { self.skip_rows.1 } else { 0 };
+        Ok(OpenFrame {
+            lsn: frame.lsn,
+            appended_unix_micros: frame.appended_unix_micros,
+            chunk_rows: (self.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX),
+            next_row: next_row.min(batch.num_rows()),
+            batch,
+        })
+    }
+
+    fn row_too_large(&self, framed_bytes: usize) -> FeedError {
+        let (lsn, row) = self.frame.as_ref().map_or((Lsn::ZERO, 0), |frame| {
+            (frame.lsn, frame.next_row - (self.chunk.len() - self.chunk_next))
+        });
+        FeedError::Poison(TransportError::poison(
+            ErrorCode::Transmission,
+            format!(
+                "row {row} of frame {lsn} needs a request of {framed_bytes} bytes, \
+                 the service takes {REQUEST_BYTES_MAX}"
+            ),
+        ))
+    }
+}
+
+impl From<FeedError> for TransportError {
+    fn from(error: FeedError) -> TransportError {
+        match error {
+            FeedError::Poison(error) => error,
+            FeedError::Unreadable(message) => TransportError {
+                class: ErrorClass::Transient,
+                code: ErrorCode::Storage,
+                message: format!("the log cannot be read: {message}"),
+                retry_after: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The window: requests that are sent and not acknowledged, bounded in number and bytes.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::Span;
+use crate::types::StreamOffset;
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) offset: StreamOffset,
+    pub(super) span: Span,
+    pub(super) bytes: usize,
+    pub(super) sent_at: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    requests: VecDeque<InFlight>,
+    requests_max: usize,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Window {
+    pub(super) fn new(requests_max: usize, bytes_max: usize) -> Window {
+        Window { requests: VecDeque::with_capacity(requests_max), requests_max, bytes: 0, bytes_max }
+    }
+
+    /// Whether another request may be sent. One always fits into an empty window, whatever its size.
+    pub(super) fn has_room(&self) -> bool {
+        self.requests.is_empty() || (self.requests.len() < self.requests_max && self.bytes < self.bytes_max)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub(super) fn oldest(&self) -> Option<&InFlight> {
+        self.requests.front()
+    }
+
+    /// The offset of the request that was sent last.
+    pub(super) fn newest_offset(&self) -> Option<StreamOffset> {
+        self.requests.back().map(|it| it.offset)
+    }
+
+    pub(super) fn push(&mut self, request: InFlight) {
+        self.bytes += request.bytes;
+        self.requests.push_back(request);
+    }
+
+    /// Takes out the oldest request, which was acknowledged.
+    pub(super) fn pop(&mut self) -> Option<InFlight> {
+        let oldest = self.requests.pop_front()?;
+        self.bytes -= oldest.bytes;
+        Some(oldest)
+    }
+
+    /// Forgets all requests: the stream is gone and they will be read from the log again.
+    pub(super) fn clear(&mut self) {
+        self.requests.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(number: i64, bytes: usize) -> InFlight {
+        InFlight { offset: StreamOffset::new(number), span: Span::default(), bytes, sent_at: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn the_window_is_bounded_in_requests_and_bytes() {
+        let mut window = Window::new(3, 100);
+        window.push(request(0, 1000));
+        assert!(!window.has_room(), "over its bytes");
+        window.pop();
+        assert!(window.has_room());
+        for number in 1..=3 {
+            assert!(window.has_room());
+            window.push(request(number, 10));
+        }
+        assert!(!window.has_room(), "over its requests");
+        assert_eq!(window.pop().map(|it| it.offset), Some(StreamOffset::new(1)));
+        assert!(window.has_room());
+        window.clear();
+        assert!(window.is_empty() && window.oldest().is_none());
+    }
+}

@@ -1,0 +1,344 @@
+//! The delivery loop of one log: one stream at a time, a window of requests, retries for ever.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::feed::{Fed, Feed, FeedError, Request};
+use super::inflight::{InFlight, Window};
+use super::retry::backoff;
+use super::{LaneState, LaneStatus, Progress, Span};
+use crate::convert::Plan;
+use crate::error::ErrorCode;
+use crate::io::Env;
+use crate::ledger::Settled;
+use crate::transport::{ErrorClass, Stream, Transport, TransportError};
+use crate::types::StreamOffset;
+use crate::wal::Wal;
+
+/// An acknowledgement takes half a second at most times; a minute without one means that the stream
+/// is gone and nobody told us.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The tail is looked at this often even if no append announced itself.
+const TAIL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The settings of a lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneSettings {
+    pub(crate) request_max_bytes: usize,
+    pub(crate) max_inflight_requests: usize,
+    pub(crate) stream_max_age: Duration,
+    pub(crate) retry_base_delay: Duration,
+    pub(crate) retry_max_delay: Duration,
+}
+
+/// Delivers one log, in order.
+pub(crate) struct Lane {
+    pub(crate) wal: Wal,
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) env: Env,
+    pub(crate) settings: LaneSettings,
+    pub(crate) status: watch::Sender<LaneStatus>,
+    /// What is acknowledged; the settler makes it durable.
+    pub(crate) acknowledged: watch::Sender<Progress>,
+    /// Somebody wants the next attempt now.
+    pub(crate) nudge: Arc<Notify>,
+}
+
+/// What a lane keeps between two streams.
+struct Delivery {
+    lane: Lane,
+    window: Window,
+    backoff_step: u32,
+    is_fresh_token_tried: bool,
+}
+
+impl Lane {
+    pub(crate) fn new_status() -> watch::Sender<LaneStatus> {
+        watch::Sender::new(LaneStatus::new())
+    }
+
+    /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let window_bytes = self.settings.max_inflight_requests.saturating_mul(self.settings.request_max_bytes);
+        let mut delivery = Delivery {
+            window: Window::new(self.settings.max_inflight_requests, window_bytes),
+            lane: self,
+            backoff_step: 0,
+            is_fresh_token_tried: false,
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            never = delivery.run() => match never {},
+        }
+        delivery.set_state(LaneState::Stopped);
+    }
+}
+
+impl Delivery {
+    async fn run(&mut self) -> std::convert::Infallible {
+        loop {
+            let failure = match self.deliver().await {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            self.window.clear();
+            self.wait_after(failure).await;
+        }
+    }
+
+    /// Sends, from the last acknowledged row on, until something fails.
+    async fn deliver(&mut self) -> Result<std::convert::Infallible, TransportError> {
+        let from = self.lane.acknowledged.borrow().settled;
+        let mut requests = Requests::from(&self.lane, from);
+        let mut waiting: Option<Request> = None;
+        loop {
+            let request = match waiting.take() {
+                Some(request) => request,
+                None => {
+                    // Without anything to send no stream is needed: an idle one only grows old.
+                    if self.lane.status.borrow().failure.is_none() {
+                        self.set_state(LaneState::Idle);
+                    }
+                    match requests.next().await? {
+                        Fed::Request(request) => request,
+                        Fed::Skipped(span) => {
+                            self.skip(span);
+                            continue;
+                        }
+                    }
+                }
+            };
+            self.lane.status.send_modify(|status| {
+                status.oldest_unix_micros = Some(request.span.oldest_unix_micros);
+                if status.failure.is_none() {
+                    status.state = LaneState::Connecting;
+                }
+            });
+            let stream = self.lane.transport.open(request.descriptor()).await?;
+            self.lane.status.send_modify(|status| status.streams_opened += 1);
+            waiting = self.pump(stream, request, &mut requests).await?;
+        }
+    }
+
+    /// Keeps the window full until the stream has to end; returns the request that needs another one.
+    async fn pump(
+        &mut self,
+        stream: Box<dyn Stream>,
+        first: Request,
+        requests: &mut Requests,
+    ) -> Result<Option<Request>, TransportError> {
+        let plan = Arc::clone(&first.plan);
+        let old_age = Instant::now() + self.lane.settings.stream_max_age;
+        // Set once nothing more may be sent on this stream: what comes after the last acknowledgement.
+        let mut ending: Option<Ending> = None;
+        self.send(stream.as_ref(), first).await?;
+        loop {
+            let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at));
+            if oldest.is_none()
+                && let Some(after) = ending
+            {
+                stream.close().await;
+                return after;
+            }
+            tokio::select! {
+                biased;
+                acknowledged = acknowledgement(stream.as_ref(), oldest) => {
+                    acknowledged?;
+                    self.acknowledge_oldest();
+                }
+                next = requests.next(), if ending.is_none() && self.window.has_room() => {
+                    ending = self.take(next, stream.as_ref(), &plan).await?;
+                }
+                () = sleep_until(old_age), if ending.is_none() => ending = Some(Ok(None)),
+            }
+        }
+    }
+
+    /// Sends what comes next, or says how the stream ends because of it.
+    async fn take(
+        &mut self,
+        next: Result<Fed, FeedError>,
+        stream: &dyn Stream,
+        plan: &Plan,
+    ) -> Result<Option<Ending>, TransportError> {
+        match next {
+            Ok(Fed::Request(request)) if request.descriptor() == plan.descriptor() => {
+                self.send(stream, request).await?;
+                Ok(None)
+            }
+            // Another descriptor needs another stream; this one first gets its acknowledgements.
+            Ok(Fed::Request(request)) => Ok(Some(Ok(Some(request)))),
+            Ok(Fed::Skipped(span)) => {
+                self.skip(span);
+                Ok(None)
+            }
+            Err(error) => Ok(Some(Err(error.into()))),
+        }
+    }
+
+    async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
+        let (span, bytes) = (request.span, request.framed_bytes);
+        let offset = stream.send(request.records).await?;
+        self.window.push(InFlight { offset, span, bytes, sent_at: Instant::now() });
+        Ok(())
+    }
+
+    /// A stretch without rows is settled together with what was sent before it.
+    fn skip(&mut self, span: Span) {
+        match self.window.newest_offset() {
+            Some(offset) => self.window.push(InFlight { offset, span, bytes: 0, sent_at: Instant::now() }),
+            None => self.lane.acknowledged.send_modify(|progress| span.add_to(progress)),
+        }
+    }
+
+    /// [I7] Only this moves what is delivered.
+    fn acknowledge_oldest(&mut self) {
+        let Some(request) = self.window.pop() else { return };
+        self.backoff_step = 0;
+        self.is_fresh_token_tried = false;
+        let oldest_unix_micros = self.window.oldest().map(|it| it.span.oldest_unix_micros);
+        self.lane.status.send_modify(|status| {
+            status.state = LaneState::Streaming;
+            status.failure = None;
+            status.failures_in_a_row = 0;
+            status.oldest_unix_micros = oldest_unix_micros;
+        });
+        self.lane.acknowledged.send_modify(|progress| request.span.add_to(progress));
+    }
+
+    /// Waits as the class of the failure asks for.
+    async fn wait_after(&mut self, failure: TransportError) {
+        self.backoff_step = self.backoff_step.saturating_add(1);
+        let settings = self.lane.settings;
+        let is_refused_token = failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
+        let (state, delay) = match failure.class {
+            // A token may have been revoked early: one fresh token at once, before this is believed.
+            ErrorClass::Blocked if is_refused_token && !self.is_fresh_token_tried => {
+                self.is_fresh_token_tried = true;
+                self.lane.transport.forget_token();
+                (LaneState::Connecting, Duration::ZERO)
+            }
+            ErrorClass::Blocked => (LaneState::Blocked, settings.retry_max_delay),
+            ErrorClass::Poison => (LaneState::Poison, settings.retry_max_delay),
+            ErrorClass::Transient => {
+                let state = match failure.code {
+                    ErrorCode::Storage => LaneState::Unreadable,
+                    _ => LaneState::BackingOff,
+                };
+                let delay = backoff(
+                    self.backoff_step,
+                    settings.retry_base_delay,
+                    settings.retry_max_delay,
+                    failure.retry_after,
+                    self.lane.env.rng.as_ref(),
+                );
+                (state, delay)
+            }
+        };
+        self.report(state, failure, delay);
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = self.lane.nudge.notified() => self.backoff_step = 0,
+        }
+    }
+
+    fn report(&self, state: LaneState, failure: TransportError, delay: Duration) {
+        let retry_ms = delay.as_millis() as u64;
+        match state {
+            LaneState::Blocked | LaneState::Poison => {
+                tracing::warn!(state = state.as_str(), retry_ms, reason = %failure, "delivery is parked");
+            }
+            _ => tracing::info!(state = state.as_str(), retry_ms, reason = %failure, "delivery failed"),
+        }
+        self.lane.status.send_modify(|status| {
+            status.state = state;
+            status.failure = Some(failure);
+            status.failures_in_a_row = status.failures_in_a_row.saturating_add(1);
+            status.failures += 1;
+        });
+    }
+
+    fn set_state(&self, state: LaneState) {
+        self.lane.status.send_modify(|status| status.state = state);
+    }
+}
+
+/// How a stream ends: the request that needs another one, or a failure.
+type Ending = Result<Option<Request>, TransportError>;
+
+/// Returns when the oldest request in flight is acknowledged, or is so for too long not.
+async fn acknowledgement(
+    stream: &dyn Stream,
+    oldest: Option<(StreamOffset, Instant)>,
+) -> Result<(), TransportError> {
+    let Some((offset, sent_at)) = oldest else { return std::future::pending().await };
+    match timeout_at(sent_at + ACKNOWLEDGEMENT_TIMEOUT, stream.acknowledged(offset)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(TransportError::transient(
+            ErrorCode::Connection,
+            format!("no acknowledgement within {} s", ACKNOWLEDGEMENT_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+/// The requests of a log, one made ahead.
+struct Requests {
+    making: Pin<Box<dyn Future<Output = (Option<Feed>, Result<Fed, FeedError>)> + Send>>,
+    wal: Wal,
+}
+
+impl Requests {
+    fn from(lane: &Lane, from: Settled) -> Requests {
+        let wal = lane.wal.clone();
+        let feed = Feed::new(wal.reader(from.through.next()), from, lane.settings.request_max_bytes);
+        Requests { making: Box::pin(make(wal.clone(), feed)), wal }
+    }
+
+    /// The next request, as soon as there is something to send.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing; the request goes on being made.
+    async fn next(&mut self) -> Result<Fed, FeedError> {
+        let (feed, next) = (&mut self.making).await;
+        self.making = match feed {
+            Some(feed) => Box::pin(make(self.wal.clone(), feed)),
+            None => Box::pin(std::future::pending()),
+        };
+        next
+    }
+}
+
+async fn make(wal: Wal, mut feed: Feed) -> (Option<Feed>, Result<Fed, FeedError>) {
+    let mut durable = wal.subscribe();
+    loop {
+        durable.mark_unchanged();
+        let made = spawn_blocking(move || {
+            let next = feed.next();
+            (feed, next)
+        });
+        let next = match made.await {
+            Ok((back, next)) => {
+                feed = back;
+                next
+            }
+            Err(error) => {
+                return (None, Err(FeedError::Unreadable(format!("making a request failed: {error}"))));
+            }
+        };
+        match next {
+            Ok(Some(next)) => return (Some(feed), Ok(next)),
+            Ok(None) => {
+                let _ = timeout(TAIL_CHECK_INTERVAL, durable.changed()).await;
+            }
+            Err(error) => return (Some(feed), Err(error)),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a lane is doing, for `status`, `flush` and everyone who waits.
+
+use serde::{Deserialize, Serialize};
+
+use crate::transport::TransportError;
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LaneState {
+    /// Everything is settled; no stream is needed.
+    Idle,
+    /// A stream is being opened.
+    Connecting,
+    /// Requests are on their way.
+    Streaming,
+    /// Waiting before the next attempt, after a failure that passes by itself.
+    BackingOff,
+    /// The destination refuses us; probing until somebody changes that.
+    Blocked,
+    /// The service refuses these rows or this schema; probing until the table or the rows change.
+    Poison,
+    /// The log cannot be read; trying again.
+    Unreadable,
+    /// Shut down.
+    Stopped,
+}
+
+impl LaneState {
+    /// The name that `status` shows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LaneState::Idle => "idle",
+            LaneState::Connecting => "connecting",
+            LaneState::Streaming => "streaming",
+            LaneState::BackingOff => "backing_off",
+            LaneState::Blocked => "blocked",
+            LaneState::Poison => "poison",
+            LaneState::Unreadable => "unreadable",
+            LaneState::Stopped => "stopped",
+        }
+    }
+}
+
+/// A lane's state with its reasons.
+#[derive(Clone, Debug)]
+pub struct LaneStatus {
+    /// What the lane is doing.
+    pub state: LaneState,
+    /// Why it does not deliver; cleared by the next acknowledgement.
+    pub failure: Option<TransportError>,
+    /// Failed attempts since the last acknowledgement.
+    pub failures_in_a_row: u32,
+    /// Failed attempts since the lane began.
+    pub failures: u64,
+    /// Streams opened since the lane began.
+    pub streams_opened: u64,
+    /// When the oldest frame was appended that is read and not acknowledged.
+    pub oldest_unix_micros: Option<i64>,
+}
+
+impl LaneStatus {
+    pub(super) fn new() -> LaneStatus {
+        LaneStatus {
+            state: LaneState::Idle,
+            failure: None,
+            failures_in_a_row: 0,
+            failures: 0,
+            streams_opened: 0,
+            oldest_unix_micros: None,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The operating system behind the traits: the only file that calls it.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that the rule protects")]
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io::{Error, ErrorKind, IoSlice, Result},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::fs::FlockOperation;
+
+use super::{Access, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
+
+/// The most slices that one vectored write takes (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
+/// A holder's note is one line; what is longer is not ours.
+const NOTE_BYTES_MAX: usize = 4096;
+/// Somebody who only looks holds the lock for an instant; that is waited out.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_ATTEMPT_DELAY: Duration = Duration::from_millis(2);
+
+/// The file systems of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsStorage;
+
+impl Storage for OsStorage {
+    fn create_dir_all(&self, dir: &Path) -> Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.create_dir_all(parent)?;
+        }
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => {}
+            result => result?,
+        }
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
+            _ => self.sync_dir(Path::new(".")),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<OsString>> {
+        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn StorageFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match access {
+            Access::Read => {}
+            Access::Write => {
+                options.write(true);
+            }
+            Access::New => {
+                options.write(true).create_new(true);
+            }
+        }
+        Ok(Arc::new(OsFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path, note: &[u8]) -> Result<LockAttempt> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        for attempt in 1.. {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
+                    std::thread::sleep(LOCK_ATTEMPT_DELAY);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Ok(LockAttempt::Busy { note: read_note(&file)? });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        file.set_len(0)?;
+        file.write_all_at(note, 0)?;
+        Ok(LockAttempt::Held(Box::new(OsLock { _file: file })))
+    }
+
+    fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            result => result?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => read_note(&file).map(Some),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn read_note(file: &File) -> Result<Vec<u8>> {
+    let mut note = vec![0; NOTE_BYTES_MAX];
+    let length = read_full(file, &mut note, 0)?;
+    note.truncate(length);
+    Ok(note)
+}
+
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The lock lives as long as the open file; the kernel gives it back when the process dies.
+#[derive(Debug)]
+struct OsLock {
+    _file: File,
+}
+
+impl FileLock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl StorageFile for OsFile {
+    fn write_at(&self, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
+        // Empty slices at the front would make a write of nothing look like a full disk.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let count = slices.len().min(SLICES_MAX);
+            match rustix::io::pwritev(&self.0, &slices[..count], offset) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut slices, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        read_full(&self.0, buffer, offset)
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.0.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, offset: u64, length: u64) -> Result<()> {
+        use rustix::{fs::FallocateFlags, io::Errno};
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(Error::from(ErrorKind::Unsupported)),
+            result => Ok(result?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _offset: u64, _length: u64) -> Result<()> {
+        Err(Error::from(ErrorKind::Unsupported))
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn drop_page_cache(&self) -> Result<()> {
+        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn drop_page_cache(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The clocks of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsClock;
+
+impl Clock for OsClock {
+    fn unix_micros(&self) -> i64 {
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+}
+
+/// The random numbers of the `rand` crate, seeded by the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRng;
+
+impl Rng for OsRng {
+    fn next_u64(&self) -> u64 {
+        rand::random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vectored_write_of_more_slices_than_the_kernel_takes_arrives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsStorage.open(&dir.path().join("file"), Access::New).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3000u32).map(|n| n.to_le_bytes().to_vec()).collect();
+        let mut slices = vec![IoSlice::new(&[])];
+        slices.extend(parts.iter().flat_map(|part| [IoSlice::new(part), IoSlice::new(&[])]));
+        file.write_at(&mut slices, 5).unwrap();
+        assert_eq!(file.length().unwrap(), 5 + 12_000);
+        let mut read = vec![0; 20_000];
+        assert_eq!(file.read_at(&mut read, 5).unwrap(), 12_000);
+        assert_eq!(read[..12_000], parts.concat());
+    }
+
+    #[test]
+    fn a_held_lock_shows_its_note_and_a_dropped_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        assert_eq!(OsStorage.lock_note(&path).unwrap(), None);
+        let held = OsStorage.lock(&path, b"first").unwrap();
+        assert!(matches!(held, LockAttempt::Held(_)));
+        assert_eq!(OsStorage.lock_note(&path).unwrap().as_deref(), Some(&b"first"[..]));
+        assert!(
+            matches!(OsStorage.lock(&path, b"second").unwrap(), LockAttempt::Busy { note } if note == b"first")
+        );
+        drop(held);
+        assert_eq!(OsStorage.lock_note(&path).unwrap(), None);
+        assert!(matches!(OsStorage.lock(&path, b"x").unwrap(), LockAttempt::Held(_)));
+    }
+
+    #[test]
+    fn a_new_file_is_not_opened_over_an_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c/file");
+        OsStorage.create_dir_all(path.parent().unwrap()).unwrap();
+        OsStorage.open(&path, Access::New).unwrap();
+        assert_eq!(OsStorage.open(&path, Access::New).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    }
+}

@@ -1,0 +1,126 @@
+//! The official Zerobus client as a transport: gRPC streams of protobuf records.
+//!
+//! This folder is the only user of the client crate. Its own recovery is off: retries have one owner, the
+//! drainer.
+
+mod classify;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use databricks_zerobus_ingest_sdk::{ProtoBytes, ZerobusSdk, ZerobusStream};
+use prost_types::DescriptorProto;
+
+use self::classify::classify;
+use self::token::TokenProvider;
+use super::{Stream, Transport, TransportError};
+use crate::config::{Credentials, REQUEST_BYTES_MAX};
+use crate::error::ErrorCode;
+use crate::types::StreamOffset;
+use crate::wal::Destination;
+
+/// An opening that takes longer has failed: neither the client's connection nor the token request
+/// have an end of their own.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream with nothing in flight closes at once; if it does not, dropping it is as good.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The client's own timers are set out of the way, since they also fire on idle streams; the drainer
+/// times its oldest request instead.
+const NEVER_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// Opens streams to one table through the official client.
+pub struct ZerobusTransport {
+    sdk: ZerobusSdk,
+    table: String,
+    tokens: Arc<TokenProvider>,
+    max_inflight_requests: usize,
+}
+
+impl ZerobusTransport {
+    /// Prepares the client; nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if the client refuses the endpoint.
+    pub(crate) fn new(
+        destination: &Destination,
+        credentials: Option<Credentials>,
+        max_inflight_requests: usize,
+    ) -> Result<ZerobusTransport, TransportError> {
+        // Fails if the application has chosen a provider already, and then that one serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = ZerobusSdk::builder()
+            .endpoint(&destination.endpoint)
+            .unity_catalog_url(destination.unity_catalog_url.clone().unwrap_or_default())
+            .application_name(concat!("arrow-zerobus-sdk-wrapper/", env!("CARGO_PKG_VERSION")));
+        if destination.endpoint.starts_with("http://") {
+            builder = builder.no_tls();
+        }
+        let sdk = builder.build().map_err(classify)?;
+        let tokens = Arc::new(TokenProvider::new(destination, credentials)?);
+        Ok(ZerobusTransport { sdk, table: destination.table.to_string(), tokens, max_inflight_requests })
+    }
+}
+
+#[async_trait]
+impl Transport for ZerobusTransport {
+    async fn open(&self, descriptor: &DescriptorProto) -> Result<Box<dyn Stream>, TransportError> {
+        let opening = self
+            .sdk
+            .stream_builder()
+            .table(&self.table)
+            .headers_provider(Arc::clone(&self.tokens) as _)
+            .compiled_proto(descriptor.clone())
+            .recovery(false)
+            .recovery_timeout_ms(OPEN_TIMEOUT.as_millis() as u64)
+            .server_lack_of_ack_timeout_ms(NEVER_MS)
+            .flush_timeout_ms(NEVER_MS)
+            // The drainer's window is the smaller one, so that handing over a request never waits.
+            .max_inflight_requests(self.max_inflight_requests + 1)
+            .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
+            .build();
+        match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
+            Ok(Ok(stream)) => Ok(Box::new(ProtobufStream { stream })),
+            // The provider knows more about a failed token than the client's error can carry.
+            Ok(Err(error)) => Err(self.tokens.take_failure().unwrap_or_else(|| classify(error))),
+            Err(_) => Err(TransportError::transient(
+                ErrorCode::Connection,
+                format!("no stream was opened within {} s", OPEN_TIMEOUT.as_secs()),
+            )),
+        }
+    }
+
+    fn forget_token(&self) {
+        self.tokens.forget();
+    }
+}
+
+struct ProtobufStream {
+    stream: ZerobusStream,
+}
+
+#[async_trait]
+impl Stream for ProtobufStream {
+    async fn send(&self, records: Vec<Vec<u8>>) -> Result<StreamOffset, TransportError> {
+        match self.stream.ingest_records_offset(records.into_iter().map(ProtoBytes)).await {
+            Ok(Some(offset)) => Ok(StreamOffset::new(offset)),
+            Ok(None) => Err(TransportError::poison(ErrorCode::Internal, "a request without records")),
+            // A stream that ended earlier says only that it is closed; its flush has the cause.
+            Err(error) => Err(match self.stream.flush().await {
+                Err(cause) if self.stream.is_closed() => classify(cause),
+                _ => classify(error),
+            }),
+        }
+    }
+
+    async fn acknowledged(&self, offset: StreamOffset) -> Result<(), TransportError> {
+        self.stream.wait_for_offset(offset.get()).await.map_err(classify)
+    }
+
+    async fn close(mut self: Box<Self>) {
+        // What it returns acknowledges nothing [I7]; an unfinished close is ended by the drop.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.close()).await;
+    }
+}

@@ -1,0 +1,247 @@
+//! Whose log a directory holds, and which process may write to it.
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    OpenError,
+    format::{
+        FORMAT_VERSION, IDENTITY_FILE, IDENTITY_FILE_NEW, LOCK_FILE, SEGMENT_HEADER, SegmentHeader,
+        SegmentHeaderFault, parse_segment_name, segment_name,
+    },
+};
+use crate::{
+    io::{Access, Env, FileLock, LockAttempt},
+    types::{Epoch, SegmentId, TableName},
+};
+
+/// An identity file is a few lines; what is longer is not ours.
+const IDENTITY_BYTES_MAX: usize = 64 * 1024;
+
+/// Where the batches of a log go. It stands in the log, so that a log can be drained without the
+/// program that filled it. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// The table.
+    pub table: TableName,
+    /// The service.
+    pub endpoint: String,
+    /// The workspace whose Unity Catalog has the table, and that gives out tokens.
+    pub unity_catalog_url: Option<String>,
+}
+
+/// What stands in the identity file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    epoch: Epoch,
+    #[serde(flatten)]
+    destination: Destination,
+    created_unix_micros: i64,
+}
+
+/// A process that owns a writer directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// The name of its executable, if it could be told.
+    pub program: Option<String>,
+}
+
+/// A writer directory that is ours alone until this value is dropped.
+#[derive(Debug)]
+pub struct LogDirectory {
+    path: PathBuf,
+    epoch: Epoch,
+    destination: Destination,
+    _lock: Box<dyn FileLock>,
+}
+
+impl LogDirectory {
+    /// Takes a directory into possession; what is missing of it is created.
+    ///
+    /// If the table is the same but the service is reached differently than before, the log goes to where it
+    /// is asked to go now.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Locked`] names the process that owns the directory, [`OpenError::OtherTable`] the table whose batches are
+    /// in it.
+    pub fn open(env: &Env, dir: &Path, destination: &Destination) -> Result<LogDirectory, OpenError> {
+        env.storage.create_dir_all(dir).map_err(storage("create", dir))?;
+        let lock = take_lock(env, dir)?;
+        let stored = read_identity(env, dir)?;
+        let epoch = match &stored {
+            Some(stored) if stored.destination.table != destination.table => {
+                return Err(OpenError::OtherTable {
+                    dir: dir.to_owned(),
+                    stored: stored.destination.table.clone(),
+                    asked: destination.table.clone(),
+                });
+            }
+            Some(stored) => stored.epoch,
+            None => epoch_of_segments(env, dir)?.unwrap_or_else(|| Epoch::new(env.rng.next_u64())),
+        };
+        if stored.as_ref().is_none_or(|stored| stored.destination != *destination) {
+            let identity = Identity {
+                format: FORMAT_VERSION,
+                epoch,
+                destination: destination.clone(),
+                created_unix_micros: stored
+                    .map_or_else(|| env.clock.unix_micros(), |stored| stored.created_unix_micros),
+            };
+            write_identity(env, dir, &identity)?;
+        }
+        Ok(LogDirectory { path: dir.to_owned(), epoch, destination: destination.clone(), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The log's epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Where the log's batches go.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+}
+
+/// The live owner of a writer directory, if it has one. Takes no lock.
+pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
+    let note = env.storage.lock_note(&dir.join(LOCK_FILE))?;
+    Ok(note.map(|note| parse_note(&note).unwrap_or(Owner { pid: 0, program: None })))
+}
+
+/// Whose log this is, for those who only look.
+pub(super) fn look(env: &Env, dir: &Path) -> Result<(Epoch, Option<Destination>), OpenError> {
+    match read_identity(env, dir)? {
+        Some(identity) => Ok((identity.epoch, Some(identity.destination))),
+        None => {
+            let epoch = epoch_of_segments(env, dir)?;
+            epoch.map(|epoch| (epoch, None)).ok_or_else(|| OpenError::NoLog { dir: dir.to_owned() })
+        }
+    }
+}
+
+/// The segments in a directory, by number.
+pub(super) fn segments(env: &Env, dir: &Path) -> Result<Vec<SegmentId>, OpenError> {
+    let names = env.storage.list(dir).map_err(storage("list", dir))?;
+    let mut ids: Vec<SegmentId> =
+        names.iter().filter_map(|name| parse_segment_name(name.to_str()?)).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+pub(super) fn storage(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Storage { action, path: path.to_owned(), source }
+}
+
+fn take_lock(env: &Env, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
+    let path = dir.join(LOCK_FILE);
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.file_name()?.to_string_lossy().into_owned()));
+    let note = Owner { pid: std::process::id(), program };
+    let note = serde_json::to_vec(&note).map_err(|error| storage("lock", &path)(error.into()))?;
+    match env.storage.lock(&path, &note).map_err(storage("lock", &path))? {
+        LockAttempt::Held(lock) => Ok(lock),
+        LockAttempt::Busy { note } => {
+            let owner = parse_note(&note);
+            Err(OpenError::Locked {
+                dir: dir.to_owned(),
+                pid: owner.as_ref().map(|owner| owner.pid),
+                program: owner.and_then(|owner| owner.program),
+            })
+        }
+    }
+}
+
+fn parse_note(note: &[u8]) -> Option<Owner> {
+    serde_json::from_slice(note).ok()
+}
+
+fn read_identity(env: &Env, dir: &Path) -> Result<Option<Identity>, OpenError> {
+    let path = dir.join(IDENTITY_FILE);
+    let file = match env.storage.open(&path, Access::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(storage("open", &path))?,
+    };
+    let mut text = vec![0; IDENTITY_BYTES_MAX];
+    let length = file.read_at(&mut text, 0).map_err(storage("read", &path))?;
+    text.truncate(length);
+
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let unclear =
+        |error: serde_json::Error| OpenError::Identity { path: path.clone(), reason: error.to_string() };
+    let Version { format } = serde_json::from_slice(&text).map_err(unclear)?;
+    if format != FORMAT_VERSION {
+        return Err(OpenError::UnsupportedVersion { path, version: format, known: FORMAT_VERSION });
+    }
+    serde_json::from_slice(&text).map(Some).map_err(unclear)
+}
+
+/// Writes the identity beside the old one and gives it its name when it is durable: a crash leaves the one or
+/// the other.
+fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let path = dir.join(IDENTITY_FILE);
+    let new = dir.join(IDENTITY_FILE_NEW);
+    let mut text = serde_json::to_vec_pretty(identity)
+        .map_err(|error| OpenError::Identity { path: path.clone(), reason: error.to_string() })?;
+    text.push(b'\n');
+    let write = || -> io::Result<()> {
+        match env.storage.remove(&new) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result?,
+        }
+        let file = env.storage.open(&new, Access::New)?;
+        file.write_at(&mut [IoSlice::new(&text)], 0)?;
+        file.sync_all()?;
+        env.storage.rename(&new, &path)?;
+        env.storage.sync_dir(dir)
+    };
+    write().map_err(storage("write", &path))
+}
+
+/// The epoch in the newest segment whose header is whole; none if there are no segments.
+fn epoch_of_segments(env: &Env, dir: &Path) -> Result<Option<Epoch>, OpenError> {
+    let ids = segments(env, dir)?;
+    for id in ids.iter().rev() {
+        let path = dir.join(segment_name(*id));
+        let header = read_segment_header(env, &path).map_err(storage("read", &path))?;
+        match header {
+            Ok(header) => return Ok(Some(header.epoch)),
+            Err(SegmentHeaderFault::Checksum) => {}
+            Err(SegmentHeaderFault::Version(version)) => {
+                return Err(OpenError::UnsupportedVersion { path, version, known: FORMAT_VERSION });
+            }
+        }
+    }
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    // Giving such a log a new epoch would make strangers of all its frames.
+    Err(OpenError::Identity {
+        path: dir.join(IDENTITY_FILE),
+        reason: "it is missing, and no segment header is whole".to_owned(),
+    })
+}
+
+fn read_segment_header(env: &Env, path: &Path) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
+    let file = env.storage.open(path, Access::Read)?;
+    let mut block = vec![0; SEGMENT_HEADER];
+    let length = file.read_at(&mut block, 0)?;
+    Ok(SegmentHeader::decode(&block[..length]))
+}

@@ -1,0 +1,273 @@
+//! What a frame carries: one Arrow batch as Arrow IPC messages.
+//!
+//! The body of a schema frame is the IPC schema message; the body of a batch frame is the batch's
+//! dictionaries and its record batch message. The one followed by the other is a valid IPC stream, so any
+//! Arrow implementation can read a log.
+
+use std::{fmt, panic, sync::Arc};
+
+use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
+use arrow_buffer::Buffer;
+use arrow_ipc::{
+    MetadataVersion,
+    reader::StreamDecoder,
+    writer::{IpcWriteOptions, StreamEncoder},
+};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_select::dictionary::garbage_collect_any_dictionary;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    FrameError,
+    format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader},
+};
+use crate::types::Lsn;
+
+/// Bodies up to this length are put together in one buffer: copying them costs less than a vectored
+/// write of many small parts.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+
+/// Number that stands for an Arrow schema: the same in every process and on every machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SchemaFingerprint(pub u64);
+
+impl SchemaFingerprint {
+    /// FNV-1a over the schema message.
+    fn of(message: &[u8]) -> SchemaFingerprint {
+        SchemaFingerprint(message.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        }))
+    }
+}
+
+impl fmt::Display for SchemaFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A batch that is ready to be appended: encoded and checksummed on the caller's thread.
+///
+/// A large body shares the batch's buffers instead of copying them, so they must not change before the
+/// append has returned; Arrow's own rules say the same.
+#[derive(Clone, Debug)]
+pub struct PreparedFrame {
+    pub(super) schema: Buffer,
+    pub(super) schema_checksum: u32,
+    pub(super) fingerprint: SchemaFingerprint,
+    pub(super) rows: u32,
+    pub(super) body: Vec<Buffer>,
+    pub(super) body_length: u32,
+    pub(super) body_checksum: u32,
+}
+
+impl PreparedFrame {
+    /// Encodes a batch. Only the rows of a slice are stored, not those of its parent.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Encode`] if Arrow IPC cannot carry a type, [`FrameError::TooLarge`] from 4 GiB on.
+    pub fn new(batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
+        let encode = |source| FrameError::Encode { source };
+        let batch = compact(batch).map_err(encode)?;
+        let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(encode)?;
+        let mut encoder = StreamEncoder::try_new_with_options(&batch.schema(), options).map_err(encode)?;
+        let buffers = encoder.encode(&batch).map_err(encode)?;
+        let (schema, body) = split_schema(buffers).map_err(encode)?;
+
+        let bytes: u64 = body.iter().map(|buffer| buffer.len() as u64).sum();
+        let too_large = FrameError::TooLarge { bytes, limit: BODY_MAX };
+        let body_length = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_MAX).ok_or(too_large)?;
+        let rows = u32::try_from(batch.num_rows()).map_err(|_| FrameError::TooLarge {
+            bytes: batch.num_rows() as u64,
+            limit: u64::from(u32::MAX),
+        })?;
+        let mut checksum = crc32fast::Hasher::new();
+        body.iter().for_each(|buffer| checksum.update(buffer));
+        Ok(PreparedFrame {
+            schema_checksum: format::checksum(&schema),
+            fingerprint: SchemaFingerprint::of(&schema),
+            schema,
+            rows,
+            body,
+            body_length,
+            body_checksum: checksum.finalize(),
+        })
+    }
+
+    /// The rows of the batch.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// The bytes that the batch's frame has in the log.
+    pub fn frame_bytes(&self) -> u64 {
+        FRAME_HEADER as u64 + u64::from(self.body_length)
+    }
+
+    /// The bytes that the schema's frame has in the log.
+    pub(super) fn schema_frame_bytes(&self) -> u64 {
+        (FRAME_HEADER + self.schema.len()) as u64
+    }
+}
+
+/// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
+/// and the rest of the buffers behind views.
+fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(compact_column).collect::<Result<Vec<ArrayRef>, _>>()?;
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+}
+
+fn compact_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let wasteful =
+        |buffers: &[Buffer], used: usize| buffers.iter().map(Buffer::len).sum::<usize>() > 2 * used;
+    match column.data_type() {
+        DataType::Utf8View => {
+            let views = column.as_string_view();
+            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
+                return Ok(Arc::new(views.gc()));
+            }
+        }
+        DataType::BinaryView => {
+            let views = column.as_binary_view();
+            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
+                return Ok(Arc::new(views.gc()));
+            }
+        }
+        DataType::Dictionary(_, _) => {
+            let dictionary = column.as_any_dictionary();
+            if dictionary.values().len() > column.len() {
+                return garbage_collect_any_dictionary(dictionary);
+            }
+        }
+        _ => {}
+    }
+    Ok(Arc::clone(column))
+}
+
+/// The schema message, which comes first and says how long it is, and the rest.
+fn split_schema(buffers: Vec<Buffer>) -> Result<(Buffer, Vec<Buffer>), ArrowError> {
+    let total: usize = buffers.iter().map(Buffer::len).sum();
+    let mut prefix = buffers.iter().flat_map(|buffer| buffer.iter().copied());
+    let mut length = [0; 4];
+    prefix.by_ref().skip(4).zip(&mut length).for_each(|(byte, slot)| *slot = byte);
+    let schema_length = 8 + u32::from_le_bytes(length) as usize;
+
+    let mut schema = Vec::with_capacity(schema_length);
+    let mut body = Vec::new();
+    let joined = total - schema_length.min(total) <= JOINED_BYTES_MAX;
+    let mut join = Vec::new();
+    for buffer in buffers {
+        let of_schema = (schema_length - schema.len()).min(buffer.len());
+        schema.extend_from_slice(&buffer[..of_schema]);
+        if joined {
+            join.extend_from_slice(&buffer[of_schema..]);
+        } else if of_schema < buffer.len() {
+            body.push(buffer.slice(of_schema));
+        }
+    }
+    if joined {
+        body.push(Buffer::from(join));
+    }
+    let aligned = schema.len().is_multiple_of(ALIGNMENT) && total.is_multiple_of(ALIGNMENT);
+    if schema.len() != schema_length || !aligned {
+        return Err(ArrowError::IpcError("the encoder wrote messages of an odd length".to_owned()));
+    }
+    Ok((Buffer::from(schema), body))
+}
+
+/// A schema as the log has it.
+#[derive(Clone, Debug)]
+pub(super) struct StoredSchema {
+    pub(super) schema: SchemaRef,
+    message: Buffer,
+}
+
+impl StoredSchema {
+    /// The schema in a schema frame's body, whose checksum the caller has compared.
+    pub(super) fn decode(fingerprint: SchemaFingerprint, body: Bytes) -> Result<StoredSchema, FrameError> {
+        let message = Buffer::from(body);
+        let schema = guarded(fingerprint, || {
+            let mut decoder = StreamDecoder::new();
+            decoder.decode(&mut message.clone())?;
+            decoder.finish()?;
+            decoder.schema().ok_or_else(|| ArrowError::IpcError("no schema message".to_owned()))
+        })?;
+        Ok(StoredSchema { schema, message })
+    }
+}
+
+/// Runs Arrow's decoder over bytes that only a checksum vouches for.
+///
+/// Arrow panics on some messages that are well-formed but make no sense; whatever stands in the
+/// directory, the reader of a log gets an error \[I14\].
+fn guarded<T>(
+    fingerprint: SchemaFingerprint,
+    decode: impl FnOnce() -> Result<T, ArrowError>,
+) -> Result<T, FrameError> {
+    let reason = match panic::catch_unwind(panic::AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "arrow cannot make sense of it".to_owned(),
+    };
+    Err(FrameError::Decode { fingerprint, reason })
+}
+
+/// A batch as it stands in the log; both of its checksums were compared when it was read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Frame {
+    /// Its number.
+    pub lsn: Lsn,
+    /// The rows of the batch.
+    pub rows: u32,
+    /// When it was appended.
+    pub appended_unix_micros: i64,
+    /// The schema of the batch.
+    pub schema: SchemaRef,
+    /// What stands for the schema in the log.
+    pub fingerprint: SchemaFingerprint,
+    message: Buffer,
+    body: Bytes,
+}
+
+impl Frame {
+    pub(super) fn new(header: &FrameHeader, schema: StoredSchema, body: Bytes) -> Frame {
+        Frame {
+            lsn: header.lsn,
+            rows: header.rows,
+            appended_unix_micros: header.appended_unix_micros,
+            schema: schema.schema,
+            fingerprint: SchemaFingerprint(header.fingerprint),
+            message: schema.message,
+            body,
+        }
+    }
+
+    /// The bytes that the frame has in the log.
+    pub fn frame_bytes(&self) -> u64 {
+        (FRAME_HEADER + self.body.len()) as u64
+    }
+
+    /// The batch. Its buffers are those of the frame wherever their alignment allows.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Decode`] if the body is no batch of the schema.
+    pub fn decode(&self) -> Result<RecordBatch, FrameError> {
+        let batch = guarded(self.fingerprint, || {
+            let mut decoder = StreamDecoder::new();
+            decoder.decode(&mut self.message.clone())?;
+            let mut body = Buffer::from(self.body.clone());
+            let batch = decoder.decode(&mut body)?;
+            decoder.finish()?;
+            batch
+                .filter(|batch| body.is_empty() && batch.num_rows() == self.rows as usize)
+                .ok_or_else(|| ArrowError::IpcError("not exactly one batch".to_owned()))
+        })?;
+        Ok(batch)
+    }
+}

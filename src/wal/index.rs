@@ -1,0 +1,96 @@
+//! What is known about the segments without reading them: O(segments) in memory \[I11\].
+
+use std::path::PathBuf;
+
+use super::{
+    Damage,
+    format::{SEGMENT_HEADER, Totals},
+};
+use crate::types::{Lsn, SegmentId};
+
+/// One segment, as far as its frames may be read.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) id: SegmentId,
+    pub(super) path: PathBuf,
+    /// The batches that may be read.
+    pub(super) totals: Totals,
+    /// Where they end.
+    pub(super) end: u64,
+    /// What the segment counts for: header, frames, footer, and what is torn behind them.
+    pub(super) bytes: u64,
+    /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
+    pub(super) damage: Vec<Damage>,
+}
+
+impl Segment {
+    /// A segment without frames.
+    pub(super) fn empty(id: SegmentId, path: PathBuf, base: Lsn) -> Segment {
+        let header = SEGMENT_HEADER as u64;
+        Segment { id, path, totals: Totals::none(base), end: header, bytes: header, damage: Vec::new() }
+    }
+}
+
+/// The segments that exist, in the order of their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) segments: Vec<Segment>,
+}
+
+/// How much of the log lies from some frame on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Frames of batches.
+    pub frames: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of those frames.
+    pub bytes: u64,
+    /// When the first of them was appended.
+    pub oldest_unix_micros: Option<i64>,
+}
+
+impl Count {
+    pub(super) fn add(&mut self, frames: u64, rows: u64, bytes: u64, first_unix_micros: i64) {
+        if frames > 0 {
+            self.frames += frames;
+            self.rows += rows;
+            self.bytes += bytes;
+            self.oldest_unix_micros.get_or_insert(first_unix_micros);
+        }
+    }
+}
+
+impl Index {
+    /// The segment that holds this frame or, if none does, the one that holds the next.
+    pub(super) fn find(&self, lsn: Lsn) -> Option<&Segment> {
+        let at = self.segments.partition_point(|segment| segment.totals.last < lsn);
+        self.segments[at..].iter().find(|segment| segment.totals.frames > 0)
+    }
+
+    /// The bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The first frame that is there.
+    pub(super) fn first(&self) -> Option<Lsn> {
+        self.segments.iter().find(|segment| segment.totals.frames > 0).map(|segment| segment.totals.first)
+    }
+
+    /// Counts the frames from `from` on in all segments that lie wholly there; the one that does not, if any, comes
+    /// along for the caller to look into.
+    pub(super) fn count_from(&self, from: Lsn) -> (Count, Option<Segment>) {
+        let mut count = Count::default();
+        let mut partial = None;
+        for segment in self.segments.iter().filter(|segment| segment.totals.last >= from) {
+            let totals = &segment.totals;
+            if totals.frames > 0 && totals.first < from {
+                partial = Some(segment.clone());
+            } else {
+                count.add(totals.frames, totals.rows, totals.bytes, totals.first_unix_micros);
+            }
+        }
+        (count, partial)
+    }
+}

@@ -1,0 +1,229 @@
+//! The handle of an open log: append, read, count, reclaim, close.
+
+use std::{
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Append, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery, WalOptions,
+    appender::{Appender, Shared},
+    count,
+    directory::storage,
+    format,
+    index::{Index, Segment},
+    recovery::{Role, recover},
+};
+use crate::{io::Env, types::Lsn};
+
+/// What a reclaim freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Segments that are gone.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// An open log. Clones are handles of the same log; it is closed by [`Wal::close`], or with the last of them.
+#[derive(Clone, Debug)]
+pub struct Wal {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// The appender and the lock; none once the log is closed.
+    running: Mutex<Option<Running>>,
+    /// One reclaim at a time.
+    reclaim: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    /// Given back after the thread has ended.
+    _directory: LogDirectory,
+}
+
+impl Wal {
+    /// Opens the log of a directory and says what it found.
+    ///
+    /// `floor` is the highest LSN that the ledger knows: the next frame's is above it and above the last frame's \[I12\].
+    /// Costs O(segments), plus a scan of those that were not sealed \[I11\]. Nothing that was found is deleted; a
+    /// segment that was found is never appended to \[I13\].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::UnsupportedVersion`] if a later version of this program wrote a segment; [`OpenError::Storage`] if the
+    /// file system fails. Damage is no error, it stands in the [`Recovery`].
+    pub fn open(
+        env: &Env,
+        directory: LogDirectory,
+        options: WalOptions,
+        floor: Lsn,
+    ) -> Result<(Wal, Recovery), OpenError> {
+        let dir = directory.path().to_owned();
+        let epoch = directory.epoch();
+        let recovered = recover(env, &dir, epoch, Role::Owner)?;
+        let mut recovery = recovered.report;
+        recovery.last = recovery.last.max(floor);
+        let index = Index { segments: recovered.segments };
+        let shared = Arc::new(Shared::new(env, dir.clone(), epoch, options, index, recovery.last));
+        let appender = Appender::new(Arc::clone(&shared), recovery.last.next(), recovered.next_segment);
+        let thread = std::thread::Builder::new()
+            .name("wal-appender".to_owned())
+            .spawn(move || appender.run())
+            .map_err(storage("start a thread for", &dir))?;
+        let running = Mutex::new(Some(Running { thread, _directory: directory }));
+        let handle = Arc::new(Handle { shared, running, reclaim: Mutex::default() });
+        Ok((Wal { handle }, recovery))
+    }
+
+    /// Queues a frame, in the order of the calls.
+    ///
+    /// # Durability
+    ///
+    /// With [`Durability::Sync`](super::Durability::Sync) the answer comes after the sync that covers the frame \[I3\].
+    ///
+    /// # Cancel safety
+    ///
+    /// An append that was started is always finished, even if the returned value is dropped.
+    pub fn append(&self, frame: PreparedFrame) -> Append {
+        self.shared().append(frame)
+    }
+
+    /// All frames up to this one may be read: they are synced, or, with
+    /// [`Durability::Os`](super::Durability::Os), written.
+    pub fn durable(&self) -> Lsn {
+        self.shared().durable()
+    }
+
+    /// The durable position as it moves.
+    pub fn subscribe(&self) -> watch::Receiver<Lsn> {
+        self.shared().subscribe()
+    }
+
+    /// The bytes of all segments that exist, without what is only reserved.
+    pub fn bytes(&self) -> u64 {
+        self.shared().index().bytes()
+    }
+
+    /// The first frame that the log holds; none if it holds none.
+    pub fn first(&self) -> Option<Lsn> {
+        self.shared().index().first()
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.shared().index().segments.len()
+    }
+
+    /// What lies in the log from a frame on. Reads the headers of one segment at most.
+    pub fn count_from(&self, from: Lsn) -> Result<Count, ReadError> {
+        let (whole, partial) = self.shared().index().count_from(from);
+        let shared = self.shared();
+        count::with_partial(&shared.env, shared.epoch, whole, partial, from)
+    }
+
+    /// Reads the durable frames in order, from this one on.
+    pub fn reader(&self, from: Lsn) -> LogReader {
+        LogReader::new(Arc::clone(self.shared()), from)
+    }
+
+    /// Frees the segments of which every frame is up to `settled`. The caller promises that the ledger that says
+    /// so is durable \[I5\].
+    ///
+    /// If the newest segment is settled too and has `roll_bytes` or more, a new one takes its place, so that a log
+    /// that was drained takes next to no disk. A segment with damage is set aside under another name instead of
+    /// being deleted.
+    ///
+    /// # Errors
+    ///
+    /// When the file system fails, or the log is closed. What was freed until then is freed.
+    pub fn reclaim(&self, settled: Lsn, roll_bytes: u64) -> io::Result<Reclaimed> {
+        let _one_at_a_time = self.handle.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
+        if shared.is_closed() {
+            return Err(io::Error::new(ErrorKind::NotConnected, "the log is closed"));
+        }
+        let is_settled = |segment: &Segment| segment.totals.last <= settled;
+        let newest = shared.index().segments.last().cloned();
+        if newest.is_some_and(|newest| {
+            is_settled(&newest) && newest.totals.frames > 0 && newest.bytes >= roll_bytes
+        }) {
+            shared.roll().map_err(io::Error::other)?;
+        }
+        let mut reclaimed = Reclaimed::default();
+        let result = loop {
+            let oldest = {
+                let index = shared.index();
+                // The newest segment stays: it is where the next LSN is known from.
+                index
+                    .segments
+                    .first()
+                    .filter(|oldest| index.segments.len() > 1 && is_settled(oldest))
+                    .cloned()
+            };
+            let Some(oldest) = oldest else { break Ok(()) };
+            if let Err(error) = self.free(&oldest) {
+                break Err(error);
+            }
+            shared.index().segments.retain(|segment| segment.id != oldest.id);
+            reclaimed.segments += 1;
+            reclaimed.bytes += oldest.bytes;
+        };
+        if reclaimed.segments > 0 {
+            shared.env.storage.sync_dir(&shared.dir)?;
+        }
+        result.map(|()| reclaimed)
+    }
+
+    fn free(&self, segment: &Segment) -> io::Result<()> {
+        let storage = &self.shared().env.storage;
+        let result = if segment.damage.is_empty() {
+            storage.remove(&segment.path)
+        } else {
+            let mut name = segment.path.clone().into_os_string();
+            name.push(format::SET_ASIDE);
+            storage.rename(&segment.path, name.as_ref())
+        };
+        match result {
+            // A settled segment that is gone already is no loss [I5].
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Stops intake, finishes what was queued, seals the open segment and gives the lock back. A second call
+    /// does nothing.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.close();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running
+            && running.thread.join().is_err()
+        {
+            tracing::error!(log = %self.shared.dir.display(), "the appender ended in a panic");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

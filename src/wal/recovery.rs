@@ -1,0 +1,404 @@
+//! What `open` makes of the segments that it finds: the decisions, and nothing else.
+//!
+//! **Per file.** The first line that applies decides.
+//!
+//! | the file | is |
+//! |---|---|
+//! | its name is not exactly a segment's | not looked at |
+//! | whole header, unknown format version | refused: nothing is opened or changed |
+//! | whole header, other epoch or other number than its name | foreign: reported, left alone |
+//! | whole header, whole footer at the very end, none of its frames void | sealed: its footer is believed, its frames are not read now |
+//! | whole header, anything else | unsealed: scanned |
+//! | no whole header, but frames of ours | reported, scanned all the same |
+//! | no whole header, all zero behind it | was being created: empty, nothing was promised in it |
+//! | no whole header, no frame of ours, something else | unreadable: reported, left alone |
+//!
+//! **Per position of a scan.**
+//!
+//! | at the position | and then | is |
+//! |---|---|---|
+//! | whole frame | | kept |
+//! | whole frame, LSN above what a later segment says came before it | | void, and the end: it failed, and its number was given again \[I12\] |
+//! | whole header, bad body | a frame behind it | damage: that frame is lost |
+//! | whole header, bad body | nothing behind it | torn tail, cut |
+//! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |
+//! | no header | frames behind it, none of which says so | reported as an unsynced group, frames kept |
+//! | no header | nothing behind it | torn tail, cut |
+//! | footer | | sealed after all |
+//!
+//! **Between segments.** Frames that a later segment says came before it, and that no segment has: missing,
+//! reported under the name of the missing segment. Everything else is continuous by construction.
+//! `docs/internals/recovery.md` argues why no promised frame is lost and no number has two contents.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Damage, DamageReason, OpenError,
+    directory::{self, storage},
+    format::{
+        self, FOOTER, FORMAT_VERSION, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader,
+        SegmentHeaderFault, Totals,
+    },
+    index::Segment,
+    walk::{Step, Stretch, Walk},
+};
+use crate::{
+    io::{Access, Env, StorageFile},
+    types::{Epoch, Lsn, SegmentId},
+};
+
+/// What `open` found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// The last frame, or what the ledger knows beyond it.
+    pub last: Lsn,
+    /// The first frame that is there.
+    pub first: Option<Lsn>,
+    /// How many segments there are.
+    pub segments: usize,
+    /// The frames in them.
+    pub frames: u64,
+    /// The rows of those.
+    pub rows: u64,
+    /// The bytes of the segments.
+    pub bytes: u64,
+    /// Bytes behind the last whole frame of a segment: appends that were never promised.
+    pub torn_bytes: u64,
+    /// What cannot be read. Damage inside a sealed segment shows when it is read.
+    pub damage: Vec<Damage>,
+}
+
+/// The segments as they are to be used, and the report.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) segments: Vec<Segment>,
+    /// Above the number of every file that is there.
+    pub(super) next_segment: SegmentId,
+    pub(super) report: Recovery,
+}
+
+/// What a segment with none behind it may hold.
+const NO_LIMIT: Lsn = Lsn::new(u64::MAX);
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The owner, who makes sure that what it finds is on the disk.
+    Owner,
+    /// Somebody who only looks, perhaps beside a live owner.
+    Onlooker,
+}
+
+/// A file that has a segment's name, after its ends were read.
+struct Found {
+    id: SegmentId,
+    path: PathBuf,
+    file: Arc<dyn StorageFile>,
+    length: u64,
+    header: Option<SegmentHeader>,
+    sealed: Option<Totals>,
+}
+
+/// Decides about every segment of a directory.
+pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result<Recovered, OpenError> {
+    let ids = directory::segments(env, dir)?;
+    let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
+    let mut report = Recovery::default();
+    let mut found = Vec::new();
+    for id in ids {
+        let Some(file) = inspect(env, dir, epoch, id, role)? else { continue };
+        let foreign = file.header.is_some_and(|header| header.epoch != epoch || header.id != file.id);
+        if foreign {
+            report.damage.push(whole_file(&file, DamageReason::Foreign));
+        } else {
+            found.push(file);
+        }
+    }
+
+    // [I12] A later segment says which frames came before it; what is above that is void.
+    let mut limits = vec![NO_LIMIT; found.len()];
+    let mut limit = NO_LIMIT;
+    for (at, file) in found.iter().enumerate().rev() {
+        limits[at] = limit;
+        limit = file.header.map_or(limit, |header| limit.min(header.previous));
+    }
+
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut last = Lsn::ZERO;
+    for (file, limit) in found.iter().zip(limits) {
+        if let Some(header) = file.header.filter(|header| !segments.is_empty() && header.previous > last) {
+            report.damage.push(missing(dir, &segments, file, last.next()..=header.previous));
+        }
+        let base = file.header.map_or(last.next(), |header| header.base);
+        let segment = match file.sealed.filter(|totals| totals.last <= limit) {
+            Some(totals) => Segment {
+                totals,
+                end: file.length - FOOTER as u64,
+                bytes: file.length,
+                ..Segment::empty(file.id, file.path.clone(), base)
+            },
+            None => match scan(env, file, epoch, base, limit, role, &mut report)? {
+                Some(segment) => segment,
+                None => continue,
+            },
+        };
+        last = last.max(segment.totals.last).max(base.previous());
+        segments.push(segment);
+    }
+
+    report.last = last;
+    report.segments = segments.len();
+    report.first = segments.iter().find(|s| s.totals.frames > 0).map(|s| s.totals.first);
+    report.frames = segments.iter().map(|segment| segment.totals.frames).sum();
+    report.rows = segments.iter().map(|segment| segment.totals.rows).sum();
+    report.bytes = segments.iter().map(|segment| segment.bytes).sum();
+    Ok(Recovered { segments, next_segment, report })
+}
+
+/// Reads both ends of a file. Nothing if it went away meanwhile, which it may for an onlooker.
+fn inspect(
+    env: &Env,
+    dir: &Path,
+    epoch: Epoch,
+    id: SegmentId,
+    role: Role,
+) -> Result<Option<Found>, OpenError> {
+    let path = dir.join(format::segment_name(id));
+    let file = match env.storage.open(&path, Access::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
+        result => result.map_err(storage("open", &path))?,
+    };
+    let length = file.length().map_err(storage("read", &path))?;
+    let mut block = vec![0; SEGMENT_HEADER];
+    let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
+    let header = match SegmentHeader::decode(&block[..count]) {
+        Ok(header) => Some(header),
+        Err(SegmentHeaderFault::Checksum) => None,
+        Err(SegmentHeaderFault::Version(version)) => {
+            return Err(OpenError::UnsupportedVersion { path, version, known: FORMAT_VERSION });
+        }
+    };
+    let sealed = match header {
+        Some(_) => read_footer(&*file, epoch, id, length).map_err(storage("read", &path))?,
+        None => None,
+    };
+    Ok(Some(Found { id, path, file, length, header, sealed }))
+}
+
+fn read_footer(
+    file: &dyn StorageFile,
+    epoch: Epoch,
+    id: SegmentId,
+    length: u64,
+) -> std::io::Result<Option<Totals>> {
+    let Some(offset) = length.checked_sub(FOOTER as u64) else { return Ok(None) };
+    let mut bytes = vec![0; FOOTER];
+    if file.read_at(&mut bytes, offset)? < FOOTER {
+        return Ok(None);
+    }
+    let (header, body) = bytes.split_at(FRAME_HEADER);
+    Ok(FrameHeader::decode(header)
+        .filter(|header| {
+            header.kind == FrameKind::Footer
+                && (header.epoch, header.segment, header.offset) == (epoch, id, offset)
+                && header.body_checksum == format::checksum(body)
+        })
+        .and_then(|_| Totals::decode_footer(body)))
+}
+
+/// Reads an unsealed segment frame by frame. Nothing if it holds nothing that can be used.
+fn scan(
+    env: &Env,
+    found: &Found,
+    epoch: Epoch,
+    base: Lsn,
+    limit: Lsn,
+    role: Role,
+    report: &mut Recovery,
+) -> Result<Option<Segment>, OpenError> {
+    if role == Role::Owner {
+        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind as if it were
+        // written leaves the page cache. What the scan then reads is on the disk.
+        found.file.sync_data().map_err(storage("sync", &found.path))?;
+        found.file.drop_page_cache().map_err(storage("read", &found.path))?;
+    }
+    let walk = Walk::new(Arc::clone(&found.file), epoch, found.id, found.length);
+    let mut scan = Scan::new(found, walk, base, limit);
+    scan.run().map_err(storage("read", &found.path))?;
+
+    let has_frames = scan.end > 0;
+    let end = scan.end.max(SEGMENT_HEADER as u64);
+    let written_end = scan.written_end.max(end);
+    let (totals, mut damage) = scan.finish();
+    if found.header.is_none() && has_frames {
+        let header = Stretch::of(0..SEGMENT_HEADER as u64);
+        damage.insert(0, stretch_damage(found, header, None, DamageReason::SegmentHeader));
+    } else if found.header.is_none() && written_end > end {
+        report.damage.push(whole_file(found, DamageReason::Unreadable));
+        return Ok(None);
+    }
+    report.torn_bytes += written_end - end;
+    report.damage.extend(damage.iter().cloned());
+    if role == Role::Owner {
+        give_back(env, found, written_end)?;
+    }
+    Ok(Some(Segment {
+        totals,
+        end,
+        bytes: written_end,
+        damage,
+        ..Segment::empty(found.id, found.path.clone(), base)
+    }))
+}
+
+struct Scan<'a> {
+    found: &'a Found,
+    walk: Walk,
+    limit: Lsn,
+    totals: Totals,
+    /// Where the last batch or footer ends; 0 before the first.
+    end: u64,
+    /// Where the last byte ends that was ever written.
+    written_end: u64,
+    /// The highest position that any frame knew to be durable.
+    durable: u64,
+    /// The stretch since the last batch.
+    pending: Option<(Stretch, DamageReason)>,
+    bad: Vec<(Stretch, Damage)>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(found: &'a Found, walk: Walk, base: Lsn, limit: Lsn) -> Scan<'a> {
+        let totals = Totals::none(base);
+        Scan {
+            found,
+            walk,
+            limit,
+            totals,
+            end: 0,
+            written_end: 0,
+            durable: 0,
+            pending: None,
+            bad: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> std::io::Result<()> {
+        loop {
+            match self.walk.step()? {
+                Step::End => return Ok(()),
+                Step::Tail(tail) => {
+                    if !tail.is_zero() {
+                        self.written_end = tail.written_end;
+                    }
+                    return Ok(());
+                }
+                Step::Bad(stretch) => {
+                    self.pend(stretch, DamageReason::Overwritten);
+                    self.walk.go_to(stretch.end);
+                }
+                Step::Frame(header) => {
+                    self.written_end = header.end();
+                    if !self.walk.body_is_whole(&header)? {
+                        self.pend(Stretch::of(header.offset..header.end()), DamageReason::Body);
+                        self.walk.go_to(header.end());
+                        continue;
+                    }
+                    self.walk.pass(&header);
+                    // [I12] Void: the write failed, and a later segment gave the number again.
+                    if header.lsn > self.limit {
+                        continue;
+                    }
+                    self.durable = self.durable.max(header.durable);
+                    // A schema counts with the batch that needs it.
+                    if header.kind != FrameKind::Schema {
+                        self.accept(&header);
+                    }
+                    if header.kind == FrameKind::Footer {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn pend(&mut self, stretch: Stretch, reason: DamageReason) {
+        // Stretches without a batch between them are one.
+        self.pending = Some(match self.pending {
+            Some((first, reason)) => (Stretch { start: first.start, ..stretch }, reason),
+            None => (stretch, reason),
+        });
+    }
+
+    /// Counts a batch or a footer; what could not be read before it is damage.
+    fn accept(&mut self, header: &FrameHeader) {
+        let before = match header.kind {
+            FrameKind::Batch => header.lsn.previous(),
+            FrameKind::Schema | FrameKind::Footer => header.lsn,
+        };
+        if let Some((stretch, reason)) = self.pending.take() {
+            let expected = self.totals.last.next();
+            let lsns = (before >= expected).then(|| expected..=before);
+            self.bad.push((stretch, stretch_damage(self.found, stretch, lsns, reason)));
+        }
+        if header.kind == FrameKind::Batch {
+            self.totals.add(header);
+        }
+        self.end = header.end();
+    }
+
+    /// The totals, and the damage now that everything behind it was seen.
+    fn finish(self) -> (Totals, Vec<Damage>) {
+        // A later segment, or a later group of this one, is written only when what is before it is durable.
+        let durable = if self.limit == NO_LIMIT { self.durable } else { u64::MAX };
+        let classify = |(stretch, damage): (Stretch, Damage)| {
+            let reason = match damage.reason {
+                _ if stretch.start >= durable => DamageReason::Unsynced,
+                DamageReason::Overwritten if stretch.is_zero() => DamageReason::Zeros,
+                reason => reason,
+            };
+            Damage { reason, ..damage }
+        };
+        (self.totals, self.bad.into_iter().map(classify).collect())
+    }
+}
+
+fn stretch_damage(
+    found: &Found,
+    stretch: Stretch,
+    lsns: Option<std::ops::RangeInclusive<Lsn>>,
+    reason: DamageReason,
+) -> Damage {
+    Damage { segment: found.path.clone(), offset: stretch.start, bytes: stretch.length(), lsns, reason }
+}
+
+fn whole_file(found: &Found, reason: DamageReason) -> Damage {
+    Damage { segment: found.path.clone(), offset: 0, bytes: found.length, lsns: None, reason }
+}
+
+/// Frames that a segment says came before it, and that are not there.
+fn missing(dir: &Path, before: &[Segment], found: &Found, lsns: std::ops::RangeInclusive<Lsn>) -> Damage {
+    let follows = before.last().map(|segment| segment.id.next());
+    let (segment, offset) = match (follows, before.last()) {
+        (Some(id), Some(last)) if id == found.id => (last.path.clone(), last.end),
+        (Some(id), _) => (dir.join(format::segment_name(id)), 0),
+        (None, _) => (found.path.clone(), 0),
+    };
+    Damage { segment, offset, bytes: 0, lsns: Some(lsns), reason: DamageReason::Missing }
+}
+
+/// Cuts the zeros behind the last byte that was written: a dead process's reserve must not fill the disk.
+fn give_back(env: &Env, found: &Found, written_end: u64) -> Result<(), OpenError> {
+    if written_end >= found.length || found.header.is_none() {
+        return Ok(());
+    }
+    let cut = || env.storage.open(&found.path, Access::Write)?.set_len(written_end);
+    cut().map_err(storage("cut", &found.path))
+}

@@ -1,0 +1,262 @@
+//! How durable frames are read: in order, from any position, up to the durable one and on as it moves.
+
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind},
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{
+    Damage, DamageReason, Frame, ReadError, SchemaFingerprint,
+    appender::Shared,
+    format::{FrameHeader, FrameKind},
+    frame::StoredSchema,
+    index::Segment,
+    walk::{Step, Stretch, Walk},
+};
+use crate::{
+    io::Access,
+    types::{Lsn, SegmentId},
+};
+
+/// More schemas than this are not kept; those that are needed again are read again.
+const SCHEMAS_MAX: usize = 1024;
+
+/// What a reader comes to next.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// A frame whose checksums match.
+    Frame(Frame),
+    /// A stretch that cannot be read. Reported once, stepped over.
+    Damaged(Damage),
+}
+
+/// Reads the durable frames of a log in order.
+///
+/// Frames and damage together name every LSN from the first one asked for on exactly once, in order:
+/// a number that is nowhere in the log comes as [`DamageReason::Missing`].
+#[derive(Debug)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+    next: Lsn,
+    cursor: Option<Cursor>,
+    schemas: HashMap<SchemaFingerprint, StoredSchema>,
+}
+
+/// The one file that a reader keeps open.
+#[derive(Debug)]
+struct Cursor {
+    segment: SegmentId,
+    walk: Walk,
+    /// A stretch since the last batch that was read.
+    pending: Option<(Stretch, DamageReason)>,
+}
+
+impl LogReader {
+    pub(super) fn new(shared: Arc<Shared>, from: Lsn) -> LogReader {
+        LogReader { shared, next: from.max(Lsn::FIRST), cursor: None, schemas: HashMap::new() }
+    }
+
+    /// The next frame or damage; none when everything durable was read.
+    ///
+    /// # Errors
+    ///
+    /// When the file system fails. The reader stays where it is, so the call can be repeated.
+    #[expect(clippy::should_implement_trait, reason = "none is not the end: more may become durable")]
+    pub fn next(&mut self) -> Result<Option<Next>, ReadError> {
+        // The durable position first: a segment that is found after it holds at least as much.
+        let durable = self.shared.durable();
+        if self.next > durable {
+            return Ok(None);
+        }
+        let Some(segment) = self.shared.index().find(self.next).cloned() else {
+            return Ok(Some(self.missing(self.shared.dir.clone(), durable)));
+        };
+        if self.next < segment.totals.first {
+            return Ok(Some(self.missing(segment.path, segment.totals.first.previous())));
+        }
+        match self.read(&segment) {
+            Ok(next) => Ok(Some(next)),
+            Err(source) if source.kind() == ErrorKind::NotFound => {
+                self.cursor = None;
+                if self.shared.index().find(self.next).is_some_and(|found| found.id == segment.id) {
+                    return Ok(Some(self.missing(segment.path, segment.totals.last)));
+                }
+                self.next()
+            }
+            Err(source) => {
+                // What was read ahead may be what failed.
+                self.cursor = None;
+                Err(ReadError { action: "read", path: segment.path, source })
+            }
+        }
+    }
+
+    /// Frames up to `last` that are in no segment.
+    fn missing(&mut self, segment: PathBuf, last: Lsn) -> Next {
+        let lsns = Some(self.next..=last);
+        self.next = last.next();
+        Next::Damaged(Damage { segment, offset: 0, bytes: 0, lsns, reason: DamageReason::Missing })
+    }
+
+    /// Reads on in a segment that has a frame at or behind `self.next`.
+    fn read(&mut self, segment: &Segment) -> io::Result<Next> {
+        let next = self.next;
+        loop {
+            let cursor = self.cursor_of(segment)?;
+            let header = match cursor.walk.step()? {
+                Step::Bad(stretch) => {
+                    cursor.pend(stretch, DamageReason::Overwritten);
+                    cursor.walk.go_to(stretch.end);
+                    continue;
+                }
+                Step::Frame(header) if header.kind == FrameKind::Schema => {
+                    self.learn(&header)?;
+                    continue;
+                }
+                Step::Frame(header) if header.kind == FrameKind::Batch => header,
+                Step::Tail(stretch) => {
+                    cursor.pend(stretch, DamageReason::Overwritten);
+                    return Ok(self.lost(segment, segment.totals.last));
+                }
+                Step::Frame(_) | Step::End => return Ok(self.lost(segment, segment.totals.last)),
+            };
+            if header.lsn < next {
+                cursor.pending = None;
+                cursor.walk.pass(&header);
+            } else if header.lsn > next || cursor.pending.is_some() {
+                return Ok(self.lost(segment, header.lsn.previous()));
+            } else {
+                return self.frame(segment, &header);
+            }
+        }
+    }
+
+    fn cursor_of(&mut self, segment: &Segment) -> io::Result<&mut Cursor> {
+        let cursor = match self.cursor.take().filter(|cursor| cursor.segment == segment.id) {
+            Some(cursor) => cursor,
+            None => {
+                let file = self.shared.env.storage.open(&segment.path, Access::Read)?;
+                let walk = Walk::new(file, self.shared.epoch, segment.id, segment.end);
+                Cursor { segment: segment.id, walk, pending: None }
+            }
+        };
+        let cursor = self.cursor.insert(cursor);
+        cursor.walk.extend(segment.end);
+        Ok(cursor)
+    }
+
+    /// Reads the schema that the walk stands at.
+    fn learn(&mut self, header: &FrameHeader) -> io::Result<()> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        let fingerprint = SchemaFingerprint(header.fingerprint);
+        let stored = cursor.walk.body(header)?.and_then(|body| StoredSchema::decode(fingerprint, body).ok());
+        match stored {
+            Some(schema) => {
+                if self.schemas.len() >= SCHEMAS_MAX {
+                    self.schemas.clear();
+                }
+                self.schemas.insert(fingerprint, schema);
+            }
+            None => cursor.pend(Stretch::of(header.offset..header.end()), DamageReason::Body),
+        }
+        cursor.walk.pass(header);
+        Ok(())
+    }
+
+    /// Reads the batch that the walk stands at and that is the next one.
+    fn frame(&mut self, segment: &Segment, header: &FrameHeader) -> io::Result<Next> {
+        let Some(cursor) = &mut self.cursor else { return Ok(self.lost(segment, header.lsn)) };
+        let body = cursor.walk.body(header)?;
+        let fingerprint = SchemaFingerprint(header.fingerprint);
+        let schema = match self.schemas.get(&fingerprint) {
+            Some(schema) => Some(schema.clone()),
+            None => self.find_schema(segment, fingerprint)?,
+        };
+        let reason = match (body, schema) {
+            (Some(body), Some(schema)) => {
+                if let Some(cursor) = &mut self.cursor {
+                    cursor.walk.pass(header);
+                }
+                self.next = header.lsn.next();
+                return Ok(Next::Frame(Frame::new(header, schema, body)));
+            }
+            (None, _) => DamageReason::Body,
+            (Some(_), None) => DamageReason::Schema,
+        };
+        if let Some(cursor) = &mut self.cursor {
+            cursor.pend(Stretch::of(header.offset..header.end()), reason);
+            cursor.walk.pass(header);
+        }
+        Ok(self.lost(segment, header.lsn))
+    }
+
+    /// Looks for a schema whose frame in this segment is damaged: other segments have it too, as a rule.
+    fn find_schema(
+        &mut self,
+        segment: &Segment,
+        fingerprint: SchemaFingerprint,
+    ) -> io::Result<Option<StoredSchema>> {
+        let segments = self.shared.index().segments.clone();
+        for other in segments.iter().filter(|other| other.id != segment.id) {
+            let file = match self.shared.env.storage.open(&other.path, Access::Read) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                result => result?,
+            };
+            let mut walk = Walk::new(file, self.shared.epoch, other.id, other.end);
+            loop {
+                match walk.step()? {
+                    Step::Frame(header) => {
+                        if header.kind == FrameKind::Schema
+                            && header.fingerprint == fingerprint.0
+                            && let Some(body) = walk.body(&header)?
+                            && let Ok(schema) = StoredSchema::decode(fingerprint, body)
+                        {
+                            self.schemas.insert(fingerprint, schema.clone());
+                            return Ok(Some(schema));
+                        }
+                        walk.pass(&header);
+                    }
+                    Step::Bad(stretch) => walk.go_to(stretch.end),
+                    Step::Tail(_) | Step::End => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports what stands between the last frame and the one after `last`.
+    fn lost(&mut self, segment: &Segment, last: Lsn) -> Next {
+        let pending = self.cursor.as_mut().and_then(|cursor| cursor.pending.take());
+        let position = self.cursor.as_ref().map_or(0, |cursor| cursor.walk.position());
+        let (stretch, reason) = pending.unwrap_or((Stretch::of(position..position), DamageReason::Missing));
+        let lsns: Option<RangeInclusive<Lsn>> = (last >= self.next).then_some(self.next..=last);
+        self.next = self.next.max(last.next());
+        let zeros = reason == DamageReason::Overwritten && stretch.is_zero();
+        let known = segment.damage.iter().find(|damage| damage.offset == stretch.start);
+        let reason = match known {
+            Some(known) => known.reason,
+            None if zeros => DamageReason::Zeros,
+            None => reason,
+        };
+        Next::Damaged(Damage {
+            segment: segment.path.clone(),
+            offset: stretch.start,
+            bytes: stretch.length(),
+            lsns,
+            reason,
+        })
+    }
+}
+
+impl Cursor {
+    fn pend(&mut self, stretch: Stretch, reason: DamageReason) {
+        // Stretches without a batch between them are one.
+        self.pending = Some(match self.pending {
+            Some((first, reason)) => (Stretch { start: first.start, ..stretch }, reason),
+            None => (stretch, reason),
+        });
+    }
+}

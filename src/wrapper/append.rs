@@ -1,0 +1,177 @@
+//! The way of a batch into the log: check, frame, gate, append, count.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+
+use super::{BatchState, Inner, SendError, SendFailure, TransmissionResult, delivery};
+use crate::config::WaitFor;
+use crate::convert::{ConversionError, Plan};
+use crate::types::Lsn;
+use crate::wal::{Append, AppendError, Appended, PreparedFrame};
+
+/// What is in the log or was, counted where an append ends, whether anybody waits for it or not.
+#[derive(Debug)]
+pub(super) struct Stored {
+    last_lsn: AtomicU64,
+    frames: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Stored {
+    pub(super) fn new(last: Lsn, frames: u64, rows: u64) -> Stored {
+        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into() }
+    }
+
+    fn add(&self, lsn: Lsn, rows: u32) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows.into(), Ordering::Relaxed);
+        // Last, so that who sees the frame sees it counted.
+        self.last_lsn.fetch_max(lsn.get(), Ordering::Release);
+    }
+
+    /// The highest LSN that an append has returned.
+    pub(super) fn last(&self) -> Lsn {
+        Lsn::new(self.last_lsn.load(Ordering::Acquire))
+    }
+
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+/// Remembers the last schema that was found convertible: most senders have one.
+#[derive(Debug, Default)]
+pub(super) struct CheckedSchemas {
+    last: Mutex<Option<SchemaRef>>,
+}
+
+impl CheckedSchemas {
+    fn check(&self, schema: &SchemaRef) -> Result<(), ConversionError> {
+        let is_same = |last: &SchemaRef| Arc::ptr_eq(last, schema) || **last == **schema;
+        if self.last().as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        Plan::new(AsRef::<Schema>::as_ref(schema))?;
+        *self.last() = Some(Arc::clone(schema));
+        Ok(())
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<SchemaRef>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) async fn send_batch(
+    inner: Arc<Inner>,
+    batch: RecordBatch,
+) -> Result<TransmissionResult, SendError> {
+    let started = inner.env.clock.monotonic();
+    let frame = match prepare(&inner, &batch) {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Ok(TransmissionResult::empty()),
+        Err(cause) => return Err(SendError::not_stored(batch, cause)),
+    };
+    let failures_before = inner.lane.borrow().failures;
+    let permit = match inner.admission.enter(frame.frame_bytes()).await {
+        Ok(permit) => permit,
+        Err(_) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
+    };
+    let appended = match CountedAppend::start(&inner, frame).await {
+        Ok(appended) => appended,
+        Err(AppendError::Closed) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
+        Err(error) => return Err(SendError::not_stored(batch, error)),
+    };
+    drop(permit);
+    // Waiting for delivery needs the batch no more: it is in the log.
+    drop(batch);
+    let mut result = TransmissionResult {
+        success: true,
+        error: None,
+        attempts: 0,
+        latency_ms: None,
+        batch_size_bytes: appended.frame_bytes,
+        state: BatchState::Stored,
+        lsn: Some(appended.lsn),
+        durable: appended.durable,
+    };
+    if inner.settings.wait_for == WaitFor::Delivered {
+        delivery::settled(&inner, appended.lsn, failures_before)
+            .await
+            .map_err(|error| SendError::not_delivered(appended.lsn, error))?;
+        result.state = BatchState::Delivered;
+        result.attempts = delivery::attempts_since(&inner, failures_before);
+        result.durable = true;
+    }
+    result.latency_ms = Some(rounded_ms(inner.env.clock.monotonic().saturating_sub(started)));
+    Ok(result)
+}
+
+/// Everything that can be refused is refused here, before a byte is written.
+fn prepare(inner: &Inner, batch: &RecordBatch) -> Result<Option<PreparedFrame>, SendFailure> {
+    inner.check_process()?;
+    if inner.is_closed.load(Ordering::Acquire) {
+        return Err(SendFailure::Closed);
+    }
+    inner.plans.check(batch.schema_ref())?;
+    if batch.num_rows() == 0 {
+        return Ok(None);
+    }
+    let frame = PreparedFrame::new(batch)?;
+    // Such a frame would wait for room that can never be made.
+    inner.wal.check_size(&frame)?;
+    Ok(Some(frame))
+}
+
+pub(super) fn rounded_ms(duration: Duration) -> u64 {
+    ((duration.as_micros() + 500) / 1000) as u64
+}
+
+/// An append that is counted when it ends, even if nobody waits for it any more.
+struct CountedAppend {
+    inner: Arc<Inner>,
+    append: Option<Append>,
+    rows: u32,
+}
+
+impl CountedAppend {
+    fn start(inner: &Arc<Inner>, frame: PreparedFrame) -> CountedAppend {
+        let rows = frame.rows();
+        CountedAppend { append: Some(inner.wal.append(frame)), inner: Arc::clone(inner), rows }
+    }
+}
+
+impl Future for CountedAppend {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(append) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
+        let outcome = ready!(Pin::new(append).poll(context));
+        self.append = None;
+        if let Ok(appended) = &outcome {
+            self.inner.stored.add(appended.lsn, self.rows);
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for CountedAppend {
+    fn drop(&mut self) {
+        let Some(append) = self.append.take() else { return };
+        let rest = CountedAppend { inner: Arc::clone(&self.inner), append: Some(append), rows: self.rows };
+        self.inner.runtime.handle().spawn(async move {
+            if let Err(error) = rest.await {
+                tracing::warn!(%error, "a batch whose sender was cancelled was not stored");
+            }
+        });
+    }
+}

@@ -1,0 +1,115 @@
+//! Waiting for delivery: what `flush`, `wait_delivered` and a wrapper that waits have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::append::rounded_ms;
+use super::{BatchState, DeliveryError, Inner, TransmissionResult};
+use crate::drain::{LaneState, LaneStatus};
+use crate::types::Lsn;
+
+pub(super) async fn wait_delivered(
+    inner: Arc<Inner>,
+    lsn: Lsn,
+    timeout: Option<Duration>,
+) -> Result<TransmissionResult, DeliveryError> {
+    check_open(&inner)?;
+    let last = inner.stored.last();
+    if lsn > last || lsn == Lsn::ZERO {
+        return Err(DeliveryError::Unknown { lsn, last });
+    }
+    let started = inner.env.clock.monotonic();
+    let failures_before = inner.lane.borrow().failures;
+    within(timeout, settled(&inner, lsn, failures_before)).await?;
+    Ok(TransmissionResult {
+        success: true,
+        error: None,
+        attempts: attempts_since(&inner, failures_before),
+        latency_ms: Some(rounded_ms(inner.env.clock.monotonic().saturating_sub(started))),
+        batch_size_bytes: 0,
+        state: BatchState::Delivered,
+        lsn: Some(lsn),
+        durable: true,
+    })
+}
+
+pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Result<(), DeliveryError> {
+    check_open(&inner)?;
+    let failures_before = inner.lane.borrow().failures;
+    let last = inner.stored.last();
+    if inner.settler.borrow().settled.settled.through < last {
+        // Who calls flush wants to know now, not at the next probe.
+        inner.nudge.notify_one();
+    }
+    within(timeout, settled(&inner, last, failures_before)).await
+}
+
+/// Waits until the frame is settled, or until there is reason to tell the caller that it is not.
+pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Result<(), DeliveryError> {
+    let mut lane = inner.lane.clone();
+    let mut settler = inner.settler.clone();
+    let mut stop = inner.stop.subscribe();
+    loop {
+        {
+            let settler = settler.borrow_and_update();
+            if settler.settled.settled.through >= lsn {
+                return Ok(());
+            }
+            if settler.failures_in_a_row >= inner.settings.retry_max_attempts {
+                let reason = settler.failure.clone().unwrap_or_default();
+                return Err(DeliveryError::Ledger { reason });
+            }
+        }
+        verdict(&lane.borrow_and_update(), failures_before, inner.settings.retry_max_attempts)?;
+        let is_stopped = tokio::select! {
+            changed = lane.changed() => changed.is_err() && settler.changed().await.is_err(),
+            changed = settler.changed() => changed.is_err(),
+            _ = stop.wait_for(|stop| *stop) => false,
+        };
+        if is_stopped {
+            return Err(DeliveryError::Closed);
+        }
+        if *stop.borrow() && inner.stopped.subscribe().wait_for(Option::is_some).await.is_ok() {
+            let is_settled = inner.settler.borrow().settled.settled.through >= lsn;
+            return if is_settled { Ok(()) } else { Err(DeliveryError::Closed) };
+        }
+    }
+}
+
+/// Whether what the lane met since the wait began is enough to give up waiting.
+fn verdict(lane: &LaneStatus, failures_before: u64, attempts_max: u32) -> Result<(), DeliveryError> {
+    let Some(failure) = &lane.failure else { return Ok(()) };
+    let attempts = lane.failures - failures_before;
+    match lane.state {
+        LaneState::Blocked | LaneState::Poison if attempts > 0 => {
+            Err(DeliveryError::Refused(failure.clone()))
+        }
+        _ if attempts >= u64::from(attempts_max) && lane.failures_in_a_row >= attempts_max => {
+            Err(DeliveryError::RetryExhausted { attempts, last: failure.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many attempts delivery took while somebody waited: the failed ones and the last.
+pub(super) fn attempts_since(inner: &Inner, failures_before: u64) -> u32 {
+    u32::try_from(inner.lane.borrow().failures - failures_before + 1).unwrap_or(u32::MAX)
+}
+
+async fn within<T>(
+    timeout: Option<Duration>,
+    wait: impl Future<Output = Result<T, DeliveryError>>,
+) -> Result<T, DeliveryError> {
+    match timeout {
+        None => wait.await,
+        Some(timeout) => {
+            tokio::time::timeout(timeout, wait).await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
+        }
+    }
+}
+
+fn check_open(inner: &Inner) -> Result<(), DeliveryError> {
+    inner.check_process()?;
+    if inner.is_closed.load(Ordering::Acquire) { Err(DeliveryError::Closed) } else { Ok(()) }
+}

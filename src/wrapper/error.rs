@@ -1,0 +1,237 @@
+//! What can go wrong with each operation of a wrapper.
+
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+
+use crate::config::ConfigError;
+use crate::convert::ConversionError;
+use crate::error::{Coded, ErrorCode};
+use crate::ledger::LedgerError;
+use crate::transport::TransportError;
+use crate::types::Lsn;
+use crate::wal::{AppendError, FrameError, ReadError};
+
+/// A wrapper that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting is wrong; nothing was created.
+    #[error("the configuration is not valid")]
+    Configuration(#[from] ConfigError),
+    /// The log cannot be opened.
+    #[error("the log cannot be opened")]
+    Log(#[from] crate::wal::OpenError),
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Read(#[from] ReadError),
+    /// The ledger cannot be opened.
+    #[error("the ledger cannot be opened")]
+    Ledger(#[from] LedgerError),
+    /// The client of the service cannot be made.
+    #[error("the client of the service cannot be made")]
+    Client(#[from] TransportError),
+    /// The runtime has no threads to give.
+    #[error("the background threads cannot be started")]
+    Runtime(#[source] std::io::Error),
+    /// The owner socket cannot be made.
+    #[error("the owner socket cannot be made in {directory}", directory = .directory.display())]
+    Socket {
+        /// The writer directory.
+        directory: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Coded for OpenError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            OpenError::Configuration(error) => error.code(),
+            OpenError::Log(error) => error.code(),
+            OpenError::Read(error) => error.code(),
+            OpenError::Ledger(error) => error.code(),
+            OpenError::Client(_) => ErrorCode::Configuration,
+            OpenError::Runtime(_) | OpenError::Socket { .. } => ErrorCode::Storage,
+        }
+    }
+}
+
+/// A batch that was not stored, or is stored and was not delivered in the time allowed.
+///
+/// What was not stored is handed back by [`SendError::into_batch`].
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.headline())]
+pub struct SendError {
+    lsn: Option<Lsn>,
+    batch: Option<RecordBatch>,
+    #[source]
+    cause: SendFailure,
+}
+
+/// Why a batch was not stored, or not delivered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendFailure {
+    /// The batch cannot become protobuf.
+    #[error(transparent)]
+    Conversion(#[from] ConversionError),
+    /// The batch cannot become a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The log did not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It is stored; delivery was waited for and did not happen.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// The wrapper was shut down.
+    #[error("the wrapper is shut down")]
+    Closed,
+    /// The wrapper belongs to another process.
+    #[error(transparent)]
+    Forked(#[from] ForkedProcess),
+}
+
+impl SendError {
+    pub(super) fn not_stored(batch: RecordBatch, cause: impl Into<SendFailure>) -> SendError {
+        SendError { lsn: None, batch: Some(batch), cause: cause.into() }
+    }
+
+    pub(super) fn not_delivered(lsn: Lsn, cause: DeliveryError) -> SendError {
+        SendError { lsn: Some(lsn), batch: None, cause: cause.into() }
+    }
+
+    /// The batch, if it was not stored.
+    pub fn into_batch(self) -> Option<RecordBatch> {
+        self.batch
+    }
+
+    /// Why.
+    pub fn cause(&self) -> &SendFailure {
+        &self.cause
+    }
+
+    fn headline(&self) -> String {
+        match self.lsn {
+            Some(lsn) => format!("the batch is stored as LSN {lsn}, and not delivered yet"),
+            None => "the batch was not stored".to_owned(),
+        }
+    }
+}
+
+impl Coded for SendError {
+    fn code(&self) -> ErrorCode {
+        match &self.cause {
+            SendFailure::Conversion(error) => error.code(),
+            SendFailure::Frame(error) => error.code(),
+            SendFailure::Append(error) => error.code(),
+            SendFailure::Delivery(error) => error.code(),
+            SendFailure::Closed => ErrorCode::Closed,
+            SendFailure::Forked(error) => error.code(),
+        }
+    }
+
+    fn lsn(&self) -> Option<Lsn> {
+        self.lsn
+    }
+}
+
+/// Delivery that was waited for and did not happen. Nothing is lost: delivery goes on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// As many attempts as the caller allows have failed.
+    #[error("{attempts} attempts in a row failed; what waits is stored and goes on being tried")]
+    RetryExhausted {
+        /// Failed attempts since the wait began.
+        attempts: u64,
+        /// The last failure.
+        #[source]
+        last: TransportError,
+    },
+    /// The destination refuses us, or what we send.
+    #[error("the destination refuses; what waits is stored and goes on being tried")]
+    Refused(#[source] TransportError),
+    /// The caller's time is over.
+    #[error("not delivered within {} s; what waits is stored and goes on being tried", .timeout.as_secs_f64())]
+    Timeout {
+        /// The time that was allowed.
+        timeout: Duration,
+    },
+    /// Delivered, and the ledger cannot record it.
+    #[error("what was delivered cannot be recorded and may be delivered again after a restart: {reason}")]
+    Ledger {
+        /// Why not.
+        reason: String,
+    },
+    /// No frame has this number.
+    #[error("no frame has LSN {lsn}, the last one is {last}")]
+    Unknown {
+        /// The number that was asked for.
+        lsn: Lsn,
+        /// The last frame of the log.
+        last: Lsn,
+    },
+    /// The wrapper was shut down before.
+    #[error("the wrapper is shut down")]
+    Closed,
+    /// The wrapper belongs to another process.
+    #[error(transparent)]
+    Forked(#[from] ForkedProcess),
+}
+
+impl Coded for DeliveryError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            DeliveryError::RetryExhausted { .. } => ErrorCode::RetryExhausted,
+            DeliveryError::Refused(error) => error.code,
+            DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
+            DeliveryError::Ledger { .. } => ErrorCode::Storage,
+            DeliveryError::Unknown { .. } => ErrorCode::Configuration,
+            DeliveryError::Closed => ErrorCode::Closed,
+            DeliveryError::Forked(error) => error.code(),
+        }
+    }
+}
+
+/// A shutdown that could not do all of its work. The log is whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// What was delivered last is not in the ledger.
+    #[error("the ledger is not up to date, what was delivered last will be delivered again: {reason}")]
+    Ledger {
+        /// Why not.
+        reason: String,
+    },
+    /// The wrapper belongs to another process.
+    #[error(transparent)]
+    Forked(#[from] ForkedProcess),
+}
+
+impl Coded for ShutdownError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            ShutdownError::Ledger { .. } => ErrorCode::Storage,
+            ShutdownError::Forked(error) => error.code(),
+        }
+    }
+}
+
+/// A call in a forked child: the threads and the lock stayed with the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the wrapper belongs to process {owner}, this is process {current}: open a new one after the fork")]
+pub struct ForkedProcess {
+    /// The process that opened the wrapper.
+    pub owner: u32,
+    /// The process that called.
+    pub current: u32,
+}
+
+impl Coded for ForkedProcess {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Forked
+    }
+}

@@ -1,0 +1,87 @@
+//! Shutting down: stop intake, drain for a while, make the ledger durable, give the log back.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{Inner, ShutdownError, delivery};
+
+/// The tasks of a wrapper, in the order in which they end.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    pub(super) lane: JoinHandle<()>,
+    pub(super) settler: JoinHandle<()>,
+}
+
+pub(super) async fn shutdown(inner: Arc<Inner>) -> Result<(), ShutdownError> {
+    inner.check_process()?;
+    inner.is_closed.store(true, Ordering::Release);
+    let mut stopped = inner.stopped.subscribe();
+    let tasks = inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tasks) = tasks {
+        // A task of its own, so that a caller who goes away does not leave it half done.
+        inner.runtime.handle().spawn(stop(Arc::clone(&inner), tasks));
+    }
+    match stopped.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(Err(reason))) => Err(ShutdownError::Ledger { reason: reason.clone() }),
+        _ => Ok(()),
+    }
+}
+
+async fn stop(inner: Arc<Inner>, tasks: Tasks) {
+    inner.admission.close();
+    drain(&inner).await;
+    inner.stop.send_replace(true);
+    for task in [tasks.lane, tasks.settler] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a background task ended early");
+        }
+    }
+    let wal = inner.wal.clone();
+    let closed = spawn_blocking(move || wal.close()).await;
+    let outcome = match (closed, &inner.settler.borrow().failure) {
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(()), Some(reason)) => Err(reason.clone()),
+        (Ok(()), None) => Ok(()),
+    };
+    inner.stopped.send_replace(Some(outcome));
+}
+
+/// Delivers what is left, for as long as that is allowed and makes sense: a destination that refuses us
+/// will not change its mind while we wait.
+async fn drain(inner: &Inner) {
+    let failures_before = inner.lane.borrow().failures;
+    let last = inner.stored.last();
+    inner.nudge.notify_one();
+    let patient = async {
+        while let Err(error) = delivery::settled(inner, last, failures_before).await {
+            match error {
+                // An outage may pass within the time allowed.
+                super::DeliveryError::RetryExhausted { .. } => {
+                    if inner.lane.clone().changed().await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    };
+    // What is left stays in the log for the next start and is no error.
+    let _ = tokio::time::timeout(inner.settings.shutdown_timeout, patient).await;
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if std::process::id() != self.pid {
+            return;
+        }
+        self.stop.send_replace(true);
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tasks) = tasks {
+            tasks.lane.abort();
+            tasks.settler.abort();
+            self.wal.close();
+        }
+    }
+}

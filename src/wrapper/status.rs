@@ -1,0 +1,124 @@
+//! What a log and its lane look like from outside: one answer for Rust, Python and the command.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Inner;
+use crate::types::{Epoch, Lsn, TableName};
+
+/// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
+pub const STATUS_VERSION: u32 = 1;
+
+/// How a log stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`STATUS_VERSION`].
+    pub version: u32,
+    /// Target table.
+    pub table: TableName,
+    /// Zerobus endpoint.
+    pub endpoint: String,
+    /// The writer directory.
+    pub directory: PathBuf,
+    /// The log's random number.
+    pub epoch: Epoch,
+    /// Process that owns the log; `None` if it is gone.
+    pub owner_pid: Option<u32>,
+    /// Every frame up to here is settled, durably so.
+    pub settled_lsn: Lsn,
+    /// Every frame up to here is durable.
+    pub durable_lsn: Lsn,
+    /// Rows and frames since the log began. `stored = delivered + waiting` holds at rest; rows that
+    /// damage took are in none of them.
+    pub rows: Counts,
+    /// The same in frames.
+    pub frames: Counts,
+    /// Frames that the disk damaged and that were stepped over.
+    pub damaged_frames: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Quota of the log in bytes; `None` when nobody owns it.
+    pub wal_max_bytes: Option<u64>,
+    /// Age in seconds of the oldest frame that waits.
+    pub oldest_waiting_secs: Option<f64>,
+    /// What the lane is doing; `None` when nobody owns the log.
+    pub lane: Option<LaneReport>,
+    /// Why settling does not move on, if it does not.
+    pub settling_failure: Option<String>,
+    /// What is damaged, by name.
+    pub damage: Vec<String>,
+}
+
+/// A quantity and where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Stored since the log began.
+    pub stored: u64,
+    /// Delivered since the log began.
+    pub delivered: u64,
+    /// Still to be delivered.
+    pub waiting: u64,
+}
+
+/// What a lane is doing, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneReport {
+    /// `idle`, `connecting`, `streaming`, `backing_off`, `blocked`, `poison`, `unreadable` or `stopped`.
+    pub state: crate::drain::LaneState,
+    /// Why nothing is delivered, if nothing is.
+    pub reason: Option<String>,
+    /// The error code of the reason.
+    pub code: Option<String>,
+    /// Failed attempts since the last acknowledgement.
+    pub failures_in_a_row: u32,
+    /// Failed attempts since the wrapper was opened.
+    pub failures: u64,
+    /// Streams opened since the wrapper was opened.
+    pub streams_opened: u64,
+}
+
+impl Inner {
+    pub(super) fn status(&self) -> Status {
+        // Read in the order against the flow, so that nothing is counted twice that moves meanwhile.
+        let settler = self.settler.borrow().clone();
+        let settled = settler.settled.settled;
+        let waiting = self.wal.count_from(settled.through.next()).unwrap_or_default();
+        let lane = self.lane.borrow().clone();
+        let age = |unix_micros: i64| (self.env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
+        Status {
+            version: STATUS_VERSION,
+            table: self.destination.table.clone(),
+            endpoint: self.destination.endpoint.clone(),
+            directory: self.directory.clone(),
+            epoch: self.epoch,
+            owner_pid: Some(self.pid),
+            settled_lsn: settled.through,
+            durable_lsn: self.wal.durable(),
+            rows: Counts {
+                stored: self.stored.rows(),
+                delivered: settler.settled.delivered_rows,
+                waiting: waiting.rows.saturating_sub(settled.rows_of_next.into()),
+            },
+            frames: Counts {
+                stored: self.stored.frames(),
+                delivered: settler.settled.delivered_frames,
+                waiting: waiting.frames,
+            },
+            damaged_frames: settler.settled.damaged_frames,
+            log_bytes: self.wal.bytes(),
+            wal_max_bytes: Some(self.settings.wal_max_bytes),
+            oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
+            lane: Some(LaneReport {
+                state: lane.state,
+                reason: lane.failure.as_ref().map(ToString::to_string),
+                code: lane.failure.as_ref().map(|failure| failure.code.info().name.to_owned()),
+                failures_in_a_row: lane.failures_in_a_row,
+                failures: lane.failures,
+                streams_opened: lane.streams_opened,
+            }),
+            settling_failure: settler.failure,
+            damage: self.damage.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

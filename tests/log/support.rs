@@ -1,0 +1,293 @@
+//! What the tests of the log share: batches, directories, and a storage that counts and fails.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{Error, IoSlice, Result},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use arrow_array::{Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
+use arrow_zerobus_sdk_wrapper::{
+    io::{Access, Env, LockAttempt, Storage, StorageFile},
+    types::Lsn,
+    wal::{
+        Damage, Destination, Durability, LogDirectory, LogReader, Next, PreparedFrame, Recovery, Wal,
+        WalOptions,
+    },
+};
+
+pub const SEGMENT_BYTES: u64 = 64 * 1024;
+
+pub fn destination() -> Destination {
+    Destination {
+        table: "main.default.events".parse().unwrap(),
+        endpoint: "https://1.zerobus.eu-west-1.cloud.databricks.com".to_owned(),
+        unity_catalog_url: Some("https://dbc-1.cloud.databricks.com".to_owned()),
+    }
+}
+
+pub fn options(durability: Durability) -> WalOptions {
+    WalOptions { segment_bytes: SEGMENT_BYTES, durability }
+}
+
+pub fn open_with(env: &Env, dir: &Path, options: WalOptions, floor: u64) -> (Wal, Recovery) {
+    let directory = LogDirectory::open(env, dir, &destination()).unwrap();
+    Wal::open(env, directory, options, Lsn::new(floor)).unwrap()
+}
+
+pub fn open(dir: &Path) -> (Wal, Recovery) {
+    open_with(&Env::os(), dir, options(Durability::Sync), 0)
+}
+
+/// A batch whose contents follow from its number.
+pub fn batch(number: i64, rows: i64) -> RecordBatch {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+    ]));
+    let ids: Int64Array = (0..rows).map(|row| number * 1000 + row).collect();
+    let names: StringArray =
+        (0..rows).map(|row| (row % 3 > 0).then(|| format!("name {number} {row}"))).collect();
+    RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(names)]).unwrap()
+}
+
+pub fn frame(number: i64, rows: i64) -> PreparedFrame {
+    PreparedFrame::new(&batch(number, rows)).unwrap()
+}
+
+/// Appends the batches of these numbers, one after the other.
+pub fn append(wal: &Wal, numbers: RangeInclusive<i64>) {
+    for number in numbers {
+        let appended = wal.append(frame(number, 10)).wait().unwrap();
+        assert_eq!(appended.lsn, Lsn::new(number as u64));
+    }
+}
+
+/// Everything up to the durable position.
+pub fn read_all(reader: &mut LogReader) -> (BTreeMap<u64, RecordBatch>, Vec<Damage>) {
+    let (mut batches, mut damage) = (BTreeMap::new(), Vec::new());
+    while let Some(next) = reader.next().unwrap() {
+        match next {
+            Next::Frame(frame) => {
+                let again = batches.insert(frame.lsn.get(), frame.decode().unwrap());
+                assert!(again.is_none(), "frame {} came twice", frame.lsn);
+            }
+            Next::Damaged(stretch) => damage.push(stretch),
+        }
+    }
+    (batches, damage)
+}
+
+/// Frames that come back as they were appended, in a log that holds nothing else from `from` on.
+pub fn assert_holds(wal: &Wal, numbers: RangeInclusive<i64>) {
+    let from = Lsn::new(*numbers.start() as u64);
+    let (batches, damage) = read_all(&mut wal.reader(from));
+    assert_eq!(damage, []);
+    let expected: BTreeMap<u64, RecordBatch> = numbers.map(|n| (n as u64, batch(n, 10))).collect();
+    assert_eq!(batches, expected);
+}
+
+/// A copy of a directory as a crash would leave it: no lock, no seal.
+pub fn copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within 10 s");
+        std::thread::yield_now();
+    }
+}
+
+/// A call of the storage that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    Create,
+    Write,
+    Sync,
+    Allocate,
+    Read,
+    SyncDir,
+    Remove,
+}
+
+/// A storage that counts, and fails when it is told to.
+#[derive(Debug)]
+pub struct Faulty {
+    real: Env,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub bytes_read: AtomicU64,
+    counts: Mutex<BTreeMap<Call, u64>>,
+    faults: Mutex<Vec<Fault>>,
+    /// Syncs wait while this is held.
+    pub gate: Mutex<()>,
+    journal: Mutex<Vec<(Call, PathBuf)>>,
+}
+
+#[derive(Debug)]
+struct Fault {
+    call: Call,
+    errno: i32,
+    times: u64,
+}
+
+impl State {
+    /// Makes the next `times` calls of this kind fail.
+    pub fn fail(&self, call: Call, errno: i32, times: u64) {
+        self.faults.lock().unwrap().push(Fault { call, errno, times });
+    }
+
+    pub fn heal(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+
+    pub fn count(&self, call: Call) -> u64 {
+        self.counts.lock().unwrap().get(&call).copied().unwrap_or(0)
+    }
+
+    /// The calls so far, with the file that each was for.
+    pub fn journal(&self) -> Vec<(Call, PathBuf)> {
+        self.journal.lock().unwrap().clone()
+    }
+
+    fn call(&self, call: Call, path: &Path) -> Result<()> {
+        *self.counts.lock().unwrap().entry(call).or_default() += 1;
+        self.journal.lock().unwrap().push((call, path.to_owned()));
+        for fault in self.faults.lock().unwrap().iter_mut() {
+            if fault.call == call && fault.times > 0 {
+                fault.times -= 1;
+                return Err(Error::from_raw_os_error(fault.errno));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn faulty() -> (Env, Arc<State>) {
+    let real = Env::os();
+    let state = Arc::new(State::default());
+    let storage = Arc::new(Faulty { real: real.clone(), state: Arc::clone(&state) });
+    (Env { storage, ..real }, state)
+}
+
+impl Storage for Faulty {
+    fn create_dir_all(&self, dir: &Path) -> Result<()> {
+        self.real.storage.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<OsString>> {
+        self.real.storage.list(dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn StorageFile>> {
+        if access == Access::New {
+            self.state.call(Call::Create, path)?;
+        }
+        let file = self.real.storage.open(path, access)?;
+        Ok(Arc::new(FaultyFile { file, path: path.to_owned(), state: Arc::clone(&self.state) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.real.storage.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.state.call(Call::Remove, path)?;
+        self.real.storage.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.state.call(Call::SyncDir, dir)?;
+        self.real.storage.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, note: &[u8]) -> Result<LockAttempt> {
+        self.real.storage.lock(path, note)
+    }
+
+    fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        self.real.storage.lock_note(path)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    file: Arc<dyn StorageFile>,
+    path: PathBuf,
+    state: Arc<State>,
+}
+
+impl StorageFile for FaultyFile {
+    fn write_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
+        if let Err(error) = self.state.call(Call::Write, &self.path) {
+            // As a full or failing disk does: a part of it arrives.
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.file.write_at(&mut [IoSlice::new(&bytes[..bytes.len() / 2])], offset)?;
+            return Err(error);
+        }
+        self.file.write_at(slices, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.state.call(Call::Read, &self.path)?;
+        let count = self.file.read_at(buffer, offset)?;
+        self.state.bytes_read.fetch_add(count as u64, SeqCst);
+        Ok(count)
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        drop(self.state.gate.lock().unwrap());
+        self.state.call(Call::Sync, &self.path)?;
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.state.call(Call::Sync, &self.path)?;
+        self.file.sync_all()
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> Result<()> {
+        self.state.call(Call::Allocate, &self.path)?;
+        self.file.allocate(offset, length)
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn length(&self) -> Result<u64> {
+        self.file.length()
+    }
+
+    fn drop_page_cache(&self) -> Result<()> {
+        self.file.drop_page_cache()
+    }
+}
