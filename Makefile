@@ -42,7 +42,7 @@ build: $(WHEEL) ## Builds the wheel and installs it into .venv
 .PHONY: lint
 lint: $(TOOLS) need-cargo ## Checks format, lints and types
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets --features $(FEATURES) -- -D warnings
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --locked --workspace --all-targets --features python -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 use super::failure::Failure;
 use crate::error::ErrorCode;
+use crate::types::Lsn;
 use crate::wrapper::TransmissionResult;
 
 /// Queues that were closed with calls under way, until these have ended.
@@ -67,7 +68,7 @@ impl CompletionQueue {
     }
 
     /// The outcomes since the last call: pairs of a token and a result tuple, None or an exception.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, Bound<'py, PyAny>)>> {
+    fn take<'py>(&self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyAny>)> {
         let completions = {
             let mut state = lock(&self.state);
             if let Some((_, reader)) = &mut state.sockets {
@@ -76,7 +77,7 @@ impl CompletionQueue {
             }
             std::mem::take(&mut state.completions)
         };
-        completions.into_iter().map(|done| Ok((done.token, done.outcome.to_python(py)?))).collect()
+        completions.into_iter().map(|done| (done.token, done.outcome.to_python(py))).collect()
     }
 
     /// Closes the sockets. Calls that are under way end as they would.
@@ -113,26 +114,31 @@ fn free_orphans() {
 }
 
 impl Outcome {
-    fn to_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        match self {
+    /// The outcome as Python knows it; one that cannot be told is the error that says why.
+    fn to_python(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        let told = match self {
             Outcome::Done => Ok(py.None().into_bound(py)),
             Outcome::Failed(failure) => failure.exception(py),
-            Outcome::Result(result) => {
-                let lsn = result.lsn.map(|lsn| lsn.get());
-                let fields = (
-                    result.success,
-                    result.error,
-                    result.attempts,
-                    result.latency_ms,
-                    result.batch_size_bytes,
-                    result.state.as_str(),
-                    lsn,
-                    result.durable,
-                );
-                Ok(fields.into_pyobject(py)?.into_any())
-            }
-        }
+            Outcome::Result(result) => fields(result, py),
+        };
+        told.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
     }
+}
+
+/// The arguments of the Python class `TransmissionResult`.
+fn fields(result: TransmissionResult, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let lsn = result.lsn.map(Lsn::get);
+    let fields = (
+        result.success,
+        result.error,
+        result.attempts,
+        result.latency_ms,
+        result.batch_size_bytes,
+        result.state.as_str(),
+        lsn,
+        result.durable,
+    );
+    Ok(fields.into_pyobject(py)?.into_any())
 }
 
 /// An outcome that the queue gets in any case: at the latest when this is dropped.

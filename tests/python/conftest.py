@@ -45,7 +45,7 @@ def offline(tmp_path: Path) -> Iterator[MakeWrapper]:
     made: list[ZerobusWrapper] = []
 
     def make(**settings: Any) -> ZerobusWrapper:
-        defaults = {
+        defaults: dict[str, Any] = {
             "endpoint": UNREACHABLE,
             "table_name": TABLE,
             "wal_dir": tmp_path / "wal",
@@ -90,7 +90,7 @@ def online(emulator: Emulator, tmp_path: Path) -> Iterator[MakeWrapper]:
     made: list[ZerobusWrapper] = []
 
     def make(**settings: Any) -> ZerobusWrapper:
-        defaults = {
+        defaults: dict[str, Any] = {
             "endpoint": emulator.endpoint,
             "table_name": TABLE,
             "client_id": "id",

@@ -66,7 +66,7 @@ from conftest import TABLE, UNREACHABLE, MakeWrapper, make_batch
 )
 def test_a_wrong_argument_is_named_and_nothing_is_created(tmp_path: Path, argument: str, value: Any) -> None:
     wal_dir = tmp_path / "wal"
-    good = {"endpoint": UNREACHABLE, "table_name": TABLE, "wal_dir": wal_dir}
+    good: dict[str, Any] = {"endpoint": UNREACHABLE, "table_name": TABLE, "wal_dir": wal_dir}
     with pytest.raises(ConfigurationError, match=argument) as caught:
         ZerobusWrapper(**(good | {argument: value}))
     assert "is not an option" in str(caught.value) or "allowed is" in str(caught.value)

@@ -31,7 +31,7 @@ def test_wrong_usage_has_exit_code_2() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command(tmp_path: Path, number: signal.Signals) -> None:
-    command = [SCRIPT, "emulator", "--data-dir", tmp_path]
+    command = [str(SCRIPT), "emulator", "--data-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

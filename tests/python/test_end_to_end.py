@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from arrow_zerobus_sdk_wrapper import AuthenticationError, TransmissionError, ZerobusError
+from arrow_zerobus_sdk_wrapper import AuthenticationError, TransmissionError, ZerobusError, ZerobusWrapper
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import COLUMNS, TABLE, MakeWrapper, make_batch, until
 
@@ -19,6 +19,12 @@ def landed(emulator: Emulator, table: str = TABLE) -> list[dict[str, Any]]:
     """The rows of a table, in the order of their ids."""
     rows = DeltaTable(str(emulator.table_path(table))).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: row["id"])
+
+
+def reason(wrapper: ZerobusWrapper) -> str | None:
+    """Why nothing is delivered."""
+    lane = wrapper.status()["lane"]
+    return lane["reason"] if lane else None
 
 
 def test_what_was_stored_lands_once_flushed(emulator: Emulator, online: MakeWrapper) -> None:
@@ -63,7 +69,7 @@ def test_wait_delivered_takes_a_result_and_a_number(emulator: Emulator, online: 
 def test_every_type_of_this_version_keeps_its_values(tmp_path: Any) -> None:
     when = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901)
     zoned = when.replace(tzinfo=datetime.UTC)
-    columns = {
+    columns: dict[str, tuple[pa.DataType, str, list[Any]]] = {
         "id": (pa.int64(), "BIGINT", [1, 2, 3]),
         "flag": (pa.bool_(), "BOOLEAN", [True, None, False]),
         "tiny": (pa.int8(), "TINYINT", [-128, None, 127]),
@@ -83,7 +89,6 @@ def test_every_type_of_this_version_keeps_its_values(tmp_path: Any) -> None:
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     ddl = ", ".join(f"{name} {delta}" for name, (_, delta, _) in columns.items())
     with Emulator(data_dir=tmp_path / "tables", tables={TABLE: ddl}) as emulator:
-        from arrow_zerobus_sdk_wrapper import ZerobusWrapper
 
         async def main() -> None:
             async with ZerobusWrapper(emulator.endpoint, TABLE, wal_dir=tmp_path / "wal") as wrapper:
@@ -103,10 +108,7 @@ def test_a_killed_service_costs_time_and_no_rows(emulator: Emulator, online: Mak
             await wrapper.flush(timeout=30)
             emulator.kill()
             await wrapper.send_batch(make_batch(3))
-            until(
-                lambda: bool((wrapper.status()["lane"] or {}).get("reason")),
-                "the status says why nothing is delivered",
-            )
+            until(lambda: reason(wrapper) is not None, "the status says why nothing is delivered")
             assert wrapper.status()["rows"]["waiting"] == 3
             emulator.restart()
             delivered = False
