@@ -1,18 +1,52 @@
-//! placeholder
+//! A write-ahead durable buffer between Arrow record batches and Databricks Zerobus.
+//!
+//! The life of a batch, and of the modules in that order:
+//!
+//! ```text
+//!  send_batch ─► admission ─► wal ─ sync ─► the caller resumes: durable at LSN n
+//!   (wrapper)                  └► drain ─► convert ─► transport ─► Zerobus
+//!                                   └► ledger ◄─ acknowledgement ◄──┘
+//!                                        └► wal: reclaim
+//! ```
+//!
+//! [`ZerobusWrapper::send_batch`] appends the batch to the log of its table and returns once it is durable.
+//! A lane reads the log behind it, converts and sends, retries for as long as it takes, and settles
+//! only what the service has acknowledged. After a crash the next owner of the log goes on from there.
+
+pub mod types;
+
+pub mod error;
+
+pub mod config;
+
+mod wrapper;
+
+mod admission;
+
+pub mod wal;
+
+mod drain;
+
+pub mod convert;
+
+pub mod transport;
+
+pub mod ledger;
+
+pub mod io;
 
 pub mod admin;
-pub mod admission;
-pub mod config;
-pub mod convert;
-pub mod drain;
+
 #[cfg(feature = "emulator")]
 pub mod emulator;
-pub mod error;
-pub mod io;
-pub mod ledger;
+
 #[cfg(feature = "python")]
 mod python;
-pub mod transport;
-pub mod types;
-pub mod wal;
-pub mod wrapper;
+
+pub use config::{WaitFor, WrapperConfiguration};
+pub use drain::LaneState;
+pub use wal::Durability;
+pub use wrapper::{
+    BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, STATUS_VERSION, SendError,
+    SendFailure, ShutdownError, Status, TransmissionResult, ZerobusWrapper,
+};

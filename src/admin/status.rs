@@ -6,7 +6,7 @@ use super::socket::ask_status;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::ledger::{self, LedgerError};
-use crate::wal::{self, LogView, OpenError};
+use crate::wal::{self, LogView, OpenError, ReadError};
 use crate::wrapper::{Counts, STATUS_VERSION, Status};
 
 /// A log whose status cannot be told.
@@ -22,6 +22,12 @@ pub enum StatusError {
         #[source]
         source: OpenError,
     },
+    /// The log does not say where its batches go.
+    #[error("the log in {directory} has lost its identity file; its next owner writes it again", directory = .directory.display())]
+    NoIdentity {
+        /// The writer directory.
+        directory: PathBuf,
+    },
     /// The ledger cannot be read.
     #[error("the ledger in {directory} cannot be read", directory = .directory.display())]
     Ledger {
@@ -30,6 +36,15 @@ pub enum StatusError {
         /// Why not.
         #[source]
         source: LedgerError,
+    },
+    /// The frames of the log cannot be counted.
+    #[error("the frames in {directory} cannot be counted", directory = .directory.display())]
+    Count {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: ReadError,
     },
     /// The directory cannot be listed.
     #[error("{directory} cannot be listed", directory = .directory.display())]
@@ -46,8 +61,9 @@ impl Coded for StatusError {
     fn code(&self) -> ErrorCode {
         match self {
             StatusError::Log { source, .. } => source.code(),
+            StatusError::NoIdentity { .. } => ErrorCode::Corruption,
             StatusError::Ledger { source, .. } => source.code(),
-            StatusError::List { .. } => ErrorCode::Storage,
+            StatusError::Count { .. } | StatusError::List { .. } => ErrorCode::Storage,
         }
     }
 }
@@ -68,13 +84,13 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
     let record = ledger::peek(directory, view.epoch()).map_err(ledger_error)?.unwrap_or_default();
     let owner = wal::owner(&env, directory).ok().flatten();
     let settled = record.settled;
-    let waiting = view.count_from(settled.through.next()).map_err(|source| StatusError::List {
-        directory: directory.to_owned(),
-        source: std::io::Error::other(source),
-    })?;
+    let waiting = view
+        .count_from(settled.through.next())
+        .map_err(|source| StatusError::Count { directory: directory.to_owned(), source })?;
     let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
     let age = |unix_micros: i64| (env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
-    let destination = view.destination();
+    let no_identity = || StatusError::NoIdentity { directory: directory.to_owned() };
+    let destination = view.destination().ok_or_else(no_identity)?;
     Ok(Status {
         version: STATUS_VERSION,
         table: destination.table.clone(),
@@ -112,8 +128,8 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
 pub fn find_logs(root: &Path) -> Result<Vec<PathBuf>, StatusError> {
     /// `<wal_dir>/<table>/writer-NNN` is two levels down.
     const DEPTH_MAX: usize = 2;
-    fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StatusError> {
-        if wal::is_log(directory) {
+    fn walk(env: &Env, directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StatusError> {
+        if wal::is_log(env, directory) {
             found.push(directory.to_owned());
             return Ok(());
         }
@@ -124,13 +140,13 @@ pub fn find_logs(root: &Path) -> Result<Vec<PathBuf>, StatusError> {
         for entry in std::fs::read_dir(directory).map_err(list_error)? {
             let entry = entry.map_err(list_error)?;
             if entry.file_type().map_err(list_error)?.is_dir() {
-                walk(&entry.path(), depth + 1, found)?;
+                walk(env, &entry.path(), depth + 1, found)?;
             }
         }
         Ok(())
     }
     let mut found = Vec::new();
-    walk(root, 0, &mut found)?;
+    walk(&Env::os(), root, 0, &mut found)?;
     found.sort();
     Ok(found)
 }

@@ -108,6 +108,7 @@ pub(super) fn encode(columns: &[Column<'_>], rows: Range<usize>, out: &mut Recor
         for column in columns {
             chunk.write(column, &mut out.bytes);
         }
+        debug_assert!(chunk.has_filled(out), "a value was measured and written differently");
     }
     errors
 }
@@ -157,22 +158,30 @@ impl Chunk {
     /// Makes room for the good rows and turns their sizes into the starts of their records.
     fn lay_out(&mut self, out: &mut Records) {
         let mut end = out.bytes.len();
-        for (place, _) in self.places.iter_mut().zip(&self.is_faulty).filter(|(_, is_faulty)| !**is_faulty) {
-            let start = end;
-            end += *place;
-            *place = start;
-            out.ends.push(end);
+        for (place, &is_faulty) in self.places.iter_mut().zip(&self.is_faulty) {
+            if !is_faulty {
+                let start = end;
+                end += *place;
+                *place = start;
+                out.ends.push(end);
+            }
         }
         out.bytes.resize(end, 0);
     }
 
     fn write(&mut self, column: &Column<'_>, out: &mut [u8]) {
         column.positions.fill(self.rows.clone(), &mut self.positions);
-        for (position, _) in
-            self.positions.iter_mut().zip(&self.is_faulty).filter(|(_, is_faulty)| **is_faulty)
-        {
-            *position = NULL;
+        for (position, &is_faulty) in self.positions.iter_mut().zip(&self.is_faulty) {
+            if is_faulty {
+                *position = NULL;
+            }
         }
         column.values.write((column.number, column.wire_type), &self.positions, &mut self.places, out);
+    }
+
+    /// Whether each good row was written up to the end of its record, and no further.
+    fn has_filled(&self, out: &Records) -> bool {
+        let written = self.places.iter().zip(&self.is_faulty).rev().filter(|(_, is_faulty)| !**is_faulty);
+        written.zip(out.ends.iter().rev()).all(|((place, _), end)| place == end)
     }
 }

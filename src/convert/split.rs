@@ -30,32 +30,28 @@ pub enum Cut {
 }
 
 impl Records {
-    /// Cuts the records, in order and each exactly once, into the longest runs of at most `max_bytes`
-    /// with framing and at most `max_rows` records.
+    /// The longest run of records from `first` on that takes at most `max_bytes` with framing and has at most
+    /// `max_rows` records; `None` if there is no record `first`.
     ///
     /// A `max_rows` of 0 counts as 1: a request without rows would never come to an end.
-    pub fn cut(&self, max_bytes: usize, max_rows: usize) -> impl Iterator<Item = Cut> + '_ {
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            if next == self.len() {
-                return None;
+    pub fn cut(&self, first: usize, max_bytes: usize, max_rows: usize) -> Option<Cut> {
+        if first >= self.len() {
+            return None;
+        }
+        let mut framed_bytes = self.framed_bytes(first);
+        if framed_bytes > max_bytes {
+            return Some(Cut::TooLarge { record: first, framed_bytes });
+        }
+        let mut end = first + 1;
+        while end < self.len() && end - first < max_rows {
+            let more = self.framed_bytes(end);
+            if more > max_bytes - framed_bytes {
+                break;
             }
-            let start = next;
-            let mut framed_bytes = self.framed_bytes(start);
-            next += 1;
-            if framed_bytes > max_bytes {
-                return Some(Cut::TooLarge { record: start, framed_bytes });
-            }
-            while next < self.len() && next - start < max_rows {
-                let more = self.framed_bytes(next);
-                if more > max_bytes - framed_bytes {
-                    break;
-                }
-                framed_bytes += more;
-                next += 1;
-            }
-            Some(Cut::Request { records: start..next, framed_bytes })
-        })
+            framed_bytes += more;
+            end += 1;
+        }
+        Some(Cut::Request { records: first..end, framed_bytes })
     }
 
     fn framed_bytes(&self, index: usize) -> usize {
@@ -78,6 +74,20 @@ mod tests {
         records
     }
 
+    /// All records, one cut after the other.
+    fn cuts(records: &Records, max_bytes: usize, max_rows: usize) -> Vec<Cut> {
+        let mut first = 0;
+        std::iter::from_fn(|| {
+            let cut = records.cut(first, max_bytes, max_rows)?;
+            first = match &cut {
+                Cut::Request { records, .. } => records.end,
+                Cut::TooLarge { record, .. } => record + 1,
+            };
+            Some(cut)
+        })
+        .collect()
+    }
+
     fn request(records: Range<usize>, framed_bytes: usize) -> Cut {
         Cut::Request { records, framed_bytes }
     }
@@ -86,16 +96,16 @@ mod tests {
     fn framing_counts_and_the_limit_itself_still_fits() {
         // 126 + 1 + 1 = 128 and 128 + 1 + 2 = 131 bytes with framing.
         let records = records(&[126, 128, 0]);
-        assert_eq!(records.cut(128 + 131 + 2, 9).collect::<Vec<_>>(), [request(0..3, 261)]);
-        let cuts: Vec<Cut> = records.cut(128 + 131 + 1, 9).collect();
+        assert_eq!(cuts(&records, 128 + 131 + 2, 9), [request(0..3, 261)]);
+        let cuts: Vec<Cut> = cuts(&records, 128 + 131 + 1, 9);
         assert_eq!(cuts, [request(0..2, 259), request(2..3, 2)]);
-        let cuts: Vec<Cut> = records.cut(128 + 131 - 1, 9).collect();
+        let cuts: Vec<Cut> = cuts(&records, 128 + 131 - 1, 9);
         assert_eq!(cuts, [request(0..1, 128), request(1..3, 133)]);
     }
 
     #[test]
     fn a_record_that_fits_nowhere_stands_alone_between_the_others() {
-        let cuts: Vec<Cut> = records(&[1, 1, 100, 1]).cut(10, 9).collect();
+        let cuts: Vec<Cut> = cuts(&records(&[1, 1, 100, 1]), 10, 9);
         let too_large = Cut::TooLarge { record: 2, framed_bytes: 102 };
         assert_eq!(cuts, [request(0..2, 6), too_large, request(3..4, 3)]);
     }
@@ -103,13 +113,13 @@ mod tests {
     #[test]
     fn rows_are_limited_and_zero_means_one() {
         let records = records(&[1; 5]);
-        let cuts: Vec<Cut> = records.cut(1_000, 2).collect();
+        let cuts: Vec<Cut> = cuts(&records, 1_000, 2);
         assert_eq!(cuts, [request(0..2, 6), request(2..4, 6), request(4..5, 3)]);
-        assert_eq!(records.cut(1_000, 0).count(), 5);
+        assert_eq!(cuts(&records, 1_000, 0).len(), 5);
     }
 
     #[test]
     fn no_records_make_no_request() {
-        assert_eq!(Records::new().cut(1_000, 10).next(), None);
+        assert_eq!(Records::new().cut(0, 1_000, 10), None);
     }
 }

@@ -26,33 +26,40 @@ pub(super) struct Conversion {
 impl Conversion {
     /// The conversion of a type, if it has one.
     ///
-    /// The Delta type stands behind each line. Unsigned integers are widened to the next signed type.
+    /// The comments name the Delta types, in the order of the lines below them.
     pub(super) fn of(arrow_type: &DataType) -> Option<Conversion> {
         Some(match arrow_type {
-            DataType::Boolean => to::<Bool>(Type::Bool),            // BOOLEAN
-            DataType::Int8 => to::<Integer<Int8Type>>(Type::Int32), // BYTE
-            DataType::Int16 => to::<Integer<Int16Type>>(Type::Int32), // SHORT
-            DataType::Int32 => to::<Integer<Int32Type>>(Type::Int32), // INT
-            DataType::Int64 => to::<Integer<Int64Type>>(Type::Int64), // LONG
-            DataType::UInt8 => to::<Integer<UInt8Type>>(Type::Int32), // SHORT
-            DataType::UInt16 => to::<Integer<UInt16Type>>(Type::Int32), // INT
-            DataType::UInt32 => to::<Integer<UInt32Type>>(Type::Int64), // LONG
-            DataType::Float32 => to::<Float>(Type::Float),          // FLOAT
-            DataType::Float64 => to::<Double>(Type::Double),        // DOUBLE
-            DataType::Utf8 => to::<ByteString<Utf8Type>>(Type::String), // STRING
-            DataType::LargeUtf8 => to::<ByteString<LargeUtf8Type>>(Type::String), // STRING
-            DataType::Utf8View => to::<StringView>(Type::String),   // STRING
-            DataType::Binary => to::<ByteString<BinaryType>>(Type::Bytes), // BINARY
-            DataType::LargeBinary => to::<ByteString<LargeBinaryType>>(Type::Bytes), // BINARY
-            DataType::Date32 => to::<Integer<Date32Type>>(Type::Int32), // DATE
-            // TIMESTAMP with a zone, which is a label only: the value is an instant in UTC; else TIMESTAMP_NTZ.
+            // BOOLEAN
+            DataType::Boolean => to::<Bool>(Type::Bool),
+            // BYTE, SHORT, INT, LONG
+            DataType::Int8 => to::<Integer<Int8Type>>(Type::Int32),
+            DataType::Int16 => to::<Integer<Int16Type>>(Type::Int32),
+            DataType::Int32 => to::<Integer<Int32Type>>(Type::Int32),
+            DataType::Int64 => to::<Integer<Int64Type>>(Type::Int64),
+            // SHORT, INT, LONG: the narrowest signed type that holds all values
+            DataType::UInt8 => to::<Integer<UInt8Type>>(Type::Int32),
+            DataType::UInt16 => to::<Integer<UInt16Type>>(Type::Int32),
+            DataType::UInt32 => to::<Integer<UInt32Type>>(Type::Int64),
+            // FLOAT, DOUBLE
+            DataType::Float32 => to::<Float>(Type::Float),
+            DataType::Float64 => to::<Double>(Type::Double),
+            // STRING
+            DataType::Utf8 => to::<ByteString<Utf8Type>>(Type::String),
+            DataType::LargeUtf8 => to::<ByteString<LargeUtf8Type>>(Type::String),
+            DataType::Utf8View => to::<StringView>(Type::String),
+            // BINARY
+            DataType::Binary => to::<ByteString<BinaryType>>(Type::Bytes),
+            DataType::LargeBinary => to::<ByteString<LargeBinaryType>>(Type::Bytes),
+            // DATE
+            DataType::Date32 => to::<Integer<Date32Type>>(Type::Int32),
+            // TIMESTAMP with a zone, whatever it is, for the value is an instant in UTC; else TIMESTAMP_NTZ
             DataType::Timestamp(unit, _) => match unit {
                 TimeUnit::Second => to::<Timestamp<TimestampSecondType>>(Type::Int64),
                 TimeUnit::Millisecond => to::<Timestamp<TimestampMillisecondType>>(Type::Int64),
                 TimeUnit::Microsecond => to::<Timestamp<TimestampMicrosecondType>>(Type::Int64),
                 TimeUnit::Nanosecond => to::<Timestamp<TimestampNanosecondType>>(Type::Int64),
             },
-            // As its values; `positions` follows the keys. One step only.
+            // The type of the values; `positions` follows the keys, one step
             DataType::Dictionary(keys, values)
                 if keys.is_integer() && !matches!(**values, DataType::Dictionary(..)) =>
             {

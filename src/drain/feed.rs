@@ -208,7 +208,7 @@ impl Feed {
             self.plan = Some((frame.fingerprint, Arc::new(plan)));
         }
         let batch = frame.decode().map_err(|error| poison(&error))?;
-        let row_bytes = frame.body_bytes() / batch.num_rows().max(1);
+        let row_bytes = frame.frame_bytes() as usize / batch.num_rows().max(1);
         let next_row = if frame.lsn == self.skip_rows.0 { self.skip_rows.1 } else { 0 };
         Ok(OpenFrame {
             lsn: frame.lsn,

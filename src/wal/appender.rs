@@ -141,14 +141,23 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the frame fits into a segment.
+    pub(super) fn check_size(&self, frame: &PreparedFrame) -> Result<(), AppendError> {
+        let segment_bytes = self.options.segment_bytes;
+        let needed_bytes = OpenSegment::bytes_needed(frame);
+        if needed_bytes > segment_bytes {
+            return Err(AppendError::TooLarge { needed_bytes, segment_bytes });
+        }
+        Ok(())
+    }
+
     /// Queues a frame.
     pub(super) fn append(&self, frame: PreparedFrame) -> Append {
         let (caller, answer) = oneshot::channel();
-        let segment_bytes = self.options.segment_bytes;
-        let needed_bytes = OpenSegment::bytes_needed(&frame);
+        let size = self.check_size(&frame);
         let mut queue = self.queue();
-        if needed_bytes > segment_bytes {
-            let _ = caller.send(Err(AppendError::TooLarge { needed_bytes, segment_bytes }));
+        if let Err(too_large) = size {
+            let _ = caller.send(Err(too_large));
         } else if queue.closed {
             let _ = caller.send(Err(AppendError::Closed));
         } else {

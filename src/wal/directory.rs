@@ -122,6 +122,12 @@ pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
     Ok(note.map(|note| parse_note(&note).unwrap_or(Owner { pid: 0, program: None })))
 }
 
+/// Whether there is a log in this directory.
+pub fn is_log(env: &Env, dir: &Path) -> bool {
+    // A log whose identity cannot be understood is still one.
+    !matches!(look(env, dir), Err(OpenError::NoLog { .. } | OpenError::Storage { .. }))
+}
+
 /// Whose log this is, for those who only look.
 pub(super) fn look(env: &Env, dir: &Path) -> Result<(Epoch, Option<Destination>), OpenError> {
     match read_identity(env, dir)? {

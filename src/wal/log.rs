@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Append, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery, WalOptions,
+    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery, WalOptions,
     appender::{Appender, Shared},
     count,
     directory::storage,
@@ -95,6 +95,15 @@ impl Wal {
     /// An append that was started is always finished, even if the returned value is dropped.
     pub fn append(&self, frame: PreparedFrame) -> Append {
         self.shared().append(frame)
+    }
+
+    /// Whether the frame fits into a segment.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::TooLarge`] if no segment of this log can hold it; an append would say the same.
+    pub fn check_size(&self, frame: &PreparedFrame) -> Result<(), AppendError> {
+        self.shared().check_size(frame)
     }
 
     /// All frames up to this one may be read: they are synced, or, with

@@ -33,7 +33,7 @@ mod walk;
 
 pub use appender::{Append, Appended};
 pub use damage::{Damage, DamageReason};
-pub use directory::{Destination, LogDirectory, Owner, owner};
+pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::Count;

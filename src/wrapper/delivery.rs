@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::append::rounded_ms;
 use super::{BatchState, DeliveryError, Inner, TransmissionResult};
 use crate::drain::{LaneState, LaneStatus};
@@ -62,19 +64,25 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
             }
         }
         verdict(&lane.borrow_and_update(), failures_before, inner.settings.retry_max_attempts)?;
-        let is_stopped = tokio::select! {
-            changed = lane.changed() => changed.is_err() && settler.changed().await.is_err(),
+        let is_stopping = tokio::select! {
+            changed = lane.changed() => changed.is_err(),
             changed = settler.changed() => changed.is_err(),
-            _ = stop.wait_for(|stop| *stop) => false,
+            () = stopping(&mut stop) => true,
         };
-        if is_stopped {
-            return Err(DeliveryError::Closed);
-        }
-        if *stop.borrow() && inner.stopped.subscribe().wait_for(Option::is_some).await.is_ok() {
-            let is_settled = inner.settler.borrow().settled.settled.through >= lsn;
+        if is_stopping {
+            // The last word is the settler's.
+            let mut outcome = inner.stopped.subscribe();
+            let stopped = outcome.wait_for(Option::is_some).await.is_ok();
+            let is_settled = stopped && inner.settler.borrow().settled.settled.through >= lsn;
             return if is_settled { Ok(()) } else { Err(DeliveryError::Closed) };
         }
     }
+}
+
+/// Returns once the wrapper gives up delivering.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    // An error means that the wrapper is gone, which is the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether what the lane met since the wait began is enough to give up waiting.

@@ -79,7 +79,7 @@ pub struct LaneReport {
 }
 
 impl Inner {
-    pub(super) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         // Read in the order against the flow, so that nothing is counted twice that moves meanwhile.
         let settler = self.settler.borrow().clone();
         let settled = settler.settled.settled;
