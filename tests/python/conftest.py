@@ -28,7 +28,9 @@ MakeWrapper = Callable[..., ZerobusWrapper]
 def make_batch(first: int = 0, rows: int = 3) -> pa.RecordBatch:
     """A batch of the test table."""
     ids = range(first, first + rows)
-    return pa.record_batch({"id": pa.array(ids, pa.int64()), "name": [f"name {i}" for i in ids]})
+    return pa.record_batch(
+        {"id": pa.array(ids, pa.int64()), "name": pa.array([f"name {i}" for i in ids], pa.string())}
+    )
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
