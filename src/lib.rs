@@ -17,6 +17,8 @@ pub mod types;
 
 pub mod error;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 
 mod wrapper;

@@ -1,1 +1,38 @@
-//! python
+//! The extension module `_core`: what the typed Python package stands on.
+//!
+//! No thread but Python's own ever takes the GIL here: outcomes of work wait in a [`CompletionQueue`]
+//! until the thread of an event loop takes them out. Whatever can block releases the GIL.
+
+mod call;
+mod completions;
+mod failure;
+mod input;
+mod wrapper;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use pyo3::prelude::*;
+
+use completions::CompletionQueue;
+use wrapper::{Job, Wrapper};
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<CompletionQueue>()?;
+    module.add_class::<Job>()?;
+    module.add_class::<Wrapper>()?;
+    module.add_function(wrap_pyfunction!(run_cli, module)?)
+}
+
+/// Runs the command `zerobus-wal` with these arguments, its name first; returns its exit code.
+#[pyfunction]
+fn run_cli(py: Python<'_>, args: Vec<OsString>) -> u8 {
+    py.detach(|| {
+        let code = crate::cli::run(args.into_iter());
+        // Nobody flushes Rust's buffer when Python ends the process. A reader that has gone is no error.
+        let _ = std::io::stdout().flush();
+        code
+    })
+}

@@ -12,7 +12,7 @@ use databricks_zerobus_ingest_sdk::{HeadersProvider, ZerobusError, ZerobusResult
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use crate::config::Credentials;
@@ -48,9 +48,16 @@ struct Cached {
 
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(deserialize_with = "secret")]
     access_token: SecretString,
     #[serde(default)]
     expires_in: Option<u64>,
+}
+
+// Not by secrecy's own feature `serde`: it changes the features of serde, and so splits the build of tests
+// and wheel.
+fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<SecretString, D::Error> {
+    String::deserialize(text).map(SecretString::from)
 }
 
 impl TokenProvider {

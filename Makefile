@@ -1,0 +1,72 @@
+# Everything that this file makes goes into .venv and target; `make help` lists what there is.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The features of every Rust build here: with one set, tests and wheel share the dependencies that are built.
+FEATURES := cli,emulator
+TOOLS := $(VENV)/.tools
+WHEEL := $(VENV)/.wheel
+SOURCES := $(shell find src python -type f -not -name '*.pyc') \
+	Cargo.toml Cargo.lock build.rs pyproject.toml README.md LICENSE
+
+.PHONY: help
+help: ## Shows this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: build ## Streams real data through a killed service and a killed producer into a Delta table
+	$(BIN)/python examples/python/demo/demo.py
+
+.PHONY: test
+test: test-rust test-python ## Runs all tests, with the kill test and the examples of the README
+
+.PHONY: test-rust
+test-rust: need-cargo ## Runs the tests of the crate and the kill test
+	cargo test --locked --workspace --features $(FEATURES)
+
+.PHONY: test-python
+test-python: build ## Runs the tests of the Python package against the installed wheel
+	$(BIN)/python -m pytest
+
+.PHONY: build
+build: $(WHEEL) ## Builds the wheel and installs it into .venv
+
+.PHONY: lint
+lint: $(TOOLS) need-cargo ## Checks format, lints and types
+	cargo fmt --all --check
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --locked --workspace --all-targets --features python -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
+		else echo 'cargo-deny is not installed, its checks are left out'; fi
+
+.PHONY: clean
+clean: ## Removes everything that was made here
+	rm -rf $(VENV) target .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: need-cargo
+need-cargo:
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust 1.90 or newer from https://rustup.rs' >&2; exit 1; }
+
+$(TOOLS): requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install Python 3.11 or newer, or say which: make PYTHON=…' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, say which: make PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.txt
+	touch $@
+
+$(WHEEL): $(TOOLS) $(SOURCES) | need-cargo
+	rm -rf target/wheels
+	$(BIN)/maturin build --locked --interpreter $(BIN)/python --auditwheel skip --out target/wheels
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall target/wheels/*.whl
+	touch $@

@@ -1,0 +1,94 @@
+"""From work that runs by itself in ``_core`` to asyncio futures.
+
+No thread of ``_core`` ever takes the GIL. It puts its outcome into the completion queue of the bridge
+and, if the queue was empty, one byte into a socket that the event loop watches; the loop's own thread
+takes the outcomes out. So an interpreter that exits with work in flight has nothing to wait for, and a
+task that was cancelled is an outcome that nobody wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _core
+
+
+class Bridge:
+    """The completion queue of one event loop. Used only by the thread that runs the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._queue = _core.CompletionQueue()
+        self._tokens = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        loop.add_reader(self._queue.fileno(), self._settle)
+
+    async def run(
+        self,
+        start: Callable[[_core.CompletionQueue, int], _core.Job],
+        *,
+        cancellable: bool = True,
+    ) -> Any:
+        """Starts work in ``_core`` and waits for its outcome.
+
+        Args:
+            start: Starts the work, whose outcome will stand in the given queue under the given token.
+            cancellable: Whether a cancelled wait stops the work, or only the waiting.
+        """
+        token = next(self._tokens)
+        future = asyncio.get_running_loop().create_future()
+        job = start(self._queue, token)
+        self._waiting[token] = future
+        try:
+            return await future
+        except (asyncio.CancelledError, GeneratorExit):
+            if cancellable:
+                job.cancel()
+            raise
+
+    def _settle(self) -> None:
+        for token, outcome in self._queue.take():
+            future = self._waiting.pop(token, None)
+            if future is None or future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def close(self) -> None:
+        """Closes the socket; outcomes that come later go nowhere."""
+        self._queue.close()
+        self._waiting.clear()
+
+
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bridge] = weakref.WeakKeyDictionary()
+_bridges_lock = threading.Lock()
+
+
+def running_bridge() -> Bridge:
+    """The bridge of the running event loop; made at its first use."""
+    loop = asyncio.get_running_loop()
+    with _bridges_lock:
+        bridge = _bridges.get(loop)
+        if bridge is None:
+            # asyncio tells nobody that a loop was closed: see what became of the others.
+            for other in [other for other in _bridges if other.is_closed()]:
+                _bridges.pop(other).close()
+            bridge = _bridges[loop] = Bridge(loop)
+        return bridge
+
+
+def _forget_parent() -> None:
+    # The parent's loops do not run here, and its lock may have been held when it forked.
+    global _bridges_lock
+    _bridges_lock = threading.Lock()
+    _bridges.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,54 @@
+# The extension module. Private: use the names of the package.
+
+from typing import TypedDict
+
+__version__: str
+
+class Settings(TypedDict):
+    # The settings, under their public names; their types were checked.
+
+    endpoint: str
+    table_name: str
+    client_id: str | None
+    client_secret: str | None
+    unity_catalog_url: str | None
+    wal_dir: str | None
+    durability: str
+    sync_interval_ms: int
+    wait_for: str
+    segment_bytes: int
+    wal_max_bytes: int
+    request_max_bytes: int
+    max_inflight_requests: int
+    stream_max_age_secs: float
+    retry_max_attempts: int
+    retry_base_delay_ms: int
+    retry_max_delay_ms: int
+    shutdown_timeout_secs: float
+
+class CompletionQueue:
+    # The outcomes for one event loop.
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def take(self) -> list[tuple[int, object]]: ...
+    def close(self) -> None: ...
+
+class Job:
+    # A call under way.
+
+    def cancel(self) -> None: ...
+
+class Wrapper:
+    # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
+
+    def __init__(self, settings: Settings) -> None: ...
+    def send_batch(self, batch: object, queue: CompletionQueue, token: int) -> Job: ...
+    def wait_delivered(self, lsn: int, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
+    def flush(self, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
+    def shutdown(self, queue: CompletionQueue, token: int) -> Job: ...
+    def shutdown_blocking(self) -> None: ...
+    def status_json(self) -> str: ...
+
+# Runs `zerobus-wal`, its name first in `args`; returns its exit code.
+def run_cli(args: list[str]) -> int: ...

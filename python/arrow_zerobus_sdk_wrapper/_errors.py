@@ -1,0 +1,178 @@
+"""The exceptions, one for each row of the table of errors.
+
+Each one carries a stable ``code``, says whether the same call can succeed later (``retryable``), and
+names the frame and the table that it is about, where there is one. All of them pickle.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import ClassVar
+
+
+class ZerobusError(Exception):
+    """Base of every error of this package.
+
+    Attributes:
+        code: Stable name of the kind of failure, for programs and logs.
+        retryable: Whether the same call can succeed later without a change by the caller.
+        lsn: Number of the frame that the error is about. When it is set, the batch is stored in the
+            log and goes on being delivered.
+        table: The table that the wrapper writes to.
+    """
+
+    default_code: ClassVar[str] = "internal"
+    default_retryable: ClassVar[bool] = False
+
+    code: str
+    retryable: bool
+    lsn: int | None
+    table: str | None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        lsn: int | None = None,
+        table: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = self.default_code if code is None else code
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.lsn = lsn
+        self.table = table
+
+
+class ConfigurationError(ZerobusError, ValueError):
+    """A setting is wrong. Nothing was created on disk."""
+
+    default_code = "configuration"
+
+
+class AuthenticationError(ZerobusError):
+    """The service or the token endpoint does not accept who we are or what we may do."""
+
+    default_code = "authentication"
+
+
+class ConnectionError(ZerobusError, builtins.ConnectionError):
+    """The service cannot be reached."""
+
+    default_code = "connection"
+    default_retryable = True
+
+
+class ConversionError(ZerobusError):
+    """A batch cannot become protobuf. Nothing of it was stored."""
+
+    default_code = "conversion"
+
+
+class TransmissionError(ZerobusError):
+    """The service refuses rows, or the table."""
+
+    default_code = "transmission"
+
+
+class RetryExhausted(ZerobusError):
+    """The attempts that the caller allowed have all failed. Delivery goes on."""
+
+    default_code = "retry_exhausted"
+    default_retryable = True
+
+
+class TokenRefreshError(ZerobusError):
+    """The token endpoint gave no token."""
+
+    default_code = "token_refresh"
+    default_retryable = True
+
+
+class FlushTimeoutError(ZerobusError, TimeoutError):
+    """The time that the caller allowed for delivery is over. Delivery goes on."""
+
+    default_code = "flush_timeout"
+    default_retryable = True
+
+
+class BufferFullError(ZerobusError):
+    """The log is at its quota and the caller does not want to wait."""
+
+    default_code = "buffer_full"
+    default_retryable = True
+
+
+class BatchTooLargeError(ZerobusError):
+    """The batch is larger than a frame can be."""
+
+    default_code = "batch_too_large"
+
+
+class StorageError(ZerobusError):
+    """The disk or the file system failed."""
+
+    default_code = "storage"
+
+
+class PoisonedError(ZerobusError):
+    """The log refuses appends after a failed write or sync."""
+
+    default_code = "poisoned"
+
+
+class CorruptionError(ZerobusError):
+    """The log on disk is damaged."""
+
+    default_code = "corruption"
+
+
+class LockedError(ZerobusError):
+    """Another process owns the writer directory."""
+
+    default_code = "locked"
+    default_retryable = True
+
+
+class ClosedError(ZerobusError):
+    """The wrapper was shut down."""
+
+    default_code = "closed"
+
+
+class ForkedProcessError(ZerobusError):
+    """The wrapper belongs to the parent process."""
+
+    default_code = "forked"
+
+
+CLASSES: dict[str, type[ZerobusError]] = {
+    cls.__name__: cls
+    for cls in (
+        ZerobusError,
+        ConfigurationError,
+        AuthenticationError,
+        ConnectionError,
+        ConversionError,
+        TransmissionError,
+        RetryExhausted,
+        TokenRefreshError,
+        FlushTimeoutError,
+        BufferFullError,
+        BatchTooLargeError,
+        StorageError,
+        PoisonedError,
+        CorruptionError,
+        LockedError,
+        ClosedError,
+        ForkedProcessError,
+    )
+}
+
+
+def make_error(
+    class_name: str, code: str, message: str, retryable: bool, lsn: int | None, table: str | None
+) -> ZerobusError:
+    """Makes the exception of a failure in ``_core``, which calls this."""
+    return CLASSES[class_name](message, code=code, retryable=retryable, lsn=lsn, table=table)

@@ -1,0 +1,106 @@
+"""What of the constructor's arguments is refused before ``_core`` sees it.
+
+Here are names and Python types; ``_core`` knows the ranges and how settings depend on each other.
+Either way it is a ``ConfigurationError`` that names the argument, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import ParamSpec
+
+from ._errors import ConfigurationError
+
+_P = ParamSpec("_P")
+
+INTEGER_MAX = 2**63 - 1
+ATTEMPTS_MAX = 2**32 - 1
+SECONDS_MAX = 2**32 - 1
+
+
+def refuse_unknown_options(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Lets an ``__init__`` answer a wrong set of arguments with a ``ConfigurationError``.
+
+    The signature stays the function's own, for readers, editors and type checkers.
+    """
+    signature = inspect.signature(init)
+    options = [name for name in signature.parameters if name != "self"]
+
+    @functools.wraps(init)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        for name in kwargs:
+            if name not in options:
+                raise ConfigurationError(_unknown(name, options))
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ConfigurationError(f"wrong arguments: {error}") from None
+        init(*args, **kwargs)
+
+    return checked
+
+
+def _unknown(name: str, options: list[str]) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
+    if close:
+        return f"{name} is not an option, did you mean {close[0]}?"
+    return f"{name} is not an option, allowed are: {', '.join(options)}"
+
+
+def _refuse(name: str, value: object, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} is {value!r}, allowed is: {allowed}")
+
+
+def text(name: str, value: object) -> str:
+    """A string. The text of a wrong value is not repeated: it may be a secret of another type."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a {type(value).__name__}, allowed is: a string")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """A string or None."""
+    return None if value is None else text(name, value)
+
+
+def integer(name: str, value: object, maximum: int = INTEGER_MAX) -> int:
+    """An integer from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+        raise _refuse(name, value, f"an integer from 0 to {maximum}")
+    return value
+
+
+def seconds(name: str, value: object) -> float:
+    """A number of seconds from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= SECONDS_MAX:
+        raise _refuse(name, value, f"a number of seconds from 0 to {SECONDS_MAX}")
+    return float(value)
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise _refuse(name, value, ", ".join(repr(word) for word in allowed))
+    return value
+
+
+def optional_path(name: str, value: object) -> str | None:
+    """A path as a string, or None."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str):
+        raise _refuse(name, value, "a string or a path")
+    return path
+
+
+def not_yet_available(name: str, value: object, default: object) -> None:
+    """Refuses an argument of the API that this version has no use for."""
+    if value != default:
+        raise ConfigurationError(
+            f"{name} is not yet available in this version, allowed is only its default, {default!r}"
+        )

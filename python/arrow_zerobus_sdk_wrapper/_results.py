@@ -1,0 +1,109 @@
+"""What the calls return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+
+@dataclass(frozen=True, slots=True)
+class TransmissionResult:
+    """Result of a ``send_batch`` or ``wait_delivered``.
+
+    Attributes:
+        success: True; a failure is raised, not returned.
+        error: None; a failure is raised, not returned.
+        attempts: Transmissions to the service so far: 0 for a batch that is only stored.
+        latency_ms: Milliseconds from the call until the batch was in ``state``.
+        batch_size_bytes: Size of the frame in the log.
+        state: ``"stored"``, ``"delivered"``, or ``"empty"`` for a batch without rows, of which
+            nothing is stored.
+        lsn: Number of the frame in its log, for ``wait_delivered``; None for an empty batch.
+        durable: Whether the frame was synced to the disk before the call returned.
+    """
+
+    success: bool
+    error: str | None
+    attempts: int
+    latency_ms: int | None
+    batch_size_bytes: int
+    state: Literal["stored", "delivered", "empty"]
+    lsn: int | None
+    durable: bool
+
+
+class Counts(TypedDict):
+    """A quantity and where it is.
+
+    Attributes:
+        stored: Stored since the log began.
+        delivered: Delivered since the log began.
+        waiting: Still to be delivered.
+    """
+
+    stored: int
+    delivered: int
+    waiting: int
+
+
+class LaneReport(TypedDict):
+    """What the delivery of a log is doing.
+
+    Attributes:
+        state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"backing_off"``, ``"blocked"``,
+            ``"poison"``, ``"unreadable"`` or ``"stopped"``.
+        reason: Why nothing is delivered, None while it goes well.
+        code: The ``code`` that an exception with this reason has.
+        failures_in_a_row: Failed attempts since the last acknowledgement.
+        failures: Failed attempts since the wrapper was opened.
+        streams_opened: Streams opened since the wrapper was opened.
+    """
+
+    state: str
+    reason: str | None
+    code: str | None
+    failures_in_a_row: int
+    failures: int
+    streams_opened: int
+
+
+class Status(TypedDict):
+    """How a log stands; the same as ``zerobus-wal status --format json`` says of one log.
+
+    Attributes:
+        version: Grows when a field changes its meaning or goes away.
+        table: The table, ``catalog.schema.table``.
+        endpoint: The Zerobus endpoint.
+        directory: The writer directory.
+        epoch: The log's random number.
+        owner_pid: The process that owns the log, None if it is gone.
+        settled_lsn: Every frame up to here is settled, durably so.
+        durable_lsn: Every frame up to here is durable.
+        rows: Rows since the log began.
+        frames: Frames since the log began.
+        damaged_frames: Frames that the disk damaged and that were stepped over.
+        log_bytes: Bytes of the log.
+        wal_max_bytes: Quota of the log in bytes.
+        oldest_waiting_secs: Age in seconds of the oldest frame that waits.
+        lane: What the delivery is doing; None when nobody owns the log.
+        settling_failure: Why settling does not move on, if it does not.
+        damage: What is damaged, by name.
+    """
+
+    version: int
+    table: str
+    endpoint: str
+    directory: str
+    epoch: str
+    owner_pid: int | None
+    settled_lsn: int
+    durable_lsn: int
+    rows: Counts
+    frames: Counts
+    damaged_frames: int
+    log_bytes: int
+    wal_max_bytes: int | None
+    oldest_waiting_secs: float | None
+    lane: LaneReport | None
+    settling_failure: str | None
+    damage: list[str]

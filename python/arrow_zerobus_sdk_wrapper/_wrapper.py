@@ -1,0 +1,302 @@
+"""``ZerobusWrapper``: the asyncio face of the log and its drainer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Protocol, Self, cast
+
+from . import _core, _options
+from ._bridge import running_bridge
+from ._results import Status, TransmissionResult
+
+
+class ArrowRecordBatch(Protocol):
+    """Whatever exports a record batch over the Arrow C data interface.
+
+    ``pyarrow.RecordBatch``, ``arro3.core.RecordBatch``, a struct array of ``nanoarrow`` and others do.
+    """
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """Schema and array as PyCapsules."""
+
+
+class ZerobusWrapper:
+    """A durable buffer between Arrow record batches and one Databricks Zerobus table.
+
+    ``await send_batch(batch)`` returns when the batch is safe on the local disk. A background drainer
+    delivers it, for as long as that takes, also for a later process with the same ``wal_dir``.
+
+    All methods may be called from any thread and any event loop. A wrapper belongs to the process
+    that made it: in a forked child every call raises ``ForkedProcessError``.
+
+    Args:
+        endpoint: Zerobus endpoint, ``https://`` is added when the scheme is missing. ``http://`` is
+            for a local emulator.
+        table_name: Target table, ``catalog.schema.table``.
+        client_id: OAuth client id of the service principal.
+        client_secret: OAuth client secret. It is never shown, logged or stored.
+        unity_catalog_url: URL of the workspace, where tokens come from.
+        observability_enabled: Not yet available.
+        observability_config: Not yet available.
+        debug_enabled: Not yet available.
+        debug_output_dir: Not yet available.
+        debug_flush_interval_secs: Not yet available.
+        debug_max_file_size: Not yet available.
+        retry_max_attempts: Attempts in a row that may fail before ``flush`` and a wrapper with
+            ``wait_for="delivered"`` give up waiting. Delivery itself never gives up.
+        retry_base_delay_ms: First upper bound of the random wait between attempts, in milliseconds.
+        retry_max_delay_ms: Last upper bound of it, in milliseconds.
+        wal_dir: Root of all logs. Default: ``$XDG_STATE_HOME/arrow-zerobus``.
+        durability: ``"sync"``: synced to the disk before ``send_batch`` returns. ``"interval"``:
+            synced every ``sync_interval_ms``. ``"os"``: left to the operating system; survives a
+            killed process, not a power cut.
+        sync_interval_ms: For ``durability="interval"``, in milliseconds.
+        wait_for: ``"stored"``: ``send_batch`` returns when the batch is in the log. ``"delivered"``:
+            when the service has acknowledged it.
+        segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
+        wal_max_bytes: Quota of the log in bytes; at the quota ``send_batch`` waits for delivery.
+        request_max_bytes: Largest request to the service in bytes.
+        max_inflight_requests: How many requests may be sent and not acknowledged.
+        stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
+        shutdown_timeout_secs: How many seconds ``shutdown`` goes on delivering.
+
+    Raises:
+        ConfigurationError: An argument is wrong; it is named, with its value and what is allowed.
+            Nothing was created on disk.
+        LockedError: Another process owns the writer directory; it is named.
+        StorageError: The log cannot be opened or created.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_endpoint", "_table_name", "_wal_dir")
+
+    @_options.refuse_unknown_options
+    def __init__(
+        self,
+        endpoint: str,
+        table_name: str,
+        *,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        unity_catalog_url: str | None = None,
+        observability_enabled: bool = False,
+        observability_config: dict[str, Any] | None = None,
+        debug_enabled: bool = False,
+        debug_output_dir: str | None = None,
+        debug_flush_interval_secs: int = 5,
+        debug_max_file_size: int | None = None,
+        retry_max_attempts: int = 5,
+        retry_base_delay_ms: int = 100,
+        retry_max_delay_ms: int = 30000,
+        wal_dir: str | os.PathLike[str] | None = None,
+        durability: Literal["sync", "interval", "os"] = "sync",
+        sync_interval_ms: int = 100,
+        wait_for: Literal["stored", "delivered"] = "stored",
+        segment_bytes: int = 64 * 1024 * 1024,
+        wal_max_bytes: int = 8 * 1024 * 1024 * 1024,
+        request_max_bytes: int = 1_000_000,
+        max_inflight_requests: int = 32,
+        stream_max_age_secs: float = 600,
+        shutdown_timeout_secs: float = 30,
+    ) -> None:
+        _options.not_yet_available("observability_enabled", observability_enabled, False)
+        _options.not_yet_available("observability_config", observability_config, None)
+        _options.not_yet_available("debug_enabled", debug_enabled, False)
+        _options.not_yet_available("debug_output_dir", debug_output_dir, None)
+        _options.not_yet_available("debug_flush_interval_secs", debug_flush_interval_secs, 5)
+        _options.not_yet_available("debug_max_file_size", debug_max_file_size, None)
+        self._endpoint = _options.text("endpoint", endpoint)
+        self._table_name = _options.text("table_name", table_name)
+        self._wal_dir = _options.optional_path("wal_dir", wal_dir)
+        settings: _core.Settings = {
+            "endpoint": self._endpoint,
+            "table_name": self._table_name,
+            "client_id": _options.optional_text("client_id", client_id),
+            "client_secret": _options.optional_text("client_secret", client_secret),
+            "unity_catalog_url": _options.optional_text("unity_catalog_url", unity_catalog_url),
+            "wal_dir": self._wal_dir,
+            "durability": _options.choice("durability", durability, ("sync", "interval", "os")),
+            "sync_interval_ms": _options.integer("sync_interval_ms", sync_interval_ms),
+            "wait_for": _options.choice("wait_for", wait_for, ("stored", "delivered")),
+            "segment_bytes": _options.integer("segment_bytes", segment_bytes),
+            "wal_max_bytes": _options.integer("wal_max_bytes", wal_max_bytes),
+            "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
+            "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),
+            "stream_max_age_secs": _options.seconds("stream_max_age_secs", stream_max_age_secs),
+            "retry_max_attempts": _options.integer(
+                "retry_max_attempts", retry_max_attempts, _options.ATTEMPTS_MAX
+            ),
+            "retry_base_delay_ms": _options.integer("retry_base_delay_ms", retry_base_delay_ms),
+            "retry_max_delay_ms": _options.integer("retry_max_delay_ms", retry_max_delay_ms),
+            "shutdown_timeout_secs": _options.seconds("shutdown_timeout_secs", shutdown_timeout_secs),
+        }
+        self._core = _core.Wrapper(settings)
+
+    async def send_batch(self, batch: ArrowRecordBatch) -> TransmissionResult:
+        """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
+
+        The buffers of the batch are read while the call is under way; do not change them.
+
+        Args:
+            batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``. A batch
+                without rows is a success that stores nothing. The schema may differ from the last.
+
+        Returns:
+            What became of the batch, with its ``lsn``.
+
+        Raises:
+            TypeError: ``batch`` is not a record batch.
+            ConversionError: A column has a type that Delta tables do not have, or values that are
+                not valid Arrow. Nothing was stored.
+            BatchTooLargeError: The batch does not fit into a segment. Nothing was stored.
+            StorageError: The disk refused the write.
+            PoisonedError: An earlier write or sync failed; the log takes no more.
+            RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
+                stored under ``lsn`` and goes on being tried.
+            ClosedError: The wrapper was shut down.
+
+        Cancellation:
+            Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
+            stored and then is delivered. An append that was started is always finished.
+        """
+        outcome = await running_bridge().run(functools.partial(self._core.send_batch, batch))
+        return TransmissionResult(*outcome)
+
+    async def wait_delivered(
+        self, result_or_lsn: TransmissionResult | int, timeout: float | None = None
+    ) -> TransmissionResult:
+        """Waits until a stored batch is delivered.
+
+        Args:
+            result_or_lsn: What ``send_batch`` returned, or its ``lsn``.
+            timeout: Longest wait in seconds; None waits for ever.
+
+        Returns:
+            The result with ``state="delivered"``; that of an empty batch as it is.
+
+        Raises:
+            TypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
+            ValueError: No frame has this number, or ``timeout`` is negative.
+            FlushTimeoutError: The time is over. Delivery goes on.
+            RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
+            ClosedError: The wrapper was shut down.
+
+        Cancellation:
+            Ends the wait and nothing else.
+        """
+        lsn: object = result_or_lsn
+        if isinstance(result_or_lsn, TransmissionResult):
+            if result_or_lsn.lsn is None:
+                return result_or_lsn
+            lsn = result_or_lsn.lsn
+        if isinstance(lsn, bool) or not isinstance(lsn, int):
+            raise TypeError(f"expected a TransmissionResult or an LSN, got {type(lsn).__name__}")
+        if not 1 <= lsn < 2**64:
+            raise ValueError(f"LSN {lsn} does not exist, the first is 1")
+        start = functools.partial(self._core.wait_delivered, lsn, _checked_timeout(timeout))
+        return TransmissionResult(*await running_bridge().run(start))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Waits until every batch that was stored before the call is delivered.
+
+        Args:
+            timeout: Longest wait in seconds; None waits until delivery succeeds or the attempts of
+                ``retry_max_attempts`` have failed.
+
+        Raises:
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is negative.
+            FlushTimeoutError: The time is over.
+            RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
+            AuthenticationError: The service refuses us; it is asked again.
+            TransmissionError: The service refuses rows or the table.
+            ClosedError: The wrapper was shut down.
+
+            Whatever is raised, nothing is lost and delivery goes on.
+
+        Cancellation:
+            Ends the wait and nothing else.
+        """
+        await running_bridge().run(functools.partial(self._core.flush, _checked_timeout(timeout)))
+
+    async def shutdown(self) -> None:
+        """Stops intake, delivers for at most ``shutdown_timeout_secs``, closes the log.
+
+        What is left stays in the log for the next start and is no error. A second call does nothing;
+        any other call afterwards raises ``ClosedError``.
+
+        Raises:
+            StorageError: The log could not be closed cleanly. Nothing is lost.
+
+        Cancellation:
+            Ends the wait; the shutdown goes on.
+        """
+        await running_bridge().run(self._core.shutdown, cancellable=False)
+
+    def status(self) -> Status:
+        """Where the log and the delivery stand now. Reads no network.
+
+        Raises:
+            ForkedProcessError: The wrapper belongs to the parent process.
+        """
+        return cast(Status, json.loads(self._core.status_json()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Shuts down and blocks until it is done; Ctrl-C ends the wait."""
+        try:
+            self._core.shutdown_blocking()
+        except Exception as error:
+            _keep(exc_val, error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Shuts down."""
+        try:
+            await self.shutdown()
+        except Exception as error:
+            _keep(exc_val, error)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ZerobusWrapper endpoint={self._endpoint!r} table_name={self._table_name!r} "
+            f"wal_dir={self._wal_dir!r}>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ZerobusWrapper belongs to its process and cannot be pickled")
+
+
+def _keep(body_error: BaseException | None, error: Exception) -> None:
+    """Raises the error of a shutdown, unless it would hide that of the ``with`` body."""
+    if body_error is None:
+        raise error
+    body_error.add_note(f"and the shutdown failed: {error}")
+
+
+def _checked_timeout(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is a {type(timeout).__name__}, allowed is: seconds or None")
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"timeout is {timeout!r}, allowed is: seconds that are not negative, or None")
+    # Beyond what the clock can count a wait is for ever.
+    return float(timeout) if timeout < 2**32 else None

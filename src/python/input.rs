@@ -1,0 +1,58 @@
+//! What Python gives as a batch: whatever exports a record batch over the Arrow C data interface.
+
+use arrow_array::{Array, RecordBatch};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3_arrow::PyRecordBatch;
+
+use super::failure::Failure;
+use crate::error::ErrorCode;
+
+const EXPECTED: &str =
+    "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch";
+
+/// The record batch that this object is, without a copy of its buffers.
+///
+/// # Errors
+///
+/// `TypeError` that names what was given and what is expected.
+pub(super) fn record_batch(given: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let name = given.get_type().fully_qualified_name()?;
+    if !given.hasattr("__arrow_c_array__")? {
+        let hint = if given.hasattr("to_batches")? {
+            "; send each batch of its to_batches()"
+        } else if given.hasattr("__arrow_c_stream__")? {
+            "; send each batch of pyarrow.RecordBatchReader.from_stream(…)"
+        } else {
+            ""
+        };
+        return Err(PyTypeError::new_err(format!("{EXPECTED}, got {name}{hint}")));
+    }
+    match given.extract::<PyRecordBatch>() {
+        Ok(batch) => Ok(batch.into_inner()),
+        // An array that is not a struct, or has null rows, or a type that Arrow for Rust does not know.
+        Err(error) if is_refusal(&error, given.py()) => {
+            Err(PyTypeError::new_err(format!("{EXPECTED}, got {name}: {}", error.value(given.py()))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refusal(error: &PyErr, py: Python<'_>) -> bool {
+    error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyTypeError>(py)
+}
+
+/// Checks that the buffers keep what their types promise, which the C data interface does not.
+///
+/// # Errors
+///
+/// A conversion failure that names the column: text that is not UTF-8, an offset out of range.
+pub(super) fn check(batch: &RecordBatch) -> Result<(), Failure> {
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        column.to_data().validate_full().map_err(|error| {
+            let message = format!("column {:?} is not valid Arrow data: {error}", field.name());
+            Failure::new(ErrorCode::Conversion, message)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+"""What the process does to a wrapper: exit, fork, signals, a second process."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from arrow_zerobus_sdk_wrapper import LockedError
+from conftest import DEADLINE_SECS, MakeWrapper
+
+PRELUDE = """
+import asyncio, os, sys
+import pyarrow as pa
+from arrow_zerobus_sdk_wrapper import ForkedProcessError, ZerobusWrapper
+
+def make_wrapper(**settings):
+    return ZerobusWrapper("http://127.0.0.1:9", "main.default.events", wal_dir=sys.argv[1],
+                          retry_max_attempts=2**32 - 1, **settings)
+
+def make_batch():
+    return pa.record_batch({"id": pa.Array.from_buffers(pa.int64(), 9, [None, pa.py_buffer(bytearray(72))])})
+"""
+
+
+@contextlib.contextmanager
+def running(program: str, wal_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs a program after the prelude; killed at the end if it still runs."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(program), str(wal_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finish(program: str, wal_dir: Path) -> tuple[int, str, str]:
+    """Exit code and output of a program, which must end by itself."""
+    with running(program, wal_dir) as process:
+        out, err = process.communicate(timeout=DEADLINE_SECS)
+        return process.returncode, out, err
+
+
+@pytest.mark.parametrize("loop_end", ["sys.exit(0)", "return", "os.kill(os.getpid(), 15)"])
+def test_exit_with_work_under_way_is_silent(tmp_path: Path, loop_end: str) -> None:
+    program = f"""
+    async def main():
+        wrapper = make_wrapper()
+        result = await wrapper.send_batch(make_batch())
+        tasks = [asyncio.ensure_future(wrapper.send_batch(make_batch())) for _ in range(50)]
+        tasks += [asyncio.ensure_future(wrapper.wait_delivered(result)) for _ in range(5)]
+        await asyncio.sleep(0)
+        {loop_end}
+
+    asyncio.run(main())
+    """
+    code, _, err = finish(program, tmp_path)
+    assert code == (-15 if "kill" in loop_end else 0)
+    assert err == ""
+
+
+def test_a_daemon_thread_with_a_loop_does_not_disturb_the_exit(tmp_path: Path) -> None:
+    program = """
+    import threading
+    wrapper = make_wrapper()
+    ready = threading.Event()
+
+    async def main():
+        result = await wrapper.send_batch(make_batch())
+        ready.set()
+        while True:
+            await wrapper.send_batch(make_batch())
+
+    threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+    ready.wait()
+    """
+    assert finish(program, tmp_path) == (0, "", "")
+
+
+def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> None:
+    program = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    wrapper = make_wrapper(shutdown_timeout_secs=0)
+    assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 1
+    child = os.fork()
+    if child == 0:
+        def refused(call):
+            try:
+                call()
+            except ForkedProcessError as error:
+                assert str(os.getppid()) in str(error) and error.code == "forked", error
+            else:
+                raise AssertionError("was not refused")
+        refused(wrapper.status)
+        for call in (wrapper.flush, wrapper.shutdown, lambda: wrapper.send_batch(make_batch())):
+            refused(lambda: asyncio.run(call()))
+        refused(lambda: wrapper.__exit__(None, None, None))
+        del wrapper
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 2
+    with wrapper:
+        pass
+    """
+    assert finish(program, tmp_path) == (0, "", "")
+
+
+def test_ctrl_c_ends_a_blocking_shutdown(tmp_path: Path) -> None:
+    program = """
+    wrapper = make_wrapper(shutdown_timeout_secs=1000)
+    asyncio.run(wrapper.send_batch(make_batch()))
+    print("closing", flush=True)
+    try:
+        with wrapper:
+            pass
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    """
+    with running(program, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "closing\n"
+        # The first signal may come before the shutdown has begun, and then is none of its business.
+        deadline = time.monotonic() + DEADLINE_SECS
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        assert process.poll() is not None
+        assert "interrupted" in process.stdout.read() or process.returncode == -signal.SIGINT
+
+
+def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path, offline: MakeWrapper) -> None:
+    program = """
+    wrapper = make_wrapper()
+    print("open", flush=True)
+    sys.stdin.read()
+    """
+    with running(program, tmp_path / "wal") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(LockedError, match=str(process.pid)):
+            offline()
+    # Its lock went with it.
+    wrapper = offline()
+    assert wrapper.status()["frames"]["stored"] == 0
+
+
+def test_a_batch_that_was_stored_outlives_a_killed_process(tmp_path: Path, offline: MakeWrapper) -> None:
+    program = """
+    async def main():
+        wrapper = make_wrapper()
+        while True:
+            print((await wrapper.send_batch(make_batch())).lsn, flush=True)
+
+    asyncio.run(main())
+    """
+    with running(program, tmp_path / "wal") as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            promised = int(process.stdout.readline())
+    status = offline().status()
+    assert status["frames"]["stored"] >= promised
+    assert status["frames"]["waiting"] >= promised
