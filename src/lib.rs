@@ -55,3 +55,8 @@ pub use wrapper::{
     BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, STATUS_VERSION, SendError,
     SendFailure, ShutdownError, Status, TransmissionResult, ZerobusWrapper,
 };
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

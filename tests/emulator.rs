@@ -6,6 +6,8 @@
 
 #![cfg(all(feature = "cli", feature = "emulator"))]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,20 +23,16 @@ use arrow_array::types::{
 };
 use arrow_array::{Array as _, RecordBatch};
 use arrow_cast::pretty::pretty_format_batches;
-use arrow_select::concat::concat_batches;
 use arrow_zerobus_sdk_wrapper::emulator::{Credentials, Emulator, EmulatorError, EmulatorOptions, Sink};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 use databricks_zerobus_ingest_sdk::databricks::zerobus as api;
 use databricks_zerobus_ingest_sdk::schema::{UcTableSchema, descriptor_from_uc_schema};
 use databricks_zerobus_ingest_sdk::{JsonString, ProtoMessage, ZerobusError, ZerobusSdk};
-use delta_kernel::engine::arrow_data::EngineDataArrowExt as _;
-use delta_kernel::object_store::local::LocalFileSystem;
-use delta_kernel::snapshot::Snapshot;
-use delta_kernel_default_engine::DefaultEngine;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 use prost::Message as _;
 use prost_types::DescriptorProto;
+use support::read_table;
 use tonic::{Code, Status};
 
 const EVENTS: &str = "main.default.events";
@@ -91,18 +89,6 @@ fn descriptor(url: &str, table: &str) -> DescriptorProto {
     assert_eq!(status, 200, "{body}");
     let schema: UcTableSchema = serde_json::from_str(&body).unwrap();
     descriptor_from_uc_schema(&schema).unwrap()
-}
-
-fn read_table(path: &Path) -> RecordBatch {
-    let engine = Arc::new(DefaultEngine::builder(Arc::new(LocalFileSystem::new())).build());
-    let url = url::Url::from_directory_path(path).unwrap();
-    let scan = Snapshot::builder_for(url).build(engine.as_ref()).unwrap().scan_builder().build().unwrap();
-    let batches: Vec<RecordBatch> =
-        scan.execute(engine).unwrap().map(|data| data.unwrap().try_into_record_batch().unwrap()).collect();
-    match batches.first() {
-        Some(first) => concat_batches(&first.schema(), &batches).unwrap(),
-        None => RecordBatch::new_empty(Arc::new(arrow_schema::Schema::empty())),
-    }
 }
 
 /// Rows of a table by their first column, a BIGINT that no two rows share.

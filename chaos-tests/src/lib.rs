@@ -1,1 +1,75 @@
+//! What a victim and the test that kills it agree on: its orders, its announcements, its rows.
 
+use std::sync::Arc;
+
+use arrow_array::{Int64Array, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
+
+/// The table that victims write to.
+pub const TABLE: &str = "chaos.default.events";
+/// Its columns, as Delta DDL.
+pub const COLUMNS: &str = "id BIGINT NOT NULL, content STRING NOT NULL";
+
+/// What a victim is told to do, as JSON in its only argument.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Orders {
+    /// Zerobus endpoint.
+    pub endpoint: String,
+    /// Root of its log.
+    pub wal_dir: std::path::PathBuf,
+    /// The first row id that it may use; it counts up from there.
+    pub first_id: i64,
+    /// Concurrent senders.
+    pub senders: usize,
+    /// Rows per batch.
+    pub batch_rows: i64,
+    /// Size of a segment in bytes.
+    pub segment_bytes: u64,
+    /// Largest request in bytes.
+    pub request_max_bytes: usize,
+    /// Age at which a stream is replaced, in seconds.
+    pub stream_max_age_secs: u64,
+}
+
+/// What a victim says on its standard output, one JSON line each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Announcement {
+    /// The log is open.
+    Open,
+    /// It is about to send these rows.
+    Intent {
+        /// The first row id.
+        first: i64,
+        /// How many rows.
+        rows: i64,
+    },
+    /// `send_batch` has returned for these rows: they are promised.
+    Acknowledged {
+        /// The first row id.
+        first: i64,
+        /// How many rows.
+        rows: i64,
+    },
+}
+
+/// The content of a row, which follows from its id, so that an altered row is known.
+pub fn content(id: i64) -> String {
+    format!("{:016x}-{}", id.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64), "x".repeat((id % 97) as usize))
+}
+
+/// The batch of these rows.
+///
+/// # Errors
+///
+/// None, unless Arrow refuses what it has always taken.
+pub fn batch(first: i64, rows: i64) -> Result<RecordBatch, ArrowError> {
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("content", DataType::Utf8, false),
+    ]);
+    let contents: StringArray = (first..first + rows).map(|id| Some(content(id))).collect();
+    let ids = Int64Array::from_iter_values(first..first + rows);
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(contents)])
+}

@@ -1,0 +1,49 @@
+//! A producer that announces what it does and sends until somebody kills it.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arrow_zerobus_sdk_wrapper::{WrapperConfiguration, ZerobusWrapper};
+use chaos_tests::{Announcement, Orders, TABLE, batch};
+
+fn announce(announcement: Announcement) -> io::Result<()> {
+    // One write per line, so that a kill leaves whole lines only.
+    let mut line = serde_json::to_string(&announcement)?;
+    line.push('\n');
+    io::stdout().lock().write_all(line.as_bytes())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let orders = std::env::args().nth(1).ok_or("orders are missing")?;
+    let orders: Orders = serde_json::from_str(&orders)?;
+    let mut configuration = WrapperConfiguration::new(&orders.endpoint, TABLE);
+    configuration.wal_dir = Some(orders.wal_dir.clone());
+    configuration.segment_bytes = orders.segment_bytes;
+    configuration.request_max_bytes = orders.request_max_bytes;
+    configuration.stream_max_age = Duration::from_secs(orders.stream_max_age_secs);
+    configuration.retry_base_delay = Duration::from_millis(10);
+    configuration.retry_max_delay = Duration::from_millis(100);
+    let wrapper = ZerobusWrapper::open(configuration)?;
+    announce(Announcement::Open)?;
+    let next_id = Arc::new(AtomicI64::new(orders.first_id));
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..orders.senders {
+        let (wrapper, next_id, rows) = (wrapper.clone(), Arc::clone(&next_id), orders.batch_rows);
+        senders.spawn(async move {
+            loop {
+                let first = next_id.fetch_add(rows, Ordering::Relaxed);
+                announce(Announcement::Intent { first, rows }).map_err(|error| error.to_string())?;
+                let batch = batch(first, rows).map_err(|error| error.to_string())?;
+                wrapper.send_batch(batch).await.map_err(|error| format!("{error:?}"))?;
+                announce(Announcement::Acknowledged { first, rows }).map_err(|error| error.to_string())?;
+            }
+        });
+    }
+    // A sender ends only by an error; without one, the kill ends us all.
+    let ended: Result<(), String> = senders.join_next().await.ok_or("no sender")??;
+    Ok(ended?)
+}

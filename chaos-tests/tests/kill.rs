@@ -1,0 +1,148 @@
+//! Goal: a producer that is killed with SIGKILL at random moments loses no row that `send_batch` returned for.
+//!
+//! Method: a victim process announces each batch on a pipe before it sends it and after `send_batch` has
+//! returned. This process keeps the announcements; it is the oracle and knows nothing of the log. It kills the
+//! victim after a random time, from during its start to well under load, and starts it again with other
+//! settings on the same log. At the end the log is drained and the Delta table read back: every
+//! acknowledged row is there, every row has the content that follows from its id, no row is there that was
+//! never announced. Rows that were announced and not acknowledged may be there or not.
+//!
+//! `CHAOS_SEED=n` repeats a run's choices, `CHAOS_KILLS=n` makes it longer.
+
+#![cfg(feature = "emulator")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
+use arrow_zerobus_sdk_wrapper::{WrapperConfiguration, ZerobusWrapper};
+use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, content};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+const KILLS: u64 = 25;
+const VICTIM: &str = env!("CARGO_BIN_EXE_victim");
+
+/// What the victims have said, all of them together.
+#[derive(Default)]
+struct Oracle {
+    intended: BTreeSet<i64>,
+    acknowledged: BTreeSet<i64>,
+    opened: u64,
+}
+
+impl Oracle {
+    fn hear(&mut self, announcement: Announcement) {
+        match announcement {
+            Announcement::Open => self.opened += 1,
+            Announcement::Intent { first, rows } => self.intended.extend(first..first + rows),
+            Announcement::Acknowledged { first, rows } => self.acknowledged.extend(first..first + rows),
+        }
+    }
+
+    fn next_id(&self) -> i64 {
+        self.intended.last().map_or(0, |last| last + 1)
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+}
+
+/// Starts a victim, kills it after a while and hears what it said.
+fn kill_one(orders: &Orders, after: Duration, oracle: &mut Oracle) {
+    let mut victim = Command::new(VICTIM)
+        .arg(serde_json::to_string(orders).unwrap())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(victim.stdout.take().unwrap());
+    let listener = std::thread::spawn(move || {
+        let lines = output.lines().map_while(Result::ok);
+        lines.map(|line| serde_json::from_str(&line).unwrap()).collect::<Vec<Announcement>>()
+    });
+    std::thread::sleep(after);
+    assert_eq!(victim.try_wait().unwrap(), None, "the victim ended by itself, with an error of its own");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    for announcement in listener.join().unwrap() {
+        oracle.hear(announcement);
+    }
+}
+
+#[test]
+fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
+    let seed = number("CHAOS_SEED", std::process::id().into());
+    let kills = number("CHAOS_KILLS", KILLS);
+    println!("CHAOS_SEED={seed} CHAOS_KILLS={kills}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let wal_dir = directory.path().join("wal");
+    let mut options = EmulatorOptions::new(directory.path().join("data"));
+    options.commit_interval = Duration::from_millis(50);
+    options.tables.push((TABLE.to_owned(), COLUMNS.to_owned()));
+    let emulator = Emulator::start(options).unwrap();
+
+    let mut oracle = Oracle::default();
+    for _ in 0..kills {
+        let orders = Orders {
+            endpoint: emulator.endpoint().to_owned(),
+            wal_dir: wal_dir.clone(),
+            first_id: oracle.next_id(),
+            senders: random.random_range(1..=8),
+            batch_rows: random.random_range(1..=200),
+            segment_bytes: 64 * 1024 << random.random_range(0..6),
+            request_max_bytes: 4096 << random.random_range(0..8),
+            stream_max_age_secs: random.random_range(1..=600),
+        };
+        // One in five is killed while it starts.
+        let longest = if random.random_ratio(1, 5) { 20 } else { 700 };
+        kill_one(&orders, Duration::from_millis(random.random_range(0..longest)), &mut oracle);
+    }
+
+    let mut configuration = WrapperConfiguration::new(emulator.endpoint(), TABLE);
+    configuration.wal_dir = Some(wal_dir.clone());
+    let wrapper = ZerobusWrapper::open(configuration).unwrap();
+    let runtime = wrapper.runtime();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    runtime.block_on(wrapper.flush(Some(deadline - Instant::now()))).unwrap();
+    let status = wrapper.status();
+    assert_eq!((status.rows.waiting, status.damage.len()), (0, 0), "{status:#?}");
+    runtime.block_on(wrapper.shutdown()).unwrap();
+    let table_path = emulator.table_path(&TABLE.parse().unwrap());
+    emulator.stop().unwrap();
+
+    let table = support::read_table(&table_path);
+    let mut landed: BTreeMap<i64, u64> = BTreeMap::new();
+    let ids = table.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+    let contents = table.column_by_name("content").unwrap().as_string::<i32>();
+    for row in 0..table.num_rows() {
+        assert_eq!(contents.value(row), content(ids.value(row)), "a row was altered");
+        *landed.entry(ids.value(row)).or_default() += 1;
+    }
+    let lost: Vec<_> = oracle.acknowledged.iter().filter(|id| !landed.contains_key(id)).collect();
+    let invented: Vec<_> = landed.keys().filter(|id| !oracle.intended.contains(id)).collect();
+    let doubled = landed.values().filter(|times| **times > 1).count();
+    println!(
+        "{kills} kills ({} after the log was open): {} rows announced, {} acknowledged, {} landed, {} lost, \
+         {} invented, {doubled} more than once",
+        oracle.opened,
+        oracle.intended.len(),
+        oracle.acknowledged.len(),
+        landed.len(),
+        lost.len(),
+        invented.len(),
+    );
+    assert!(!oracle.acknowledged.is_empty(), "nothing was acknowledged, so nothing was shown");
+    assert_eq!(lost, Vec::<&i64>::new(), "acknowledged rows are lost; keep {}", directory.keep().display());
+    assert_eq!(invented, Vec::<&i64>::new());
+    assert_eq!(status.rows.stored, landed.len() as u64, "[I6] after {kills} crashes");
+}

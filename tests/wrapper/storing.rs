@@ -1,0 +1,179 @@
+//! The side of the caller: what is stored, what is refused, and what stops a wrapper from opening.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::{RecordBatch, TimestampNanosecondArray, UInt64Array};
+use arrow_schema::{DataType, Field, Schema};
+use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
+use arrow_zerobus_sdk_wrapper::{BatchState, ZerobusWrapper, admin};
+
+use crate::site::{Site, assert_conserved, batch, once, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_does_not_convert_is_refused_by_name_before_anything_is_stored() {
+    let site = Site::new();
+    let wrapper = site.open();
+    let schema = Schema::new(vec![Field::new("big", DataType::UInt64, true)]);
+    let refused = RecordBatch::try_new(schema.into(), vec![Arc::new(UInt64Array::from(vec![1]))]).unwrap();
+    let error = wrapper.send_batch(refused.clone()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conversion);
+    let text = chain(&error);
+    assert!(text.contains("big") && text.contains("UInt64"), "{text}");
+    assert_eq!(error.into_batch(), Some(refused));
+    assert_eq!(wrapper.status().frames.stored, 0);
+    drop(wrapper);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_without_rows_is_a_success_that_stores_nothing() {
+    let site = Site::new();
+    let wrapper = site.open();
+    let result = wrapper.send_batch(batch(0..0)).await.unwrap();
+    assert_eq!((result.success, result.state, result.lsn), (true, BatchState::Empty, None));
+    assert_eq!(wrapper.status().frames.stored, 0);
+    drop(wrapper);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_a_segment_is_refused_with_both_sizes() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.segment_bytes = 64 * 1024);
+    let error = wrapper.send_batch(batch(0..100_000)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BatchTooLarge);
+    assert!(chain(&error).contains("65536"), "{}", chain(&error));
+    assert_eq!(error.into_batch().map(|it| it.num_rows()), Some(100_000));
+    drop(wrapper);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_setting_is_refused_and_nothing_is_created() {
+    let site = Site::new();
+    let mut configuration = site.configuration();
+    configuration.table_name = "only.two".to_owned();
+    let error = ZerobusWrapper::open(configuration).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Configuration);
+    assert!(chain(&error).contains("table_name"), "{}", chain(&error));
+    assert!(!site.wal_dir().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_owned_is_refused_with_the_name_of_its_owner() {
+    let site = Site::new();
+    let wrapper = site.open();
+    let error = ZerobusWrapper::open(site.configuration()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Locked);
+    assert!(chain(&error).contains(&format!("process {}", std::process::id())), "{}", chain(&error));
+    wrapper.shutdown().await.unwrap();
+    drop(site.open());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_makes_senders_wait_until_delivery_has_made_room() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.wal_max_bytes = 1 << 20);
+    let sender = {
+        let wrapper = wrapper.clone();
+        tokio::spawn(async move {
+            for start in (0..100_000).step_by(1_000) {
+                wrapper.send_batch(batch(start..start + 1_000)).await.unwrap();
+            }
+        })
+    };
+    let full = wait_until(&wrapper, "a full log", |it| it.log_bytes > 900 * 1024).await;
+    assert!(full.log_bytes <= 1 << 20, "the quota is {} and {} are used", 1 << 20, full.log_bytes);
+    assert!(!sender.is_finished());
+
+    let emulator = site.serve();
+    sender.await.unwrap();
+    wrapper.flush(None).await.unwrap();
+    assert_conserved(&wrapper.status());
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(0..100_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_is_cancelled_before_a_full_log_stored_nothing() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| {
+        c.wal_max_bytes = 1 << 20;
+        c.shutdown_timeout = Duration::ZERO;
+    });
+    let mut sent = 0;
+    let patience = Duration::from_millis(300);
+    while let Ok(stored) = tokio::time::timeout(patience, wrapper.send_batch(batch(sent..sent + 1_000))).await {
+        stored.unwrap();
+        sent += 1_000;
+    }
+    let status = wrapper.status();
+    assert_eq!(status.rows.stored as i64, sent, "the cancelled batch is not in the log");
+    assert_conserved(&status);
+    wrapper.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_sends_are_stored_whole_or_not_at_all_and_counted() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    let mut attempts = 0;
+    for round in 0..300_i64 {
+        let send = wrapper.send_batch(batch(round * 10..round * 10 + 10));
+        // Cancelled at ever other moments of the way.
+        let _ = tokio::time::timeout(Duration::from_micros(round as u64 * 3), send).await;
+        attempts += 1;
+    }
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    let landed = site.landed();
+    assert!(landed.values().all(|times| *times == 1), "nothing lands twice");
+    for round in 0..300_i64 {
+        let rows = landed.range(round * 10..round * 10 + 10).count();
+        assert!(rows == 0 || rows == 10, "batch {round} landed with {rows} rows");
+    }
+    println!("{attempts} sends cancelled at different moments, {} stored", landed.len() / 10);
+    let status = wrapper.status();
+    assert_eq!(status.rows.stored, landed.len() as u64, "what is stored is counted, waited for or not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_and_a_dead_log_tell_the_same_story() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch(0..25)).await.unwrap();
+    wrapper.send_batch(batch(25..30)).await.unwrap();
+    assert_eq!(admin::find_logs(site.directory.path()).unwrap(), []);
+    assert_eq!(admin::find_logs(&site.wal_dir()).unwrap(), [site.writer_directory()]);
+
+    let live = admin::status(&site.writer_directory()).unwrap();
+    assert_eq!(live.owner_pid, Some(std::process::id()));
+    assert!(live.lane.is_some());
+    wrapper.shutdown().await.unwrap();
+    let dead = admin::status(&site.writer_directory()).unwrap();
+    assert_eq!((dead.owner_pid, dead.lane), (None, None));
+    assert_eq!((dead.rows, dead.frames), (live.rows, live.frames));
+    assert_eq!((dead.rows.stored, dead.rows.waiting), (30, 30));
+    assert!(dead.oldest_waiting_secs.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
+    let site = Site::new();
+    let wrapper = site.open();
+    let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Second, None), true);
+    let seconds = arrow_array::TimestampSecondArray::from(vec![0, i64::MAX]);
+    let bad = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(seconds)]).unwrap();
+    wrapper.send_batch(bad).await.unwrap();
+    let error = wrapper.flush(None).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conversion);
+    assert!(chain(&error).contains("at"), "{}", chain(&error));
+    assert_eq!(wrapper.status().rows.waiting, 2);
+    wrapper.shutdown().await.unwrap();
+
+    // Nanoseconds are floored to the microseconds of the service, which is no error.
+    let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Nanosecond, None), true);
+    let nanos = TimestampNanosecondArray::from(vec![1_999]);
+    let good = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(nanos)]).unwrap();
+    assert!(arrow_zerobus_sdk_wrapper::convert::Plan::new(good.schema_ref()).is_ok());
+}
