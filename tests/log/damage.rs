@@ -15,7 +15,7 @@ use crate::support::*;
 
 /// A log of small frames in one segment, with and without its seal.
 fn one_segment(frames: i64, sealed: bool) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let (wal, _) = open(dir.path());
     append(&wal, 1..=frames);
     if sealed {

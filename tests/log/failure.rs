@@ -152,7 +152,7 @@ fn whichever_call_fails_no_promised_frame_is_lost_and_no_number_has_two_contents
 fn fail_and_crash(call: Call, errno: i32, times: u64, after: i64) {
     let (env, state) = faulty();
     state.without_syncs.store(true, SeqCst);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let small = WalOptions { segment_bytes: 16 * 1024, durability: Durability::Sync };
     let (wal, _) = open_with(&env, dir.path(), small, 0);
     let mut promised = BTreeMap::new();
