@@ -1,5 +1,5 @@
-//! What damaged, foreign, missing and hostile files do to a log: they are found, named and stepped over; whatever else
-//! is there is read; nothing is deleted.
+//! What damaged, foreign, missing and hostile files do to a log: they are found, named and stepped
+//! over; whatever else is there is read; nothing is deleted.
 
 use std::path::Path;
 
@@ -37,7 +37,8 @@ fn change(dir: &Path, segment: usize, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(&path, &bytes).unwrap();
 }
 
-/// Reads a log whose frames are `batch(lsn, 10)`: what comes is equal, and what does not come is in the damage.
+/// Reads a log whose frames are `batch(lsn, 10)`: what comes is equal, and what does not come is in
+/// the damage.
 fn read_and_check(wal: &Wal, last: u64) -> (Vec<u64>, Vec<Damage>) {
     let (batches, damage) = read_all(&mut wal.reader(Lsn::FIRST));
     let reported: Vec<u64> = damage

@@ -1,4 +1,5 @@
-//! What a failing disk does to appends: no promise is broken, nothing is written or synced again on a file that failed.
+//! What a failing disk does to appends: no promise is broken, nothing is written or synced again on
+//! a file that failed.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -44,7 +45,8 @@ fn after_a_failed_sync_or_write_the_frames_go_to_a_new_segment_and_the_callers_l
             copy(dir.path())
         }] {
             let (wal, recovery) = open(dir.path());
-            // The failed segment still holds frame 6, whole or in part; the new one says that it does not count.
+            // The failed segment still holds frame 6, whole or in part; the new one says that it
+            // does not count.
             assert_eq!((recovery.frames, recovery.last, recovery.damage.len()), (12, Lsn::new(12), 0));
             assert_holds(&wal, 1..=12);
         }
