@@ -1,12 +1,13 @@
-//! The one thread that writes: it takes every frame that waits, writes them with one call, makes them durable with
-//! one sync, and wakes their callers.
+//! The one thread that writes: it takes every frame that waits, writes them with one call, makes
+//! them durable with one sync, and wakes their callers.
 //!
-//! While it syncs, the next callers gather; so a sync is shared by as many as came during the one before, and a
-//! lone caller never waits for company.
+//! While it syncs, the next callers gather; so a sync is shared by as many as came during the one
+//! before, and a lone caller never waits for company.
 //!
-//! After a failed write or sync the segment is left as it is, for ever \[I8\]. What was not yet promised goes to a new
-//! segment under the same numbers; that segment's header says which frame came before it, and so voids what the
-//! failed one may hold of them \[I12\]. `docs/internals/recovery.md` has the argument.
+//! After a failed write or sync the segment is left as it is, for ever \[I8\]. What was not yet
+//! promised goes to a new segment under the same numbers; that segment's header says which frame
+//! came before it, and so voids what the failed one may hold of them \[I12\].
+//! `docs/internals/recovery.md` has the argument.
 
 use std::{
     collections::VecDeque,

@@ -65,13 +65,13 @@ pub struct LogDirectory {
 impl LogDirectory {
     /// Takes a directory into possession; what is missing of it is created.
     ///
-    /// If the table is the same but the service is reached differently than before, the log goes to where it
-    /// is asked to go now.
+    /// If the table is the same but the service is reached differently than before, the log goes to
+    /// where it is asked to go now.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Locked`] names the process that owns the directory, [`OpenError::OtherTable`] the table whose batches are
-    /// in it.
+    /// [`OpenError::Locked`] names the process that owns the directory, [`OpenError::OtherTable`]
+    /// the table whose batches are in it.
     pub fn open(env: &Env, dir: &Path, destination: &Destination) -> Result<LogDirectory, OpenError> {
         env.storage.create_dir_all(dir).map_err(storage("create", dir))?;
         let lock = take_lock(env, dir)?;
@@ -199,8 +199,8 @@ fn read_identity(env: &Env, dir: &Path) -> Result<Option<Identity>, OpenError> {
     serde_json::from_slice(&text).map(Some).map_err(unclear)
 }
 
-/// Writes the identity beside the old one and gives it its name when it is durable: a crash leaves the one or
-/// the other.
+/// Writes the identity beside the old one and gives it its name when it is durable: a crash leaves
+/// the one or the other.
 fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let path = dir.join(IDENTITY_FILE);
     let new = dir.join(IDENTITY_FILE_NEW);

@@ -1,8 +1,8 @@
 //! What a frame carries: one Arrow batch as Arrow IPC messages.
 //!
 //! The body of a schema frame is the IPC schema message; the body of a batch frame is the batch's
-//! dictionaries and its record batch message. The one followed by the other is a valid IPC stream, so any
-//! Arrow implementation can read a log.
+//! dictionaries and its record batch message. The one followed by the other is a valid IPC stream,
+//! so any Arrow implementation can read a log.
 
 use std::{fmt, panic, sync::Arc};
 
@@ -195,7 +195,8 @@ impl StoredSchema {
     }
 }
 
-/// What ends an IPC stream. Without it the decoder keeps the last message to itself if that has no body.
+/// What ends an IPC stream. Without it the decoder keeps the last message to itself if that has no
+/// body.
 fn end_of_stream() -> Buffer {
     Buffer::from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0])
 }

@@ -78,8 +78,8 @@ impl Index {
         self.segments.iter().find(|segment| segment.totals.frames > 0).map(|segment| segment.totals.first)
     }
 
-    /// Counts the frames from `from` on in all segments that lie wholly there; the one that does not, if any, comes
-    /// along for the caller to look into.
+    /// Counts the frames from `from` on in all segments that lie wholly there; the one that does
+    /// not, if any, comes along for the caller to look into.
     pub(super) fn count_from(&self, from: Lsn) -> (Count, Option<Segment>) {
         let mut count = Count::default();
         let mut partial = None;

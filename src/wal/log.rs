@@ -28,7 +28,8 @@ pub struct Reclaimed {
     pub bytes: u64,
 }
 
-/// An open log. Clones are handles of the same log; it is closed by [`Wal::close`], or with the last of them.
+/// An open log. Clones are handles of the same log; it is closed by [`Wal::close`], or with the
+/// last of them.
 #[derive(Clone, Debug)]
 pub struct Wal {
     handle: Arc<Handle>,
@@ -53,14 +54,15 @@ struct Running {
 impl Wal {
     /// Opens the log of a directory and says what it found.
     ///
-    /// `floor` is the highest LSN that the ledger knows: the next frame's is above it and above the last frame's \[I12\].
-    /// Costs O(segments), plus a scan of those that were not sealed \[I11\]. Nothing that was found is deleted; a
-    /// segment that was found is never appended to \[I13\].
+    /// `floor` is the highest LSN that the ledger knows: the next frame's is above it and above the
+    /// last frame's \[I12\]. Costs O(segments), plus a scan of those that were not sealed \[I11\].
+    /// Nothing that was found is deleted; a segment that was found is never appended to \[I13\].
     ///
     /// # Errors
     ///
-    /// [`OpenError::UnsupportedVersion`] if a later version of this program wrote a segment; [`OpenError::Storage`] if the
-    /// file system fails. Damage is no error, it stands in the [`Recovery`].
+    /// [`OpenError::UnsupportedVersion`] if a later version of this program wrote a segment;
+    /// [`OpenError::Storage`] if the file system fails. Damage is no error, it stands in the
+    /// [`Recovery`].
     pub fn open(
         env: &Env,
         directory: LogDirectory,
@@ -88,7 +90,8 @@ impl Wal {
     ///
     /// # Durability
     ///
-    /// With [`Durability::Sync`](super::Durability::Sync) the answer comes after the sync that covers the frame \[I3\].
+    /// With [`Durability::Sync`](super::Durability::Sync) the answer comes after the sync that
+    /// covers the frame \[I3\].
     ///
     /// # Cancel safety
     ///
@@ -144,12 +147,12 @@ impl Wal {
         LogReader::new(Arc::clone(self.shared()), from)
     }
 
-    /// Frees the segments of which every frame is up to `settled`. The caller promises that the ledger that says
-    /// so is durable \[I5\].
+    /// Frees the segments of which every frame is up to `settled`. The caller promises that the
+    /// ledger that says so is durable \[I5\].
     ///
-    /// If the newest segment is settled too and has `roll_bytes` or more, a new one takes its place, so that a log
-    /// that was drained takes next to no disk. A segment with damage is set aside under another name instead of
-    /// being deleted.
+    /// If the newest segment is settled too and has `roll_bytes` or more, a new one takes its
+    /// place, so that a log that was drained takes next to no disk. A segment with damage is set
+    /// aside under another name instead of being deleted.
     ///
     /// # Errors
     ///
@@ -208,8 +211,8 @@ impl Wal {
         }
     }
 
-    /// Stops intake, finishes what was queued, seals the open segment and gives the lock back. A second call
-    /// does nothing.
+    /// Stops intake, finishes what was queued, seals the open segment and gives the lock back. A
+    /// second call does nothing.
     pub fn close(&self) {
         self.handle.close();
     }

@@ -7,10 +7,12 @@
 //!   reclaim ──►     sealed            ▲ LogReader        ▲ durable ≤ appended
 //! ```
 //!
-//! A log is a directory that one process owns: an identity file, a lock file and numbered segments. A segment
-//! is a header and frames; a sealed one ends in a footer, so that opening a log reads the ends of its segments and
-//! scans only what was not sealed. [`format`] owns the bytes, [`recovery`] the decisions after a crash, [`appender`] what happens when
-//! a disk fails; `docs/internals/file-format.md` and `docs/internals/recovery.md` are the same for readers without the code.
+//! A log is a directory that one process owns: an identity file, a lock file and numbered segments.
+//! A segment is a header and frames; a sealed one ends in a footer, so that opening a log reads the
+//! ends of its segments and scans only what was not sealed. `format` owns the bytes, `recovery` the
+//! decisions after a crash, `appender` what happens when a disk fails;
+//! `docs/internals/file-format.md` and `docs/internals/recovery.md` are the same for readers
+//! without the code.
 
 use std::time::Duration;
 
@@ -48,7 +50,8 @@ pub use view::LogView;
 pub enum Durability {
     /// After the sync that covers it: nothing that was promised is lost.
     Sync,
-    /// After the write; a sync follows within the interval. A power cut takes what came since the last one.
+    /// After the write; a sync follows within the interval. A power cut takes what came since the
+    /// last one.
     Interval(Duration),
     /// After the write; the operating system syncs when it likes.
     Os,

@@ -224,8 +224,8 @@ fn scan(
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
     if role == Role::Owner {
-        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind as if it were
-        // written leaves the page cache. What the scan then reads is on the disk.
+        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
+        // as if it were written leaves the page cache. What the scan then reads is on the disk.
         found.file.sync_data().map_err(storage("sync", &found.path))?;
         found.file.drop_page_cache().map_err(storage("read", &found.path))?;
     }
@@ -356,7 +356,8 @@ impl<'a> Scan<'a> {
 
     /// The totals, and the damage now that everything behind it was seen.
     fn finish(self) -> (Totals, Vec<Damage>) {
-        // A later segment, or a later group of this one, is written only when what is before it is durable.
+        // A later segment is begun only when what it counts on is durable; within this one, the
+        // frames say up to where it was.
         let durable = if self.limit == NO_LIMIT { self.durable } else { u64::MAX };
         let classify = |(stretch, damage): (Stretch, Damage)| {
             let reason = match damage.reason {
@@ -394,7 +395,8 @@ fn missing(dir: &Path, before: &[Segment], found: &Found, lsns: std::ops::RangeI
     Damage { segment, offset, bytes: 0, lsns: Some(lsns), reason: DamageReason::Missing }
 }
 
-/// Cuts the zeros behind the last byte that was written: a dead process's reserve must not fill the disk.
+/// Cuts the zeros behind the last byte that was written: a dead process's reserve must not fill the
+/// disk.
 fn give_back(env: &Env, found: &Found, written_end: u64) -> Result<(), OpenError> {
     if written_end >= found.length || found.header.is_none() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! The open segment: created, written at its end, synced, sealed, and after a failure never touched again.
+//! The open segment: created, written at its end, synced, sealed, and after a failure never touched
+//! again.
 
 use std::{
     collections::HashSet,
@@ -109,8 +110,8 @@ impl OpenSegment {
         (count, end)
     }
 
-    /// Reserves disk space up to `end` and a footer: for the whole segment if there is enough, else for as much as is
-    /// needed now. A full disk shows here, where it leaves no torn frame behind.
+    /// Reserves disk space up to `end` and a footer: for the whole segment if there is enough, else
+    /// for as much as is needed now. A full disk shows here, where it leaves no torn frame behind.
     pub(super) fn reserve(&mut self, end: u64, segment_bytes: u64) -> Result<(), AppendError> {
         let needed = end + FOOTER as u64;
         if needed <= self.allocated {

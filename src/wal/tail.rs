@@ -193,7 +193,8 @@ impl LogReader {
         Ok(self.lost(segment, header.lsn))
     }
 
-    /// Looks for a schema whose frame in this segment is damaged: other segments have it too, as a rule.
+    /// Looks for a schema whose frame in this segment is damaged: other segments have it too, as a
+    /// rule.
     fn find_schema(
         &mut self,
         segment: &Segment,

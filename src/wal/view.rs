@@ -15,8 +15,8 @@ use crate::{
 
 /// A log as it was when it was looked at.
 ///
-/// Beside a live owner it may show frames that are written and not yet synced, and segments that are reclaimed a
-/// moment later.
+/// Beside a live owner it may show frames that are written and not yet synced, and segments that
+/// are reclaimed a moment later.
 #[derive(Debug)]
 pub struct LogView {
     env: Env,

@@ -1,7 +1,8 @@
 //! How to get from one frame of a segment to the next, whatever its bytes are.
 //!
-//! Recovery, the reader and the counter all walk with this. A walk reads in large pieces, allocates no more than the
-//! file is long, and always moves forward, so that any bytes come to an end \[I14\].
+//! Recovery, the reader and the counter all walk with this. A walk reads in large pieces, allocates
+//! no more than the file is long, and always moves forward, so that any bytes come to an end
+//! \[I14\].
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -134,7 +135,8 @@ impl Walk {
         }))
     }
 
-    /// Looks for the next frame behind bytes that are none: a lost header does not take the frames after it along.
+    /// Looks for the next frame behind bytes that are none: a lost header does not take the frames
+    /// after it along.
     fn search(&mut self) -> io::Result<Step> {
         let start = self.position;
         let mut written_end = start;

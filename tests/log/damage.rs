@@ -1,5 +1,5 @@
-//! What damaged, foreign, missing and hostile files do to a log: they are found, named and stepped over; whatever else
-//! is there is read; nothing is deleted.
+//! What damaged, foreign, missing and hostile files do to a log: they are found, named and stepped
+//! over; whatever else is there is read; nothing is deleted.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::support::*;
 
 /// A log of small frames in one segment, with and without its seal.
 fn one_segment(frames: i64, sealed: bool) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let (wal, _) = open(dir.path());
     append(&wal, 1..=frames);
     if sealed {
@@ -37,7 +37,8 @@ fn change(dir: &Path, segment: usize, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(&path, &bytes).unwrap();
 }
 
-/// Reads a log whose frames are `batch(lsn, 10)`: what comes is equal, and what does not come is in the damage.
+/// Reads a log whose frames are `batch(lsn, 10)`: what comes is equal, and what does not come is in
+/// the damage.
 fn read_and_check(wal: &Wal, last: u64) -> (Vec<u64>, Vec<Damage>) {
     let (batches, damage) = read_all(&mut wal.reader(Lsn::FIRST));
     let reported: Vec<u64> = damage

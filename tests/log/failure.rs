@@ -1,4 +1,5 @@
-//! What a failing disk does to appends: no promise is broken, nothing is written or synced again on a file that failed.
+//! What a failing disk does to appends: no promise is broken, nothing is written or synced again on
+//! a file that failed.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -44,7 +45,8 @@ fn after_a_failed_sync_or_write_the_frames_go_to_a_new_segment_and_the_callers_l
             copy(dir.path())
         }] {
             let (wal, recovery) = open(dir.path());
-            // The failed segment still holds frame 6, whole or in part; the new one says that it does not count.
+            // The failed segment still holds frame 6, whole or in part; the new one says that it
+            // does not count.
             assert_eq!((recovery.frames, recovery.last, recovery.damage.len()), (12, Lsn::new(12), 0));
             assert_holds(&wal, 1..=12);
         }
@@ -152,7 +154,7 @@ fn whichever_call_fails_no_promised_frame_is_lost_and_no_number_has_two_contents
 fn fail_and_crash(call: Call, errno: i32, times: u64, after: i64) {
     let (env, state) = faulty();
     state.without_syncs.store(true, SeqCst);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let small = WalOptions { segment_bytes: 16 * 1024, durability: Durability::Sync };
     let (wal, _) = open_with(&env, dir.path(), small, 0);
     let mut promised = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What the log promises, through its public interface: what was appended comes back, after a clean end, after a
-//! crash at any moment, from a failing disk and from a damaged one.
+//! What the log promises, through its public interface: what was appended comes back, after a clean
+//! end, after a crash at any moment, from a failing disk and from a damaged one.
 
 #![expect(clippy::disallowed_methods, reason = "tests damage and copy files behind the log's back")]
 

@@ -95,9 +95,14 @@ pub(crate) fn assert_holds(wal: &Wal, numbers: RangeInclusive<i64>) {
     assert_eq!(batches, expected);
 }
 
+/// A directory in memory where there is one, for tests of thousands of logs.
+pub(crate) fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// A copy of a directory as a crash would leave it: no lock, no seal.
 pub(crate) fn copy(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = memory_dir();
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
