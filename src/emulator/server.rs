@@ -151,21 +151,26 @@ impl Servers {
         Ok(Servers { grpc: tokio::spawn(grpc), http: tokio::spawn(http.into_future()) })
     }
 
-    /// Waits for the stop and then for the streams; a server that ends before is a failure.
-    async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Result<(), EmulatorError> {
-        let down = |reason: String| Err(EmulatorError::Down { reason });
+    /// Serves until the streams have ended after a stop; a server that ends before one is a failure.
+    async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<(), EmulatorError> {
+        let asked = stop.clone();
+        let ended = |reason: String| match *asked.borrow() {
+            true => Ok(()),
+            false => Err(EmulatorError::Down { reason }),
+        };
+        let grpc = async { ended(format!("gRPC server: {:?}", self.grpc.await)) };
+        let http = async { ended(format!("HTTP server: {:?}", self.http.await)) };
+        let out_of_patience = async {
+            stopped(&mut stop).await;
+            tokio::time::sleep(GRACE).await;
+        };
         tokio::select! {
-            // Asked to stop, the servers end as well, and that is no failure.
-            biased;
-            () = stopped(&mut stop) => {}
-            end = &mut self.grpc => return down(format!("gRPC server: {end:?}")),
-            end = &mut self.http => return down(format!("HTTP server: {end:?}")),
+            end = async { tokio::try_join!(grpc, http) } => end.map(drop),
+            () = out_of_patience => {
+                tracing::warn!("connections were cut because their clients kept them open");
+                Ok(())
+            }
         }
-        let ends = async { tokio::join!(&mut self.grpc, &mut self.http) };
-        if tokio::time::timeout(GRACE, ends).await.is_err() {
-            tracing::warn!("connections were cut because their clients kept them open");
-        }
-        Ok(())
     }
 }
 

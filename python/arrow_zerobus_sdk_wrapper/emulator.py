@@ -1,0 +1,295 @@
+"""A local Zerobus as a child process: tests and demos run against it without a workspace.
+
+It is the command ``zerobus-wal emulator``; rows land in Delta tables below its data directory and are
+acknowledged only once they are on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["Emulator", "EmulatorError"]
+
+_SECRET_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
+_STOP_TIMEOUT_SECS = 60.0
+
+
+class EmulatorError(RuntimeError):
+    """The emulator could not start or did not stop as it should.
+
+    Attributes:
+        exit_code: Exit code of its process, as documented for ``zerobus-wal``; ``None`` if it had not
+            ended.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[EmulatorError], tuple[str, int | None]]:
+        return type(self), (str(self), self.exit_code)
+
+
+class Emulator:
+    """A Zerobus service on this machine.
+
+    Use it as a context manager; entering starts it, leaving stops it::
+
+        with Emulator(tables={"main.default.events": "id BIGINT NOT NULL, name STRING"}) as emulator:
+            print(emulator.endpoint, emulator.table_path("main.default.events"))
+
+    The process ends with the one that started it, however that one ends.
+
+    Args:
+        data_dir: Where the tables are, as ``<data_dir>/<catalog>/<schema>/<table>``. Tables that are
+            there are served. ``None`` takes a temporary directory that goes away on ``stop``.
+        tables: Tables to make if they are missing: name to Delta DDL.
+        auto_create: Make a missing table from the descriptor of the first stream that names it.
+        client_id: The one client that gets tokens. ``None`` gives a token to every client.
+        client_secret: The secret of that client.
+        commit_interval_ms: How long rows wait for others before they are committed together.
+        port: gRPC port on 127.0.0.1; 0 takes a free one.
+        http_port: Port for tokens and the catalog on 127.0.0.1; 0 takes a free one.
+        sink: ``"discard"`` acknowledges rows without keeping them, for benchmarks.
+        token_lifetime_secs: How long a token is good for.
+        start_timeout_secs: How long ``start`` waits until the service takes connections.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        tables: Mapping[str, str] | None = None,
+        auto_create: bool = False,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        commit_interval_ms: int = 200,
+        port: int = 0,
+        http_port: int = 0,
+        sink: Literal["delta", "discard"] = "delta",
+        token_lifetime_secs: int = 3600,
+        start_timeout_secs: float = 60.0,
+    ) -> None:
+        if (client_id is None) != (client_secret is None):
+            raise ValueError("client_id and client_secret are given together or not at all")
+        self._requested_data_dir = data_dir
+        self._tables = dict(tables or {})
+        self._auto_create = auto_create
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._commit_interval_ms = commit_interval_ms
+        self._port = port
+        self._http_port = http_port
+        self._sink = sink
+        self._token_lifetime_secs = token_lifetime_secs
+        self._start_timeout_secs = start_timeout_secs
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages: IO[bytes] | None = None
+        self._ready: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        where = self._ready["endpoint"] if self._ready else "not started"
+        return f"<Emulator {where}>"
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the gRPC service, as clients take it."""
+        return self._answer("endpoint")
+
+    @property
+    def unity_catalog_url(self) -> str:
+        """URL of the token endpoint and the catalog, as clients take it."""
+        return self._answer("unity_catalog_url")
+
+    @property
+    def data_dir(self) -> Path:
+        """The directory with the tables."""
+        return Path(self._answer("data_dir"))
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def table_path(self, name: str) -> Path:
+        """Where a table is, for a reader of Delta tables.
+
+        Args:
+            name: ``catalog.schema.table``.
+
+        Raises:
+            ValueError: The name has not three parts.
+        """
+        parts = name.split(".")
+        if len(parts) != 3 or not all(parts):
+            raise ValueError(f"table name {name!r} is not of the form catalog.schema.table")
+        return self.data_dir.joinpath(*parts)
+
+    def start(self) -> None:
+        """Starts the service; it takes connections when this returns.
+
+        Raises:
+            EmulatorError: It is running already, or cannot start; the text says why.
+        """
+        if self._process is not None:
+            raise EmulatorError("the emulator is running already")
+        environment = {name: value for name, value in os.environ.items() if name != _SECRET_VARIABLE}
+        if self._client_secret is not None:
+            # Arguments of a process can be read by everybody on the machine, its environment cannot.
+            environment[_SECRET_VARIABLE] = self._client_secret
+        self._messages = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            self._command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            env=environment,
+            # Ctrl-C is for the program that uses us; it decides when the service stops.
+            start_new_session=True,
+        )
+        try:
+            ready: dict[str, str] = json.loads(self._first_line())
+        except BaseException:
+            self.kill()
+            self._remove_temporary()
+            raise
+        self._ready = ready
+        self._port = int(ready["endpoint"].rpartition(":")[2])
+        self._http_port = int(ready["unity_catalog_url"].rpartition(":")[2])
+
+    def stop(self) -> None:
+        """Stops it cleanly: what clients have sent is committed and acknowledged first.
+
+        Does nothing if it does not run. A temporary data directory is removed.
+
+        Raises:
+            EmulatorError: It did not end with exit code 0.
+        """
+        try:
+            self._terminate()
+        finally:
+            self._remove_temporary()
+
+    def kill(self) -> None:
+        """Ends it with SIGKILL, as a power cut would; ``restart`` brings it back."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._release()
+
+    def restart(self) -> None:
+        """Starts it again on the same ports and data, after a clean stop if it still runs.
+
+        Raises:
+            EmulatorError: It was never started, or cannot stop or start.
+        """
+        self._answer("endpoint")
+        self._terminate()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        except EmulatorError:
+            # The exception of the body is the one to see.
+            if exc is None:
+                raise
+
+    def _answer(self, name: str) -> str:
+        if self._ready is None:
+            raise EmulatorError("the emulator was not started")
+        return self._ready[name]
+
+    def _command(self) -> list[str]:
+        if self._requested_data_dir is not None:
+            data_dir = os.fspath(self._requested_data_dir)
+        else:
+            if self._temporary is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="zerobus-emulator-")
+            data_dir = self._temporary.name
+        command = [sys.executable, "-m", "arrow_zerobus_sdk_wrapper", "emulator", "--exit-with-parent"]
+        command += ["--data-dir", data_dir, "--port", str(self._port), "--http-port", str(self._http_port)]
+        command += ["--commit-interval-ms", str(self._commit_interval_ms), "--sink", self._sink]
+        command += ["--token-lifetime-secs", str(self._token_lifetime_secs)]
+        for name, columns in self._tables.items():
+            command += ["--table", f"{name}={columns}"]
+        if self._auto_create:
+            command.append("--auto-create")
+        if self._client_id is not None:
+            command += ["--client-id", self._client_id]
+        return command
+
+    def _first_line(self) -> bytes:
+        assert self._process is not None and self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        deadline = time.monotonic() + self._start_timeout_secs
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([output], [], [], left)[0]:
+                raise EmulatorError(f"the emulator was not ready in {self._start_timeout_secs} s")
+            piece = os.read(output, 4096)
+            if not piece:
+                exit_code = self._process.wait()
+                raise EmulatorError(f"the emulator did not start: {self._last_words()}", exit_code)
+            line += piece
+        return line
+
+    def _terminate(self) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            exit_code = self._process.wait(_STOP_TIMEOUT_SECS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise EmulatorError(f"the emulator did not stop in {_STOP_TIMEOUT_SECS} s") from None
+        words = self._last_words()
+        self._release()
+        if exit_code != 0:
+            raise EmulatorError(f"the emulator ended with exit code {exit_code}: {words}", exit_code)
+
+    def _last_words(self) -> str:
+        if self._messages is None:
+            return ""
+        self._messages.seek(0)
+        return self._messages.read().decode(errors="replace").strip()
+
+    def _release(self) -> None:
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        if self._messages is not None:
+            self._messages.close()
+        self._process = None
+        self._messages = None
+
+    def _remove_temporary(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
