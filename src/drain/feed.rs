@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, chain};
 use crate::ledger::Settled;
 use crate::transport::{ErrorClass, TransportError};
 use crate::types::Lsn;
-use crate::wal::{Frame, LogReader, Next, SchemaFingerprint};
+use crate::wal::{DamageReason, Frame, LogReader, Next, SchemaFingerprint};
 
 /// Rows per request; keeps a request of tiny rows from becoming a million allocations.
 const REQUEST_ROWS_MAX: usize = 20_000;
@@ -174,10 +174,14 @@ impl Feed {
             match self.reader.next() {
                 Ok(Some(Next::Frame(frame))) => self.frame = Some(self.open_frame(&frame)?),
                 Ok(Some(Next::Damaged(damage))) => {
-                    tracing::error!(%damage, "stepping over a damaged stretch of the log");
-                    if let Some(lsns) = &damage.lsns {
+                    let Some(lsns) = &damage.lsns else { continue };
+                    self.damaged_through = Some(*lsns.end());
+                    // A power cut in the middle of a group leaves such gaps; nothing there was promised.
+                    if damage.reason == DamageReason::Unsynced {
+                        tracing::info!(%damage, "stepping over frames that were never synced");
+                    } else {
+                        tracing::error!(%damage, "stepping over a damaged stretch of the log");
                         self.damaged_frames += lsns.end().get() - lsns.start().get() + 1;
-                        self.damaged_through = Some(*lsns.end());
                     }
                 }
                 Ok(None) => return Ok(false),

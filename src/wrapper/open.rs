@@ -30,7 +30,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked = LogDirectory::open(&env, &directory, &destination)?;
     let epoch = locked.epoch();
-    let LedgerOpened { ledger, record, set_aside } = Ledger::open(&directory, epoch)?;
+    let LedgerOpened { ledger, mut record, set_aside } = Ledger::open(&directory, epoch)?;
     if let Some((path, reason)) = set_aside {
         tracing::error!(path = %path.display(), %reason, "the ledger was unreadable and is set aside; what was delivered and not reclaimed will be delivered again");
     }
@@ -38,6 +38,10 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let (wal, recovery) = Wal::open(&env, locked, options, record.settled.through)?;
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
+    }
+    if record == LedgerRecord::default() {
+        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
+        record.settled.through = wal.first().map_or(recovery.last, Lsn::previous);
     }
     let stored = stored_before(&wal, &record, recovery.last)?;
 
