@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import uvloop
-from arrow_zerobus_sdk_wrapper.emulator import Emulator
 
 from arrow_zerobus_sdk_wrapper import ZerobusWrapper
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
 
 # Nothing listens on the discard port; without TLS no credentials are needed.
 UNREACHABLE = "http://127.0.0.1:9"

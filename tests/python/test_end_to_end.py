@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from deltalake import DeltaTable
 
 from arrow_zerobus_sdk_wrapper import AuthenticationError, TransmissionError, ZerobusError, ZerobusWrapper
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import COLUMNS, TABLE, MakeWrapper, make_batch, until
 
 
