@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def test_wait_delivered_takes_a_result_and_a_number(emulator: Emulator, online: 
     assert len(landed(emulator)) == 3
 
 
-def test_every_type_of_this_version_keeps_its_values(tmp_path: Any) -> None:
+def test_every_type_of_this_version_keeps_its_values(online: MakeWrapper, tmp_path: Path) -> None:
     when = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901)
     zoned = when.replace(tzinfo=datetime.UTC)
     columns: dict[str, tuple[pa.DataType, str, list[Any]]] = {
@@ -88,17 +89,18 @@ def test_every_type_of_this_version_keeps_its_values(tmp_path: Any) -> None:
     rows = [{name: values[index] for name, (_, _, values) in columns.items()} for index in range(3)]
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     ddl = ", ".join(f"{name} {delta}" for name, (_, delta, _) in columns.items())
-    with Emulator(data_dir=tmp_path / "tables", tables={TABLE: ddl}) as emulator:
+    with Emulator(data_dir=tmp_path / "typed", tables={TABLE: ddl}) as typed:
+        here = {"endpoint": typed.endpoint, "unity_catalog_url": typed.unity_catalog_url}
 
         async def main() -> None:
-            async with ZerobusWrapper(emulator.endpoint, TABLE, wal_dir=tmp_path / "wal") as wrapper:
-                # A slice, so that offsets count.
+            async with online(**here) as wrapper:
+                # Slices, so that offsets count.
                 await wrapper.send_batch(batch.slice(1))
                 await wrapper.send_batch(batch.slice(0, 1))
                 await wrapper.flush(timeout=30)
 
         asyncio.run(main())
-        assert landed(emulator) == rows
+        assert landed(typed) == rows
 
 
 def test_a_killed_service_costs_time_and_no_rows(emulator: Emulator, online: MakeWrapper) -> None:
@@ -167,7 +169,7 @@ def test_a_refusal_parks_the_batch_and_says_why(
 
 
 def test_a_table_that_is_made_later_gets_everything(
-    emulator: Emulator, online: MakeWrapper, tmp_path: Any
+    emulator: Emulator, online: MakeWrapper, tmp_path: Path
 ) -> None:
     with Emulator(data_dir=tmp_path / "other", tables={TABLE: COLUMNS}, auto_create=True) as other:
 

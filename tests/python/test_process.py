@@ -34,7 +34,7 @@ def make_batch():
 def running(program: str, wal_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """A Python process that runs a program after the prelude; killed at the end if it still runs."""
     with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(program), str(wal_dir)],
+        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + textwrap.dedent(program), str(wal_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

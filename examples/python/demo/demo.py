@@ -30,6 +30,7 @@ CLIENT_ID, CLIENT_SECRET = "demo", "demo-secret"
 
 SERVICE_KILLED_AT, SERVICE_BACK_AT, PRODUCER_KILLED_AT = 0.25, 0.45, 0.70
 DEADLINE_SECS = 150
+CLEAR_LINE = "\r\x1b[K"
 
 
 class Producer:
@@ -96,13 +97,13 @@ class Screen:
         counts = "  ".join(f"{name} {count:>7,}" for name, count in producer.rows.items())
         text = f"{self._elapsed()}  {counts}  of {self._total:,} rows"
         if self._is_terminal:
-            print(f"\r\x1b[K{text}", end="\n" if is_last else "", flush=True)
+            print(f"{CLEAR_LINE}{text}", end="\n" if is_last else "", flush=True)
         else:
             print(text, flush=True)
 
     def event(self, text: str) -> None:
         """Says what the demo does."""
-        print(f"{chr(13) + chr(27) + '[K' if self._is_terminal else ''}{self._elapsed()}  {text}", flush=True)
+        print(f"{CLEAR_LINE if self._is_terminal else ''}{self._elapsed()}  {text}", flush=True)
 
 
 def run(emulator: Emulator, total: int) -> int:
