@@ -17,8 +17,6 @@ pub mod types;
 
 pub mod error;
 
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod config;
 
 mod wrapper;

@@ -16,7 +16,7 @@ use crate::emulator::{Credentials, Emulator, EmulatorError, EmulatorOptions, Sin
 /// It prints one line of JSON on stdout when it is ready, {"endpoint": …, "unity_catalog_url": …,
 /// "data_dir": …}, and stops cleanly on SIGTERM or Ctrl-C.
 #[derive(Args, Debug)]
-pub struct EmulatorArgs {
+pub(super) struct EmulatorArgs {
     /// Where the tables are, as <DIR>/<catalog>/<schema>/<table>; tables that are there are served.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
@@ -95,7 +95,7 @@ impl EmulatorArgs {
 /// # Errors
 ///
 /// See [`EmulatorError`]; the caller prints it.
-pub fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
+pub(super) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
     let start = |source| EmulatorError::Start { source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
     // Signals are caught before the ready line, so that whoever reads it can stop us cleanly at once.

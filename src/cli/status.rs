@@ -65,7 +65,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 
 fn tables(found: &[Status]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header([
         "table", "owner", "lane", "rows stored", "delivered", "waiting", "oldest", "log size",
     ]);

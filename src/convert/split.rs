@@ -75,7 +75,7 @@ mod tests {
     }
 
     /// All records, one cut after the other.
-    fn cuts(records: &Records, max_bytes: usize, max_rows: usize) -> Vec<Cut> {
+    fn all_cuts(records: &Records, max_bytes: usize, max_rows: usize) -> Vec<Cut> {
         let mut first = 0;
         std::iter::from_fn(|| {
             let cut = records.cut(first, max_bytes, max_rows)?;
@@ -96,16 +96,16 @@ mod tests {
     fn framing_counts_and_the_limit_itself_still_fits() {
         // 126 + 1 + 1 = 128 and 128 + 1 + 2 = 131 bytes with framing.
         let records = records(&[126, 128, 0]);
-        assert_eq!(cuts(&records, 128 + 131 + 2, 9), [request(0..3, 261)]);
-        let cuts: Vec<Cut> = cuts(&records, 128 + 131 + 1, 9);
+        assert_eq!(all_cuts(&records, 128 + 131 + 2, 9), [request(0..3, 261)]);
+        let cuts: Vec<Cut> = all_cuts(&records, 128 + 131 + 1, 9);
         assert_eq!(cuts, [request(0..2, 259), request(2..3, 2)]);
-        let cuts: Vec<Cut> = cuts(&records, 128 + 131 - 1, 9);
+        let cuts: Vec<Cut> = all_cuts(&records, 128 + 131 - 1, 9);
         assert_eq!(cuts, [request(0..1, 128), request(1..3, 133)]);
     }
 
     #[test]
     fn a_record_that_fits_nowhere_stands_alone_between_the_others() {
-        let cuts: Vec<Cut> = cuts(&records(&[1, 1, 100, 1]), 10, 9);
+        let cuts: Vec<Cut> = all_cuts(&records(&[1, 1, 100, 1]), 10, 9);
         let too_large = Cut::TooLarge { record: 2, framed_bytes: 102 };
         assert_eq!(cuts, [request(0..2, 6), too_large, request(3..4, 3)]);
     }
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn rows_are_limited_and_zero_means_one() {
         let records = records(&[1; 5]);
-        let cuts: Vec<Cut> = cuts(&records, 1_000, 2);
+        let cuts: Vec<Cut> = all_cuts(&records, 1_000, 2);
         assert_eq!(cuts, [request(0..2, 6), request(2..4, 6), request(4..5, 3)]);
-        assert_eq!(cuts(&records, 1_000, 0).len(), 5);
+        assert_eq!(all_cuts(&records, 1_000, 0).len(), 5);
     }
 
     #[test]

@@ -33,10 +33,6 @@ impl Window {
         self.requests.is_empty() || (self.requests.len() < self.requests_max && self.bytes < self.bytes_max)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-    }
-
     pub(super) fn oldest(&self) -> Option<&InFlight> {
         self.requests.front()
     }
@@ -88,6 +84,6 @@ mod tests {
         assert_eq!(window.pop().map(|it| it.offset), Some(StreamOffset::new(1)));
         assert!(window.has_room());
         window.clear();
-        assert!(window.is_empty() && window.oldest().is_none());
+        assert!(window.oldest().is_none());
     }
 }

@@ -18,7 +18,8 @@ mod state;
 
 pub(crate) use lane::{Lane, LaneSettings};
 pub(crate) use settle::{Settler, SettlerStatus};
-pub use state::{LaneState, LaneStatus};
+pub use state::LaneState;
+pub(crate) use state::LaneStatus;
 
 use crate::ledger::{LedgerRecord, Settled};
 

@@ -45,19 +45,19 @@ impl LaneState {
 
 /// A lane's state with its reasons.
 #[derive(Clone, Debug)]
-pub struct LaneStatus {
+pub(crate) struct LaneStatus {
     /// What the lane is doing.
-    pub state: LaneState,
+    pub(crate) state: LaneState,
     /// Why it does not deliver; cleared by the next acknowledgement.
-    pub failure: Option<TransportError>,
+    pub(crate) failure: Option<TransportError>,
     /// Failed attempts since the last acknowledgement.
-    pub failures_in_a_row: u32,
+    pub(crate) failures_in_a_row: u32,
     /// Failed attempts since the lane began.
-    pub failures: u64,
+    pub(crate) failures: u64,
     /// Streams opened since the lane began.
-    pub streams_opened: u64,
+    pub(crate) streams_opened: u64,
     /// When the oldest frame was appended that is read and not acknowledged.
-    pub oldest_unix_micros: Option<i64>,
+    pub(crate) oldest_unix_micros: Option<i64>,
 }
 
 impl LaneStatus {

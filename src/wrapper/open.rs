@@ -1,5 +1,6 @@
 //! Opening: the parts of one log, wired together.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,13 +12,14 @@ use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
 use crate::admission::Admission;
-use crate::config::{Validated, WrapperConfiguration, writer_directory};
+use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::drain::{Lane, LaneSettings, Settler, SettlerStatus};
+use crate::error::chain;
 use crate::io::Env;
 use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::types::Lsn;
-use crate::wal::{LogDirectory, ReadError, Wal, WalOptions};
+use crate::wal::{self, LogDirectory, ReadError, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let validated = configuration.validate()?;
@@ -28,7 +30,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         ZerobusTransport::new(&destination, credentials, configuration.max_inflight_requests)?
     };
     let directory = writer_directory(&wal_dir, &destination.table);
-    let locked = LogDirectory::open(&env, &directory, &destination)?;
+    let locked =
+        LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
     let epoch = locked.epoch();
     let LedgerOpened { ledger, mut record, set_aside } = Ledger::open(&directory, epoch)?;
     if let Some((path, reason)) = set_aside {
@@ -113,6 +116,20 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// A directory that cannot be written is a wrong setting, not a failing disk.
+fn unusable(wal_dir: &Path, error: wal::OpenError) -> OpenError {
+    use std::io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match &error {
+        wal::OpenError::Storage { source, .. }
+            if matches!(source.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem) =>
+        {
+            let allowed = format!("a directory that this process may write ({})", chain(&error));
+            invalid("wal_dir", &wal_dir.display().to_string(), &allowed).into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// What was stored before this start: delivered, or still in the log \[I6\].

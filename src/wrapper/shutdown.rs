@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Inner, ShutdownError, delivery};
+use super::{DeliveryError, Inner, ShutdownError, delivery};
 
 /// The tasks of a wrapper, in the order in which they end.
 #[derive(Debug)]
@@ -53,16 +53,14 @@ async fn stop(inner: Arc<Inner>, tasks: Tasks) {
 async fn drain(inner: &Inner) {
     let failures_before = inner.lane.borrow().failures;
     let last = inner.stored.last();
+    let mut lane = inner.lane.clone();
     inner.nudge.notify_one();
     let patient = async {
-        while let Err(error) = delivery::settled(inner, last, failures_before).await {
-            match error {
+        loop {
+            lane.mark_unchanged();
+            match delivery::settled(inner, last, failures_before).await {
                 // An outage may pass within the time allowed.
-                super::DeliveryError::RetryExhausted { .. } => {
-                    if inner.lane.clone().changed().await.is_err() {
-                        return;
-                    }
-                }
+                Err(DeliveryError::RetryExhausted { .. }) if lane.changed().await.is_ok() => {}
                 _ => return,
             }
         }

@@ -12,7 +12,7 @@ use delta_kernel::snapshot::Snapshot;
 use delta_kernel_default_engine::DefaultEngine;
 
 /// All rows of the table in this directory; a batch without columns if it has no rows.
-pub fn read_table(path: &Path) -> RecordBatch {
+pub(crate) fn read_table(path: &Path) -> RecordBatch {
     let engine = Arc::new(DefaultEngine::builder(Arc::new(LocalFileSystem::new())).build());
     let url = url::Url::from_directory_path(path).unwrap();
     let scan = Snapshot::builder_for(url).build(engine.as_ref()).unwrap().scan_builder().build().unwrap();

@@ -14,19 +14,19 @@ use arrow_zerobus_sdk_wrapper::{Status, WrapperConfiguration, ZerobusWrapper};
 
 use crate::support::read_table;
 
-pub const TABLE: &str = "main.default.events";
+pub(crate) const TABLE: &str = "main.default.events";
 const COLUMNS: &str = "id BIGINT, name STRING";
 const CLIENT_ID: &str = "edge-box";
 const CLIENT_SECRET: &str = "a-secret-that-nobody-may-see";
 
-pub struct Site {
-    pub directory: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) directory: tempfile::TempDir,
     ports: (u16, u16),
 }
 
 impl Site {
     /// A site whose service is down; its ports are known and free.
-    pub fn new() -> Site {
+    pub(crate) fn new() -> Site {
         let free_port = || {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -34,11 +34,11 @@ impl Site {
         Site { directory: tempfile::tempdir().unwrap(), ports: (free_port(), free_port()) }
     }
 
-    pub fn serve(&self) -> Emulator {
+    pub(crate) fn serve(&self) -> Emulator {
         self.serve_with(|_| {})
     }
 
-    pub fn serve_with(&self, change: impl FnOnce(&mut EmulatorOptions)) -> Emulator {
+    pub(crate) fn serve_with(&self, change: impl FnOnce(&mut EmulatorOptions)) -> Emulator {
         let mut options = EmulatorOptions::new(self.directory.path().join("data"));
         (options.port, options.http_port) = self.ports;
         options.commit_interval = Duration::from_millis(20);
@@ -49,7 +49,7 @@ impl Site {
         Emulator::start(options).unwrap()
     }
 
-    pub fn configuration(&self) -> WrapperConfiguration {
+    pub(crate) fn configuration(&self) -> WrapperConfiguration {
         let mut configuration =
             WrapperConfiguration::new(format!("http://127.0.0.1:{}", self.ports.0), TABLE);
         configuration.client_id = Some(CLIENT_ID.to_owned());
@@ -62,34 +62,34 @@ impl Site {
         configuration
     }
 
-    pub fn open(&self) -> ZerobusWrapper {
+    pub(crate) fn open(&self) -> ZerobusWrapper {
         self.open_with(|_| {})
     }
 
-    pub fn open_with(&self, change: impl FnOnce(&mut WrapperConfiguration)) -> ZerobusWrapper {
+    pub(crate) fn open_with(&self, change: impl FnOnce(&mut WrapperConfiguration)) -> ZerobusWrapper {
         let mut configuration = self.configuration();
         change(&mut configuration);
         ZerobusWrapper::open(configuration).unwrap()
     }
 
-    pub fn wal_dir(&self) -> PathBuf {
+    pub(crate) fn wal_dir(&self) -> PathBuf {
         self.directory.path().join("wal")
     }
 
-    pub fn writer_directory(&self) -> PathBuf {
+    pub(crate) fn writer_directory(&self) -> PathBuf {
         self.wal_dir().join(TABLE).join("writer-001")
     }
 
-    pub fn table_path(&self, table: &str) -> PathBuf {
+    pub(crate) fn table_path(&self, table: &str) -> PathBuf {
         self.directory.path().join("data").join(table.replace('.', "/"))
     }
 
     /// How often each id landed.
-    pub fn landed(&self) -> BTreeMap<i64, usize> {
+    pub(crate) fn landed(&self) -> BTreeMap<i64, usize> {
         self.landed_in(TABLE)
     }
 
-    pub fn landed_in(&self, table: &str) -> BTreeMap<i64, usize> {
+    pub(crate) fn landed_in(&self, table: &str) -> BTreeMap<i64, usize> {
         let rows = read_table(&self.table_path(table));
         let mut landed = BTreeMap::new();
         if let Some(ids) = rows.column_by_name("id") {
@@ -102,7 +102,7 @@ impl Site {
 }
 
 /// A batch of these ids, each with a name.
-pub fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
+pub(crate) fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
     let schema = Schema::new(vec![
         Field::new("id", DataType::Int64, true),
         Field::new("name", DataType::Utf8, true),
@@ -113,12 +113,12 @@ pub fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
 }
 
 /// Every id once.
-pub fn once(ids: std::ops::Range<i64>) -> BTreeMap<i64, usize> {
+pub(crate) fn once(ids: std::ops::Range<i64>) -> BTreeMap<i64, usize> {
     ids.map(|id| (id, 1)).collect()
 }
 
 /// Waits until the status is as wished, or fails with the last one.
-pub async fn wait_until(wrapper: &ZerobusWrapper, what: &str, is_so: impl Fn(&Status) -> bool) -> Status {
+pub(crate) async fn wait_until(wrapper: &ZerobusWrapper, what: &str, is_so: impl Fn(&Status) -> bool) -> Status {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let status = wrapper.status();
@@ -131,7 +131,7 @@ pub async fn wait_until(wrapper: &ZerobusWrapper, what: &str, is_so: impl Fn(&St
 }
 
 /// The bytes of all files in and below a directory that a pattern of bytes occurs in.
-pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
+pub(crate) fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -147,11 +147,11 @@ pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
 }
 
 /// [I6] What was stored is delivered or waits, in rows and in frames.
-pub fn assert_conserved(status: &Status) {
+pub(crate) fn assert_conserved(status: &Status) {
     assert_eq!(status.rows.stored, status.rows.delivered + status.rows.waiting, "{status:#?}");
     assert_eq!(status.frames.stored, status.frames.delivered + status.frames.waiting, "{status:#?}");
 }
 
-pub fn secret() -> &'static str {
+pub(crate) fn secret() -> &'static str {
     CLIENT_SECRET
 }
