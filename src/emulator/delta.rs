@@ -188,3 +188,63 @@ fn table_url(directory: &Path) -> Result<Url, DeltaError> {
         source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "not an absolute path"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array};
+    use delta_kernel::engine::arrow_data::EngineDataArrowExt as _;
+
+    use super::super::ddl::parse_columns;
+    use super::*;
+
+    fn rows(table: &DeltaTable, id: i64) -> RecordBatch {
+        use delta_kernel::engine::arrow_conversion::TryIntoArrow as _;
+        let schema: arrow_schema::Schema = table.schema().as_ref().try_into_arrow().unwrap();
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![id]));
+        RecordBatch::try_new(Arc::new(schema), vec![ids]).unwrap()
+    }
+
+    fn count(table: &DeltaTable) -> usize {
+        let scan = Arc::clone(&table.snapshot).scan_builder().build().unwrap();
+        let data = scan.execute(Arc::clone(&table.engine.kernel) as _).unwrap();
+        data.map(|data| data.unwrap().try_into_record_batch().unwrap().num_rows()).sum()
+    }
+
+    fn table() -> (tokio::runtime::Runtime, tempfile::TempDir, DeltaTable) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let schema = Arc::new(parse_columns("id BIGINT NOT NULL").unwrap());
+        let engine = DeltaEngine::new(runtime.handle().clone());
+        let table = DeltaTable::create(&engine, &dir.path().join("t"), schema).unwrap();
+        (runtime, dir, table)
+    }
+
+    #[test]
+    fn two_writers_of_one_table_append_behind_each_other() {
+        let (_runtime, _dir, mut first) = table();
+        let mut second = DeltaTable::open(&first.engine, &first.directory).unwrap();
+        for id in 0..3 {
+            let batch = rows(&first, id);
+            assert_eq!(first.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
+            assert_eq!(second.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
+        }
+        assert_eq!(count(&DeltaTable::open(&first.engine, &first.directory).unwrap()), 6);
+    }
+
+    #[test]
+    fn a_long_log_gets_a_checkpoint_and_the_table_stays_whole() {
+        let (_runtime, _dir, mut table) = table();
+        let commits = COMMITS_PER_CHECKPOINT + 3;
+        for id in 0..commits {
+            let version = table.append(&rows(&table, i64::try_from(id).unwrap())).unwrap();
+            table.checkpoint(version).unwrap();
+        }
+        let log = table.directory.join("_delta_log");
+        assert!(log.join(format!("{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet")).is_file());
+        let reopened = DeltaTable::open(&table.engine, &table.directory).unwrap();
+        assert_eq!((count(&reopened) as u64, count(&table) as u64), (commits, commits));
+    }
+}

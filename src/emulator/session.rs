@@ -10,7 +10,7 @@ use prost_types::DescriptorProto;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::catalog::{Catalog, Table};
+use super::catalog::{Catalog, Table, TableError};
 use super::columns::{RecordError, Rows};
 use super::protobuf::ProtobufReader;
 use super::server::stopped;
@@ -186,9 +186,10 @@ impl Opening {
             Status::invalid_argument(format!("no table from this descriptor: {problem}"))
         })?;
         let catalog = self.catalog;
-        // Two streams may come first at the same time; the one that loses finds the table of the other.
-        let create = tokio::task::spawn_blocking(move || {
-            catalog.find(&name).map_or_else(|| catalog.create(&name, &columns), Ok)
+        let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
+            // Another stream has just made it from its own descriptor; ours is checked against that.
+            Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
+            made => made,
         });
         create
             .await
@@ -317,7 +318,13 @@ impl Session {
             )));
         }
         if self.sink == Sink::Delta {
-            let room = self.table.writer().room(bytes).await.map_err(writer_stopped)?;
+            let room = match self.table.writer().try_room(bytes) {
+                Some(room) => room,
+                None => {
+                    self.hand_over(self.rows.count())?;
+                    self.table.writer().room(bytes).await.map_err(writer_stopped)?
+                }
+            };
             let whole = self.rows.count();
             if let Err(error) = self.decode(&records) {
                 // Rows of the requests before stay; of this one none does.

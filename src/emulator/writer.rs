@@ -30,7 +30,7 @@ pub(super) struct Progress {
 /// Room in memory that rows take until they are committed.
 pub(super) struct Room {
     bytes: usize,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Rows of one stream on their way into the table.
@@ -78,11 +78,17 @@ impl Writer {
         })
     }
 
-    /// Waits until the table can hold this many more record bytes.
+    /// Room for this many more record bytes, if the table has it now.
+    pub(super) fn try_room(&self, bytes: usize) -> Option<Room> {
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes)).ok()?;
+        Some(Room { bytes, _permit: permit })
+    }
+
+    /// Waits until the table can hold this many more record bytes. Only commits make room, so the
+    /// caller must have handed over all rows that it has room for.
     pub(super) async fn room(&self, bytes: usize) -> Result<Room, Stopped> {
-        let kib = u32::try_from(bytes.div_ceil(1024).clamp(1, HELD_KIB_MAX)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Stopped)?;
-        Ok(Room { bytes, _permit: Some(permit) })
+        let permit = Arc::clone(&self.room).acquire_many_owned(kib(bytes)).await.map_err(|_| Stopped)?;
+        Ok(Room { bytes, _permit: permit })
     }
 
     /// Hands rows over; their progress says when they are durable.
@@ -107,6 +113,10 @@ impl Writer {
         }
         self.room.close();
     }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).clamp(1, HELD_KIB_MAX)).unwrap_or(u32::MAX)
 }
 
 struct Work {

@@ -157,7 +157,7 @@ def test_the_catalog_describes_a_table_to_whoever_has_a_token() -> None:
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(EmulatorError, match="position 4.*BIGNIT") as wrong:
+    with pytest.raises(EmulatorError, match=r"position 4.*BIGNIT") as wrong:
         Emulator(tmp_path, tables={"a.b.c": "id BIGNIT"}).start()
     assert wrong.value.exit_code == 2
     again = pickle.loads(pickle.dumps(wrong.value))
