@@ -66,9 +66,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn tables(found: &[Status]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header([
-        "table", "owner", "lane", "rows stored", "delivered", "waiting", "oldest", "log size",
-    ]);
+    table.set_header(["table", "owner", "lane", "rows stored", "delivered", "waiting", "oldest", "log size"]);
     for status in found {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
         let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
@@ -102,7 +100,11 @@ fn remarks(status: &Status) -> Vec<String> {
     if let Some(lane) = &status.lane
         && let Some(reason) = &lane.reason
     {
-        remarks.push(format!("{} after {} failed attempts: {reason}", lane.state.as_str(), lane.failures_in_a_row));
+        remarks.push(format!(
+            "{} after {} failed attempts: {reason}",
+            lane.state.as_str(),
+            lane.failures_in_a_row
+        ));
     }
     if status.owner_pid.is_none() && status.rows.waiting > 0 {
         remarks.push(format!(

@@ -100,7 +100,11 @@ impl WrapperConfiguration {
     /// [`ConfigError`] names the first setting that is wrong, its value and what is allowed.
     pub fn validate(&self) -> Result<Validated, ConfigError> {
         let table: TableName = self.table_name.parse().map_err(|_| {
-            invalid("table_name", &self.table_name, "three parts, catalog.schema.table, of ASCII letters, digits and underscores")
+            invalid(
+                "table_name",
+                &self.table_name,
+                "three parts, catalog.schema.table, of ASCII letters, digits and underscores",
+            )
         })?;
         let endpoint = service_url("endpoint", &self.endpoint)?;
         let credentials = self.credentials(&endpoint)?;
@@ -164,7 +168,11 @@ impl WrapperConfiguration {
         };
         at_least("segment_bytes", self.segment_bytes.into(), SEGMENT_BYTES_MIN.into(), " bytes")?;
         if self.segment_bytes > u32::MAX.into() {
-            return Err(invalid("segment_bytes", &self.segment_bytes.to_string(), "at most 4294967295 bytes"));
+            return Err(invalid(
+                "segment_bytes",
+                &self.segment_bytes.to_string(),
+                "at most 4294967295 bytes",
+            ));
         }
         at_least("wal_max_bytes", self.wal_max_bytes.into(), WAL_BYTES_MIN.into(), " bytes")?;
         at_least("request_max_bytes", self.request_max_bytes as u128, 1024, " bytes")?;
@@ -178,7 +186,11 @@ impl WrapperConfiguration {
         at_least("retry_base_delay_ms", self.retry_base_delay.as_millis(), 1, " ms")?;
         if self.retry_max_delay < self.retry_base_delay {
             let allowed = format!("at least retry_base_delay_ms, {} ms", self.retry_base_delay.as_millis());
-            return Err(invalid("retry_max_delay_ms", &self.retry_max_delay.as_millis().to_string(), &allowed));
+            return Err(invalid(
+                "retry_max_delay_ms",
+                &self.retry_max_delay.as_millis().to_string(),
+                &allowed,
+            ));
         }
         if let Durability::Interval(interval) = self.durability {
             at_least("sync_interval_ms", interval.as_millis(), 1, " ms")?;
@@ -244,8 +256,7 @@ pub(crate) fn writer_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
 
 fn service_url(setting: &'static str, given: &str) -> Result<String, ConfigError> {
     const ALLOWED: &str = "a URL of the form https://host[:port]";
-    let with_scheme =
-        if given.contains("://") { given.to_owned() } else { format!("https://{given}") };
+    let with_scheme = if given.contains("://") { given.to_owned() } else { format!("https://{given}") };
     let url = url::Url::parse(&with_scheme).map_err(|_| invalid(setting, given, ALLOWED))?;
     let is_origin = matches!(url.scheme(), "http" | "https")
         && url.host_str().is_some_and(|host| !host.is_empty())
@@ -279,7 +290,8 @@ mod tests {
     use super::*;
 
     fn good() -> WrapperConfiguration {
-        let mut configuration = WrapperConfiguration::new("https://1.zerobus.eu.cloud.databricks.com", "a.b.c");
+        let mut configuration =
+            WrapperConfiguration::new("https://1.zerobus.eu.cloud.databricks.com", "a.b.c");
         configuration.client_id = Some("id".into());
         configuration.client_secret = Some("secret".into());
         configuration.unity_catalog_url = Some("https://1.cloud.databricks.com/".into());
@@ -296,7 +308,10 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_urls_are_brought_into_one_form() {
         let validated = good().validate().unwrap();
-        assert_eq!(validated.destination.unity_catalog_url.as_deref(), Some("https://1.cloud.databricks.com"));
+        assert_eq!(
+            validated.destination.unity_catalog_url.as_deref(),
+            Some("https://1.cloud.databricks.com")
+        );
 
         let mut bare = good();
         bare.endpoint = "host.example".into();
@@ -321,7 +336,9 @@ mod tests {
         assert!(refused(|c| c.retry_max_attempts = 0).contains("retry_max_attempts"));
         assert!(refused(|c| c.retry_base_delay = Duration::ZERO).contains("retry_base_delay_ms"));
         assert!(refused(|c| c.retry_max_delay = Duration::from_millis(1)).contains("retry_max_delay_ms"));
-        assert!(refused(|c| c.durability = Durability::Interval(Duration::ZERO)).contains("sync_interval_ms"));
+        assert!(
+            refused(|c| c.durability = Durability::Interval(Duration::ZERO)).contains("sync_interval_ms")
+        );
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Feed {
                     Err(error) => return request.map_or(Err(error), |good| Ok(Some(good))),
                 }
             }
-            let Some((frame, plan)) = self.frame.as_ref().zip(self.plan.as_ref().map(|(_, plan)| plan)) else {
+            let Some((frame, plan)) = self.frame.as_ref().zip(self.plan.as_ref().map(|(_, plan)| plan))
+            else {
                 return Ok(request);
             };
             let building = request.get_or_insert_with(|| Request {
@@ -195,7 +196,11 @@ impl Feed {
         let refused = plan.encode(&frame.batch, rows.clone(), &mut self.chunk);
         if let Some(first) = refused.first() {
             self.chunk.clear();
-            let text = format!("frame {} has {} rows that do not convert, the first: {first}", frame.lsn, refused.len());
+            let text = format!(
+                "frame {} has {} rows that do not convert, the first: {first}",
+                frame.lsn,
+                refused.len()
+            );
             return Err(FeedError::Poison(TransportError::poison(ErrorCode::Conversion, text)));
         }
         frame.next_row = rows.end;

@@ -65,7 +65,8 @@ impl Lane {
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let window_bytes = self.settings.max_inflight_requests.saturating_mul(self.settings.request_max_bytes);
+        let window_bytes =
+            self.settings.max_inflight_requests.saturating_mul(self.settings.request_max_bytes);
         let mut delivery = Delivery {
             window: Window::new(self.settings.max_inflight_requests, window_bytes),
             lane: self,
@@ -217,7 +218,8 @@ impl Delivery {
     async fn wait_after(&mut self, failure: TransportError) {
         self.backoff_step = self.backoff_step.saturating_add(1);
         let settings = self.lane.settings;
-        let is_refused_token = failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
+        let is_refused_token =
+            failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
         let (state, delay) = match failure.class {
             // A token may have been revoked early: one fresh token at once, before this is believed.
             ErrorClass::Blocked if is_refused_token && !self.is_fresh_token_tried => {

@@ -170,9 +170,8 @@ pub fn peek(writer_directory: &Path, epoch: Epoch) -> Result<Option<LedgerRecord
 fn open_sled(path: &Path) -> Result<OpenLedger, LedgerError> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.
-    let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| LedgerError::Damaged {
-        path: path.to_owned(),
-        reason: "sled panicked while opening it".to_owned(),
+    let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| {
+        LedgerError::Damaged { path: path.to_owned(), reason: "sled panicked while opening it".to_owned() }
     })?;
     let db = opened.map_err(|source| LedgerError::Sled { action: "open", path: path.to_owned(), source })?;
     let file = File::open(path.join(SLED_FILE)).map_err(io_error("open", path))?;

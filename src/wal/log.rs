@@ -9,7 +9,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery, WalOptions,
+    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery,
+    WalOptions,
     appender::{Appender, Shared},
     count,
     directory::storage,

@@ -103,10 +103,8 @@ impl Site {
 
 /// A batch of these ids, each with a name.
 pub(crate) fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
-    let schema = Schema::new(vec![
-        Field::new("id", DataType::Int64, true),
-        Field::new("name", DataType::Utf8, true),
-    ]);
+    let schema =
+        Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
     let names: StringArray = ids.clone().map(|id| Some(format!("row {id}"))).collect();
     let ids = Int64Array::from_iter_values(ids);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(names)]).unwrap()
@@ -118,7 +116,11 @@ pub(crate) fn once(ids: std::ops::Range<i64>) -> BTreeMap<i64, usize> {
 }
 
 /// Waits until the status is as wished, or fails with the last one.
-pub(crate) async fn wait_until(wrapper: &ZerobusWrapper, what: &str, is_so: impl Fn(&Status) -> bool) -> Status {
+pub(crate) async fn wait_until(
+    wrapper: &ZerobusWrapper,
+    what: &str,
+    is_so: impl Fn(&Status) -> bool,
+) -> Status {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let status = wrapper.status();

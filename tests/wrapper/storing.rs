@@ -102,7 +102,8 @@ async fn a_send_that_is_cancelled_before_a_full_log_stored_nothing() {
     });
     let mut sent = 0;
     let patience = Duration::from_millis(300);
-    while let Ok(stored) = tokio::time::timeout(patience, wrapper.send_batch(batch(sent..sent + 1_000))).await {
+    while let Ok(stored) = tokio::time::timeout(patience, wrapper.send_batch(batch(sent..sent + 1_000))).await
+    {
         stored.unwrap();
         sent += 1_000;
     }

@@ -9,7 +9,9 @@ use crate::transport::{ErrorClass, TransportError};
 /// The class and code of an error of the client crate. What we do not know is transient.
 pub(super) fn classify(error: ZerobusError) -> TransportError {
     let (class, code) = match &error {
-        ZerobusError::StreamClosedError(status) | ZerobusError::CreateStreamError(status) => by_status(status),
+        ZerobusError::StreamClosedError(status) | ZerobusError::CreateStreamError(status) => {
+            by_status(status)
+        }
         ZerobusError::InvalidArgument(_) | ZerobusError::InvalidSchema { .. } => {
             (ErrorClass::Poison, ErrorCode::Transmission)
         }
@@ -68,8 +70,17 @@ mod tests {
         };
         expect(
             &[
-                Ok, Unavailable, DeadlineExceeded, ResourceExhausted, Aborted, Internal, Unknown, Cancelled,
-                AlreadyExists, FailedPrecondition, DataLoss,
+                Ok,
+                Unavailable,
+                DeadlineExceeded,
+                ResourceExhausted,
+                Aborted,
+                Internal,
+                Unknown,
+                Cancelled,
+                AlreadyExists,
+                FailedPrecondition,
+                DataLoss,
             ],
             ErrorClass::Transient,
         );

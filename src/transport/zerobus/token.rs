@@ -68,13 +68,12 @@ impl TokenProvider {
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().map_err(|error| {
             TransportError::blocked(ErrorCode::Configuration, format!("no HTTP client: {}", chain(&error)))
         })?;
-        let source = credentials.zip(destination.unity_catalog_url.as_ref()).map(|(credentials, url)| {
-            TokenSource {
+        let source =
+            credentials.zip(destination.unity_catalog_url.as_ref()).map(|(credentials, url)| TokenSource {
                 credentials,
                 url: format!("{url}/oidc/v1/token"),
                 workspace_id: workspace_id(&destination.endpoint).to_owned(),
-            }
-        });
+            });
         let table = destination.table.clone();
         Ok(TokenProvider { http, table, source, cached: Mutex::default(), failure: Mutex::default() })
     }
@@ -117,10 +116,9 @@ impl TokenProvider {
             return Err(refused(status, response).await);
         }
         // The answer itself is never shown: it may hold a token.
-        let answer: Answer = response
-            .json()
-            .await
-            .map_err(|_| transient("no token: the token endpoint gave an answer that is no token".to_owned()))?;
+        let answer: Answer = response.json().await.map_err(|_| {
+            transient("no token: the token endpoint gave an answer that is no token".to_owned())
+        })?;
         if let Some(expires_in) = answer.expires_in.map(Duration::from_secs) {
             let kept = expires_in.saturating_sub(REFRESH_AHEAD).max(expires_in / 2);
             *lock(&self.cached) =
