@@ -1,9 +1,12 @@
 //! What a victim and the test that kills it agree on: its orders, its announcements, its rows.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_zerobus_sdk_wrapper::WrapperConfiguration;
 use serde::{Deserialize, Serialize};
 
 /// The table that victims write to.
@@ -16,6 +19,8 @@ pub const COLUMNS: &str = "id BIGINT NOT NULL, content STRING NOT NULL";
 pub struct Orders {
     /// Zerobus endpoint.
     pub endpoint: String,
+    /// Where tokens come from.
+    pub unity_catalog_url: String,
     /// Root of its log.
     pub wal_dir: std::path::PathBuf,
     /// The first row id that it may use; it counts up from there.
@@ -57,6 +62,18 @@ pub enum Announcement {
 /// The content of a row, which follows from its id, so that an altered row is known.
 pub fn content(id: i64) -> String {
     format!("{:016x}-{}", id.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64), "x".repeat((id % 97) as usize))
+}
+
+/// A wrapper's configuration against the emulator of a chaos test, which gives tokens to everybody.
+pub fn configuration(endpoint: &str, unity_catalog_url: &str, wal_dir: &Path) -> WrapperConfiguration {
+    let mut configuration = WrapperConfiguration::new(endpoint, TABLE);
+    configuration.client_id = Some("victim".to_owned());
+    configuration.client_secret = Some("canary-secret-of-the-victim".into());
+    configuration.unity_catalog_url = Some(unity_catalog_url.to_owned());
+    configuration.wal_dir = Some(wal_dir.to_owned());
+    configuration.retry_base_delay = Duration::from_millis(10);
+    configuration.retry_max_delay = Duration::from_millis(100);
+    configuration
 }
 
 /// The batch of these rows.

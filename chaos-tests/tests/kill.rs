@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
-use arrow_zerobus_sdk_wrapper::{WrapperConfiguration, ZerobusWrapper};
-use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, content};
+use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
+use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, configuration, content};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -95,6 +95,7 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
     for _ in 0..kills {
         let orders = Orders {
             endpoint: emulator.endpoint().to_owned(),
+            unity_catalog_url: emulator.unity_catalog_url().to_owned(),
             wal_dir: wal_dir.clone(),
             first_id: oracle.next_id(),
             senders: random.random_range(1..=8),
@@ -108,8 +109,7 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
         kill_one(&orders, Duration::from_millis(random.random_range(0..longest)), &mut oracle);
     }
 
-    let mut configuration = WrapperConfiguration::new(emulator.endpoint(), TABLE);
-    configuration.wal_dir = Some(wal_dir.clone());
+    let configuration = configuration(emulator.endpoint(), emulator.unity_catalog_url(), &wal_dir);
     let wrapper = ZerobusWrapper::open(configuration).unwrap();
     let runtime = wrapper.runtime();
     let deadline = Instant::now() + Duration::from_secs(120);

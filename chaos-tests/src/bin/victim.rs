@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arrow_zerobus_sdk_wrapper::{WrapperConfiguration, ZerobusWrapper};
-use chaos_tests::{Announcement, Orders, TABLE, batch};
+use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
+use chaos_tests::{Announcement, Orders, batch, configuration};
 
 fn announce(announcement: Announcement) -> io::Result<()> {
     // One write per line, so that a kill leaves whole lines only.
@@ -20,13 +20,10 @@ fn announce(announcement: Announcement) -> io::Result<()> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let orders = std::env::args().nth(1).ok_or("orders are missing")?;
     let orders: Orders = serde_json::from_str(&orders)?;
-    let mut configuration = WrapperConfiguration::new(&orders.endpoint, TABLE);
-    configuration.wal_dir = Some(orders.wal_dir.clone());
+    let mut configuration = configuration(&orders.endpoint, &orders.unity_catalog_url, &orders.wal_dir);
     configuration.segment_bytes = orders.segment_bytes;
     configuration.request_max_bytes = orders.request_max_bytes;
     configuration.stream_max_age = Duration::from_secs(orders.stream_max_age_secs);
-    configuration.retry_base_delay = Duration::from_millis(10);
-    configuration.retry_max_delay = Duration::from_millis(100);
     let wrapper = ZerobusWrapper::open(configuration)?;
     announce(Announcement::Open)?;
     let next_id = Arc::new(AtomicI64::new(orders.first_id));
