@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
 use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
+use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
 use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, configuration, content};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};

@@ -120,10 +120,13 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
 fn unusable(wal_dir: &Path, error: wal::OpenError) -> OpenError {
-    use std::io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    use std::io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match &error {
         wal::OpenError::Storage { source, .. }
-            if matches!(source.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem) =>
+            if matches!(
+                source.kind(),
+                AlreadyExists | NotADirectory | PermissionDenied | ReadOnlyFilesystem
+            ) =>
         {
             let allowed = format!("a directory that this process may write ({})", chain(&error));
             invalid("wal_dir", &wal_dir.display().to_string(), &allowed).into()

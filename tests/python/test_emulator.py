@@ -21,17 +21,16 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import deltalake
 import pytest
+import zerobus.sdk.sync as zerobus
+from google.protobuf import descriptor_pb2
 
 from arrow_zerobus_sdk_wrapper.emulator import Emulator, EmulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-deltalake = pytest.importorskip("deltalake")
-zerobus = pytest.importorskip("zerobus.sdk.sync")
-descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2")
 
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT NOT NULL, name STRING, price DECIMAL(10,2)"
