@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator", "EmulatorError"]
 
-_SECRET_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
+_CREDENTIAL_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
 _STOP_TIMEOUT_SECS = 60.0
 
 
@@ -148,11 +148,11 @@ class Emulator:
         """
         if self._process is not None:
             raise EmulatorError("the emulator is running already")
-        environment = {name: value for name, value in os.environ.items() if name != _SECRET_VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != _CREDENTIAL_VARIABLE}
         if self._client_secret is not None:
             # Arguments of a process can be read by everybody on the machine, its environment cannot.
-            environment[_SECRET_VARIABLE] = self._client_secret
-        self._messages = tempfile.TemporaryFile()
+            environment[_CREDENTIAL_VARIABLE] = self._client_secret
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             self._command(),
             stdin=subprocess.PIPE,
@@ -244,8 +244,10 @@ class Emulator:
         return command
 
     def _first_line(self) -> bytes:
-        assert self._process is not None and self._process.stdout is not None
-        output = self._process.stdout.fileno()
+        process = self._process
+        if process is None or process.stdout is None:
+            raise EmulatorError("the emulator is not running")
+        output = process.stdout.fileno()
         deadline = time.monotonic() + self._start_timeout_secs
         line = b""
         while not line.endswith(b"\n"):
@@ -254,7 +256,7 @@ class Emulator:
                 raise EmulatorError(f"the emulator was not ready in {self._start_timeout_secs} s")
             piece = os.read(output, 4096)
             if not piece:
-                exit_code = self._process.wait()
+                exit_code = process.wait()
                 raise EmulatorError(f"the emulator did not start: {self._last_words()}", exit_code)
             line += piece
         return line

@@ -77,7 +77,6 @@ pub(super) struct Feed {
 struct OpenFrame {
     lsn: Lsn,
     batch: RecordBatch,
-    appended_unix_micros: i64,
     chunk_rows: usize,
     /// The first row that is not in the chunk yet.
     next_row: usize,
@@ -130,7 +129,7 @@ impl Feed {
             let building = request.get_or_insert_with(|| Request {
                 records: Vec::new(),
                 framed_bytes: 0,
-                span: Span { oldest_unix_micros: frame.appended_unix_micros, ..Span::default() },
+                span: Span::default(),
                 plan: Arc::clone(plan),
             });
             if building.plan.descriptor() != plan.descriptor() {
@@ -221,7 +220,6 @@ impl Feed {
         let next_row = if frame.lsn == self.skip_rows.0 { self.skip_rows.1 } else { 0 };
         Ok(OpenFrame {
             lsn: frame.lsn,
-            appended_unix_micros: frame.appended_unix_micros,
             chunk_rows: (self.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX),
             next_row: next_row.min(batch.num_rows()),
             batch,

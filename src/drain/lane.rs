@@ -116,12 +116,9 @@ impl Delivery {
                     }
                 }
             };
-            self.lane.status.send_modify(|status| {
-                status.oldest_unix_micros = Some(request.span.oldest_unix_micros);
-                if status.failure.is_none() {
-                    status.state = LaneState::Connecting;
-                }
-            });
+            if self.lane.status.borrow().failure.is_none() {
+                self.set_state(LaneState::Connecting);
+            }
             let stream = self.lane.transport.open(request.descriptor()).await?;
             self.lane.status.send_modify(|status| status.streams_opened += 1);
             waiting = self.pump(stream, request, &mut requests).await?;
@@ -204,12 +201,11 @@ impl Delivery {
         let Some(request) = self.window.pop() else { return };
         self.backoff_step = 0;
         self.is_fresh_token_tried = false;
-        let oldest_unix_micros = self.window.oldest().map(|it| it.span.oldest_unix_micros);
+        let is_idle = self.window.oldest().is_none();
         self.lane.status.send_modify(|status| {
-            status.state = LaneState::Streaming;
+            status.state = if is_idle { LaneState::Idle } else { LaneState::Streaming };
             status.failure = None;
             status.failures_in_a_row = 0;
-            status.oldest_unix_micros = oldest_unix_micros;
         });
         self.lane.acknowledged.send_modify(|progress| request.span.add_to(progress));
     }

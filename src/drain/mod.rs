@@ -37,8 +37,6 @@ pub(crate) struct Span {
     pub(crate) rows: u64,
     /// Frames before its last row that damage has taken.
     pub(crate) damaged_frames: u64,
-    /// When the first frame of the request was appended.
-    pub(crate) oldest_unix_micros: i64,
 }
 
 impl Span {

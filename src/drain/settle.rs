@@ -41,30 +41,26 @@ impl Settler {
     /// Works until the lane is gone and its last acknowledgement is settled, or cannot be.
     pub(crate) async fn run(mut self) {
         loop {
-            let is_last = tokio::select! {
-                changed = self.acknowledged.changed() => changed.is_err(),
-                () = self.admission.room_wanted() => false,
-            };
-            if is_last && !self.is_behind() {
-                return;
+            tokio::select! {
+                // An error means that the lane is gone, which is looked at below.
+                _ = self.acknowledged.changed() => {}
+                () = self.admission.room_wanted() => {}
             }
+            let is_last = self.acknowledged.has_changed().is_err();
             let Some(back) = self.settle().await else { return };
             self = back;
-            if let Some(reason) = &self.status.borrow().failure {
+            let failure = self.status.borrow().failure.clone();
+            if let Some(reason) = &failure {
                 tracing::warn!(%reason, "settling failed");
             }
-            if self.status.borrow().failure.is_some() {
-                if is_last {
-                    return;
-                }
+            if is_last {
+                return;
+            }
+            if failure.is_some() {
                 sleep(RETRY_DELAY).await;
                 self.acknowledged.mark_changed();
             }
         }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.status.borrow().settled != *self.acknowledged.borrow()
     }
 
     /// One group: everything that was acknowledged up to now.
@@ -103,5 +99,48 @@ impl Settler {
             self.admission.room_made();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Env;
+    use crate::ledger::Settled;
+    use crate::types::Lsn;
+    use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_written_is_told_and_does_not_hold_up_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination {
+            table: "a.b.c".parse().unwrap(),
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            unity_catalog_url: None,
+        };
+        let locked = LogDirectory::open(&Env::os(), &dir.path().join("log"), &destination).unwrap();
+        let epoch = locked.epoch();
+        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync };
+        let (wal, _) = Wal::open(&Env::os(), locked, options, Lsn::ZERO).unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
+        std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();
+        std::fs::write(dir.path().join("ledger-of-it"), "in the way").unwrap();
+
+        let acknowledged = watch::Sender::new(Progress::default());
+        let status = watch::Sender::new(SettlerStatus::default());
+        let seen = status.subscribe();
+        let settler = Settler {
+            ledger,
+            admission: Arc::new(Admission::new(wal.clone(), 1 << 20)),
+            wal,
+            acknowledged: acknowledged.subscribe(),
+            status,
+        };
+        let settled = Settled { through: Lsn::FIRST, rows_of_next: 0 };
+        acknowledged.send_replace(Progress { settled, ..Progress::default() });
+        drop(acknowledged);
+        tokio::time::timeout(Duration::from_secs(30), settler.run()).await.expect("it does not end");
+        assert!(seen.borrow().failure.is_some());
+        assert_eq!(seen.borrow().settled, Progress::default(), "what is not durable is not settled [I5]");
     }
 }

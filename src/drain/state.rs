@@ -56,8 +56,6 @@ pub(crate) struct LaneStatus {
     pub(crate) failures: u64,
     /// Streams opened since the lane began.
     pub(crate) streams_opened: u64,
-    /// When the oldest frame was appended that is read and not acknowledged.
-    pub(crate) oldest_unix_micros: Option<i64>,
 }
 
 impl LaneStatus {
@@ -68,7 +66,6 @@ impl LaneStatus {
             failures_in_a_row: 0,
             failures: 0,
             streams_opened: 0,
-            oldest_unix_micros: None,
         }
     }
 }

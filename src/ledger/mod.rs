@@ -119,6 +119,12 @@ impl Ledger {
         Ok(LedgerOpened { ledger, record, set_aside })
     }
 
+    /// The same ledger after a failed write.
+    #[cfg(test)]
+    pub(crate) fn unwritable(self) -> Ledger {
+        Ledger { open: None, ..self }
+    }
+
     /// Makes the record durable.
     ///
     /// # Errors
@@ -305,9 +311,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
         opened.ledger.checkpoint(&record(5)).unwrap();
-        opened.ledger.open = None;
-        opened.ledger.checkpoint(&record(6)).unwrap();
-        drop(opened);
+        let mut ledger = opened.ledger.unwritable();
+        ledger.checkpoint(&record(6)).unwrap();
+        drop(ledger);
         assert_eq!(Ledger::open(dir.path(), EPOCH).unwrap().record, record(6));
         assert!(dir.path().join("ledger.set-aside-1").exists());
     }

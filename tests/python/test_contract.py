@@ -73,7 +73,7 @@ def test_the_result_has_the_fields_of_the_contract_first() -> None:
 def test_a_result_is_frozen_and_pickles() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RESULT.lsn = 8  # type: ignore[misc]
-    assert pickle.loads(pickle.dumps(RESULT)) == RESULT  # noqa: S301
+    assert pickle.loads(pickle.dumps(RESULT)) == RESULT
 
 
 def test_every_exception_of_the_contract_is_a_zerobus_error() -> None:
@@ -101,7 +101,7 @@ def test_exceptions_are_also_what_python_calls_them() -> None:
 def test_an_exception_keeps_everything_when_it_is_pickled_or_copied(cls: type[ZerobusError]) -> None:
     error = cls("what happened", lsn=9, table="a.b.c", retryable=True)
     error.add_note("a note")
-    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(again) is cls
         assert str(again) == "what happened"
         assert vars(again) == vars(error)
