@@ -42,7 +42,17 @@ pub struct LogReader {
     shared: Arc<Shared>,
     next: Lsn,
     cursor: Option<Cursor>,
+    bookmark: Option<Bookmark>,
     schemas: HashMap<SchemaFingerprint, StoredSchema>,
+}
+
+/// Where a reader that has caught up goes on. It keeps no file open meanwhile: the disk gets the space of a
+/// reclaimed segment back only when nobody has it open.
+#[derive(Debug)]
+struct Bookmark {
+    segment: SegmentId,
+    position: u64,
+    pending: Option<(Stretch, DamageReason)>,
 }
 
 /// The one file that a reader keeps open.
@@ -56,7 +66,13 @@ struct Cursor {
 
 impl LogReader {
     pub(super) fn new(shared: Arc<Shared>, from: Lsn) -> LogReader {
-        LogReader { shared, next: from.max(Lsn::FIRST), cursor: None, schemas: HashMap::new() }
+        LogReader {
+            shared,
+            next: from.max(Lsn::FIRST),
+            cursor: None,
+            bookmark: None,
+            schemas: HashMap::new(),
+        }
     }
 
     /// The next frame or damage; none when everything durable was read.
@@ -69,6 +85,7 @@ impl LogReader {
         // The durable position first: a segment that is found after it holds at least as much.
         let durable = self.shared.durable();
         if self.next > durable {
+            self.rest();
             return Ok(None);
         }
         let Some(segment) = self.shared.index().find(self.next).cloned() else {
@@ -91,6 +108,13 @@ impl LogReader {
                 self.cursor = None;
                 Err(ReadError { action: "read", path: segment.path, source })
             }
+        }
+    }
+
+    /// Closes the file until there is more to read.
+    fn rest(&mut self) {
+        if let Some(Cursor { segment, walk, pending }) = self.cursor.take() {
+            self.bookmark = Some(Bookmark { segment, position: walk.position(), pending });
         }
     }
 
@@ -139,8 +163,13 @@ impl LogReader {
             Some(cursor) => cursor,
             None => {
                 let file = self.shared.env.storage.open(&segment.path, Access::Read)?;
-                let walk = Walk::new(file, self.shared.epoch, segment.id, segment.end);
-                Cursor { segment: segment.id, walk, pending: None }
+                let mut walk = Walk::new(file, self.shared.epoch, segment.id, segment.end);
+                let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
+                let pending = bookmark.and_then(|bookmark| {
+                    walk.go_to(bookmark.position);
+                    bookmark.pending
+                });
+                Cursor { segment: segment.id, walk, pending }
             }
         };
         let cursor = self.cursor.insert(cursor);

@@ -203,6 +203,28 @@ fn a_drained_log_takes_next_to_no_disk() {
 }
 
 #[test]
+fn a_reader_that_has_caught_up_gives_the_disk_its_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&Env::os(), dir.path(), options(Durability::Sync), 0);
+    let mut reader = wal.reader(Lsn::FIRST);
+    for round in 0..3 {
+        append(&wal, round * 10 + 1..=round * 10 + 10);
+        for lsn in round * 10 + 1..=round * 10 + 10 {
+            let Ok(Some(Next::Frame(frame))) = reader.next() else { panic!("frame {lsn} is not read") };
+            assert_eq!(frame.lsn.get() as i64, lsn);
+        }
+        assert!(reader.next().unwrap().is_none());
+        wal.reclaim(wal.durable(), 0).unwrap();
+        let held: Vec<_> = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+            .filter(|file| file.starts_with(dir.path()) && file.to_string_lossy().ends_with("(deleted)"))
+            .collect();
+        assert!(held.is_empty(), "still open: {held:?}");
+    }
+}
+
+#[test]
 fn the_directory_is_synced_before_and_after_segments_come_and_go() {
     let (env, state) = faulty();
     let dir = tempfile::tempdir().unwrap();
