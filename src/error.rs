@@ -25,7 +25,7 @@ pub enum ErrorCode {
     TokenRefresh,
     /// The time that the caller allowed for delivery is over; delivery goes on.
     FlushTimeout,
-    /// The log is at its quota and the caller does not want to wait.
+    /// The log is at its quota and the caller does not want to wait, or the disk is full.
     BufferFull,
     /// The batch is larger than a frame can be.
     BatchTooLarge,

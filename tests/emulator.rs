@@ -5,6 +5,8 @@
 //! read back through `delta_kernel`, with another object store than the emulator writes with.
 
 #![cfg(all(feature = "cli", feature = "emulator"))]
+#![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
@@ -170,7 +172,7 @@ impl RawStream {
     }
 
     async fn next(&mut self) -> Result<Option<api::ephemeral_stream_response::Payload>, Status> {
-        let next = tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("no answer in time");
+        let next = tokio::time::timeout(DEADLINE, self.responses.message()).await.unwrap();
         Ok(next?.and_then(|response| response.payload))
     }
 

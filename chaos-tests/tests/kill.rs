@@ -10,6 +10,8 @@
 //! `CHAOS_SEED=n` repeats a run's choices, `CHAOS_KILLS=n` makes it longer.
 
 #![cfg(feature = "emulator")]
+#![expect(clippy::disallowed_methods, reason = "an oracle shares nothing with the log, its clock neither")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;

@@ -286,9 +286,12 @@ async fn acknowledgement(
     }
 }
 
+/// The feed, unless it is gone, and what it made.
+type Made = (Option<Feed>, Result<Fed, FeedError>);
+
 /// The requests of a log, one made ahead.
 struct Requests {
-    making: Pin<Box<dyn Future<Output = (Option<Feed>, Result<Fed, FeedError>)> + Send>>,
+    making: Pin<Box<dyn Future<Output = Made> + Send>>,
     wal: Wal,
 }
 
@@ -314,7 +317,7 @@ impl Requests {
     }
 }
 
-async fn make(wal: Wal, mut feed: Feed) -> (Option<Feed>, Result<Fed, FeedError>) {
+async fn make(wal: Wal, mut feed: Feed) -> Made {
     let mut durable = wal.subscribe();
     loop {
         durable.mark_unchanged();

@@ -111,6 +111,7 @@ mod tests {
     use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the test gets in the way of the file system")]
     async fn a_ledger_that_cannot_be_written_is_told_and_does_not_hold_up_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let destination = Destination {

@@ -170,7 +170,7 @@ impl DeltaTable {
 
     /// Writes a checkpoint when enough commits stand behind the last one. It only makes reading quicker.
     pub(super) fn checkpoint(&mut self, version: Version) -> Result<(), DeltaError> {
-        if version % COMMITS_PER_CHECKPOINT == 0 {
+        if version.is_multiple_of(COMMITS_PER_CHECKPOINT) {
             let written = self.snapshot.checkpoint(self.engine.kernel.as_ref(), None);
             self.snapshot = written.map_err(kernel_error(&self.directory))?.1;
         }

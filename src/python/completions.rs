@@ -77,7 +77,7 @@ impl CompletionQueue {
             }
             std::mem::take(&mut state.completions)
         };
-        completions.into_iter().map(|done| (done.token, done.outcome.to_python(py))).collect()
+        completions.into_iter().map(|done| (done.token, done.outcome.into_python(py))).collect()
     }
 
     /// Closes the sockets. Calls that are under way end as they would.
@@ -115,7 +115,7 @@ fn free_orphans() {
 
 impl Outcome {
     /// The outcome as Python knows it; one that cannot be told is the error that says why.
-    fn to_python(self, py: Python<'_>) -> Bound<'_, PyAny> {
+    fn into_python(self, py: Python<'_>) -> Bound<'_, PyAny> {
         let told = match self {
             Outcome::Done => Ok(py.None().into_bound(py)),
             Outcome::Failed(failure) => failure.exception(py),

@@ -30,7 +30,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn run_cli(py: Python<'_>, args: Vec<OsString>) -> u8 {
     py.detach(|| {
-        let code = crate::cli::run(args.into_iter());
+        let code = crate::cli::run(args);
         // Nobody flushes Rust's buffer when Python ends the process. A reader that has gone is no error.
         let _ = std::io::stdout().flush();
         code

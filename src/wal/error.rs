@@ -142,6 +142,7 @@ impl Coded for AppendError {
         match self {
             AppendError::TooLarge { .. } => ErrorCode::BatchTooLarge,
             AppendError::Poisoned { .. } => ErrorCode::Poisoned,
+            AppendError::Storage { .. } if self.is_out_of_space() => ErrorCode::BufferFull,
             AppendError::Storage { .. } => ErrorCode::Storage,
             AppendError::Closed => ErrorCode::Closed,
         }

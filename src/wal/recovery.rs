@@ -345,7 +345,7 @@ impl<'a> Scan<'a> {
         };
         if let Some((stretch, reason)) = self.pending.take() {
             let expected = self.totals.last.next();
-            let lsns = (before >= expected).then(|| expected..=before);
+            let lsns = (before >= expected).then_some(expected..=before);
             self.bad.push((stretch, stretch_damage(self.found, stretch, lsns, reason)));
         }
         if header.kind == FrameKind::Batch {

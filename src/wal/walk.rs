@@ -129,7 +129,7 @@ impl Walk {
             header.epoch == self.epoch
                 && header.segment == self.segment
                 && header.offset == offset
-                && header.body_length as usize % ALIGNMENT == 0
+                && (header.body_length as usize).is_multiple_of(ALIGNMENT)
                 && header.end() <= self.end
                 && (header.kind != super::format::FrameKind::Batch || header.lsn > self.passed)
         }))

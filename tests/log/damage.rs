@@ -279,7 +279,7 @@ fn any_bytes_in_the_directory_open_to_a_result_or_a_typed_error() {
             match random.next() % 4 {
                 0 => bytes[at..at + length].fill(0),
                 1 => bytes[at..at + length].fill_with(|| random.next() as u8),
-                2 => bytes.copy_within(at..at + length, at / 2 & !7),
+                2 => bytes.copy_within(at..at + length, (at / 2) & !7),
                 _ => bytes.truncate(at),
             }
             if bytes.is_empty() {

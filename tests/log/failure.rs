@@ -98,7 +98,7 @@ fn a_full_disk_refuses_appends_without_a_trace_until_there_is_room() {
             }
             number += 1;
         };
-        assert!(error.is_out_of_space() && error.code() == ErrorCode::Storage, "{call:?}: {error}");
+        assert!(error.is_out_of_space() && error.code() == ErrorCode::BufferFull, "{call:?}: {error}");
         assert!(wal.append(frame(number, 10)).wait().unwrap_err().is_out_of_space());
         state.heal();
         append(&wal, number..=number + 20);

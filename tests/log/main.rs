@@ -2,6 +2,7 @@
 //! end, after a crash at any moment, from a failing disk and from a damaged one.
 
 #![expect(clippy::disallowed_methods, reason = "tests damage and copy files behind the log's back")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod contents;
 mod crash;

@@ -8,6 +8,7 @@ the emulator.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import deltalake
@@ -29,7 +31,7 @@ from google.protobuf import descriptor_pb2
 from arrow_zerobus_sdk_wrapper.emulator import Emulator, EmulatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TABLE = "main.default.events"
@@ -42,6 +44,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def leftovers_of_the_official_client() -> Iterator[None]:
+    """It leaves the sockets of its token requests to the garbage collector, which pytest holds against us."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def open_stream(emulator: Emulator, *, secret: str = "secret", descriptor: Any = None) -> Any:

@@ -2,6 +2,8 @@
 //! real sockets, and nothing is lost whatever happens on the way.
 
 #![cfg(feature = "emulator")]
+#![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../support/mod.rs"]
 mod support;
