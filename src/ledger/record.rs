@@ -13,6 +13,14 @@ pub struct Settled {
     pub rows_of_next: u32,
 }
 
+impl Settled {
+    /// The highest LSN that this says anything about. The next frame of the log must be above it, or
+    /// it would inherit what was said of another \[I12\].
+    pub fn highest(&self) -> Lsn {
+        if self.rows_of_next > 0 { self.through.next() } else { self.through }
+    }
+}
+
 /// Everything that the ledger remembers of one log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRecord {

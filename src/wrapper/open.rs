@@ -16,14 +16,13 @@ use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::drain::{Lane, LaneSettings, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
+use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
 use crate::transport::zerobus::ZerobusTransport;
-use crate::types::Lsn;
-use crate::wal::{self, LogDirectory, ReadError, Wal, WalOptions};
+use crate::types::{Epoch, Lsn};
+use crate::wal::{self, Damage, LogDirectory, ReadError, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
-    let validated = configuration.validate()?;
-    let Validated { destination, credentials, wal_dir, segment_bytes } = validated;
+    let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
     let runtime = SharedRuntime::get().map_err(OpenError::Runtime)?;
     let transport = {
         let _entered = runtime.handle().enter();
@@ -32,21 +31,10 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
-    let epoch = locked.epoch();
-    let LedgerOpened { ledger, mut record, set_aside } = Ledger::open(&directory, epoch)?;
-    if let Some((path, reason)) = set_aside {
-        tracing::error!(path = %path.display(), %reason, "the ledger was unreadable and is set aside; what was delivered and not reclaimed will be delivered again");
-    }
     let options = WalOptions { segment_bytes, durability: configuration.durability };
-    let (wal, recovery) = Wal::open(&env, locked, options, record.settled.through)?;
-    for damage in &recovery.damage {
-        tracing::error!(%damage, "the log is damaged");
-    }
-    if record == LedgerRecord::default() {
-        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
-        record.settled.through = wal.first().map_or(recovery.last, Lsn::previous);
-    }
-    let stored = stored_before(&wal, &record, recovery.last)?;
+    let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
+    let socket = OwnerSocket::bind(&directory)
+        .map_err(|source| OpenError::Socket { directory: directory.clone(), source })?;
 
     let admission = Arc::new(Admission::new(wal.clone(), configuration.wal_max_bytes));
     let acknowledged = watch::Sender::new(record);
@@ -55,47 +43,30 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let nudge = Arc::new(Notify::new());
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
-    let socket = OwnerSocket::bind(&directory)
-        .map_err(|source| OpenError::Socket { directory: directory.clone(), source })?;
+    let settling = Settler {
+        ledger,
+        wal: wal.clone(),
+        admission: Arc::clone(&admission),
+        acknowledged: acknowledged.subscribe(),
+        status: settler_status,
+    };
+    let delivering = Lane {
+        wal: wal.clone(),
+        transport: Box::new(transport),
+        env: env.clone(),
+        settings: LaneSettings::from(configuration),
+        status: lane_status,
+        acknowledged,
+        nudge: Arc::clone(&nudge),
+    };
     let tasks = Tasks {
-        settler: runtime.handle().spawn(
-            Settler {
-                ledger,
-                wal: wal.clone(),
-                admission: Arc::clone(&admission),
-                acknowledged: acknowledged.subscribe(),
-                status: settler_status,
-            }
-            .run(),
-        ),
-        lane: runtime.handle().spawn(
-            Lane {
-                wal: wal.clone(),
-                transport: Box::new(transport),
-                env: env.clone(),
-                settings: LaneSettings {
-                    request_max_bytes: configuration.request_max_bytes,
-                    max_inflight_requests: configuration.max_inflight_requests,
-                    stream_max_age: configuration.stream_max_age,
-                    retry_base_delay: configuration.retry_base_delay,
-                    retry_max_delay: configuration.retry_max_delay,
-                },
-                status: lane_status,
-                acknowledged,
-                nudge: Arc::clone(&nudge),
-            }
-            .run(stop.subscribe()),
-        ),
+        lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
+        settler: runtime.handle().spawn(settling.run()),
     };
     Ok(Arc::new_cyclic(|inner| {
         runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
         Inner {
-            settings: Settings {
-                wait_for: configuration.wait_for,
-                wal_max_bytes: configuration.wal_max_bytes,
-                retry_max_attempts: configuration.retry_max_attempts,
-                shutdown_timeout: configuration.shutdown_timeout,
-            },
+            settings: Settings::from(configuration),
             env,
             runtime,
             pid: std::process::id(),
@@ -103,7 +74,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             epoch,
             destination,
             directory,
-            damage: recovery.damage,
+            damage,
             admission,
             stored,
             plans: CheckedSchemas::default(),
@@ -116,6 +87,52 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// A log and what is known of it.
+struct OpenedLog {
+    epoch: Epoch,
+    wal: Wal,
+    ledger: Ledger,
+    record: LedgerRecord,
+    stored: Stored,
+    damage: Vec<Damage>,
+}
+
+fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<OpenedLog, OpenError> {
+    let epoch = locked.epoch();
+    let LedgerOpened { ledger, record, set_aside } = Ledger::open(locked.path(), epoch)?;
+    if let Some((path, reason)) = set_aside {
+        tracing::error!(
+            path = %path.display(),
+            reason = chain(&reason),
+            "the ledger was unreadable and is set aside; what was delivered and not reclaimed is delivered again"
+        );
+    }
+    let (wal, recovery) = Wal::open(env, locked, options, record.settled.highest())?;
+    for damage in &recovery.damage {
+        tracing::error!(%damage, "the log is damaged");
+    }
+    let record = reconcile(record, &wal, recovery.last)?;
+    let waiting = wal.count_from(record.settled.through.next())?;
+    // [I6] Delivered or still in the log; a frame that is delivered in part stands in both counts.
+    let frames = record.delivered_frames + waiting.frames;
+    let rows = (record.delivered_rows + waiting.rows).saturating_sub(record.settled.rows_of_next.into());
+    let stored = Stored::new(recovery.last, frames, rows);
+    Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
+}
+
+/// What the ledger says, as far as it is about this log.
+fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
+    let settled = &mut record.settled;
+    if *settled == Settled::default() {
+        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
+        settled.through = wal.first().map_or(last, Lsn::previous);
+    } else if wal.count_from(settled.through.next())?.frames == 0 {
+        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
+        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
+    }
+    Ok(record)
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
@@ -135,11 +152,25 @@ fn unusable(wal_dir: &Path, error: wal::OpenError) -> OpenError {
     }
 }
 
-/// What was stored before this start: delivered, or still in the log \[I6\].
-fn stored_before(wal: &Wal, record: &LedgerRecord, last: Lsn) -> Result<Stored, ReadError> {
-    let waiting = wal.count_from(record.settled.through.next())?;
-    let frames = record.delivered_frames + waiting.frames;
-    // A frame that is delivered in part stands in both counts.
-    let rows = record.delivered_rows + waiting.rows - u64::from(record.settled.rows_of_next);
-    Ok(Stored::new(last, frames, rows))
+impl From<&WrapperConfiguration> for Settings {
+    fn from(configuration: &WrapperConfiguration) -> Settings {
+        Settings {
+            wait_for: configuration.wait_for,
+            wal_max_bytes: configuration.wal_max_bytes,
+            retry_max_attempts: configuration.retry_max_attempts,
+            shutdown_timeout: configuration.shutdown_timeout,
+        }
+    }
+}
+
+impl From<&WrapperConfiguration> for LaneSettings {
+    fn from(configuration: &WrapperConfiguration) -> LaneSettings {
+        LaneSettings {
+            request_max_bytes: configuration.request_max_bytes,
+            max_inflight_requests: configuration.max_inflight_requests,
+            stream_max_age: configuration.stream_max_age,
+            retry_base_delay: configuration.retry_base_delay,
+            retry_max_delay: configuration.retry_max_delay,
+        }
+    }
 }

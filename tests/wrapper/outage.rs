@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
+use arrow_zerobus_sdk_wrapper::ledger::{Ledger, Settled};
+use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{LaneState, WaitFor};
 
 use crate::site::{Site, assert_conserved, batch, once, wait_until};
@@ -95,6 +97,32 @@ async fn waiting_for_delivery_ends_after_the_attempts_allowed_and_names_the_fram
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!(site.landed(), once(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_a_power_cut_took_after_a_part_was_delivered_leaves_its_number_unused() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+    // What a log that is left to the operating system can look like then: frame 2 is gone, and the ledger knows
+    // that three of its rows were delivered.
+    let epoch = wrapper.status().epoch;
+    let mut opened = Ledger::open(&site.writer_directory(), epoch).unwrap();
+    opened.record.settled = Settled { through: Lsn::new(1), rows_of_next: 3 };
+    opened.record.delivered_rows = 13;
+    opened.record.delivered_frames = 1;
+    opened.ledger.checkpoint(&opened.record).unwrap();
+    drop((wrapper, opened));
+
+    let emulator = site.serve();
+    let wrapper = site.open();
+    let result = wrapper.send_batch(batch(10..20)).await.unwrap();
+    assert_eq!(result.lsn, Some(Lsn::new(3)), "an LSN is never used again [I12]");
+    wrapper.flush(None).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(10..20), "the new batch lost rows to the old one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
