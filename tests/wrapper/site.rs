@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
@@ -27,10 +28,6 @@ pub(crate) struct Site {
 impl Site {
     /// A site whose service is down; its ports are known and free.
     pub(crate) fn new() -> Site {
-        let free_port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
         Site { directory: tempfile::tempdir().unwrap(), ports: (free_port(), free_port()) }
     }
 
@@ -98,6 +95,18 @@ impl Site {
             }
         }
         landed
+    }
+}
+
+/// A port that nothing listens on and that no outgoing connection is given: those come from 32768 on.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + (number % 12_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
