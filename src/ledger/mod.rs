@@ -13,6 +13,10 @@ mod record;
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 pub use record::{LedgerRecord, Settled};
 
@@ -25,6 +29,8 @@ pub(crate) const DIRECTORY: &str = "ledger";
 const SLED_FILE: &str = "db";
 /// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
 const CACHE_BYTES: u64 = 1024 * 1024;
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+const LOCK_TRIES: u32 = 2000;
 /// How many set-aside ledgers are kept before the oldest name is used again.
 const SET_ASIDE_MAX: u32 = 8;
 
@@ -109,6 +115,7 @@ impl Ledger {
     /// [`LedgerError`] if the directory cannot be written.
     pub fn open(writer_directory: &Path, epoch: Epoch) -> Result<LedgerOpened, LedgerError> {
         let path = writer_directory.join(DIRECTORY);
+        wait_for_lock(&path)?;
         let found = open_sled(&path).and_then(|open| Ok((read(&open.db, &path, epoch)?, open)));
         let (record, open, set_aside) = match found {
             Ok((record, open)) => (record.unwrap_or_default(), open, None),
@@ -173,6 +180,26 @@ pub fn peek(writer_directory: &Path, epoch: Epoch) -> Result<Option<LedgerRecord
     copy_tree(&path, copy.path()).map_err(io_error("copy", &path))?;
     let open = open_sled(copy.path())?;
     read(&open.db, &path, epoch)
+}
+
+/// Waits until nobody has sled's file locked.
+///
+/// The owner of the writer directory is alone, but threads of sled can outlive the handle that an earlier
+/// owner dropped, by a moment. Without the wait a whole ledger would look like one that cannot be opened.
+fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
+    let file = match File::open(path.join(SLED_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(io_error("open", path))?,
+    };
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Given back when the file is closed.
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_INTERVAL),
+            Err(error) => return Err(io_error("lock", path)(error.into())),
+        }
+    }
+    Err(io_error("lock", path)(Errno::WOULDBLOCK.into()))
 }
 
 fn open_sled(path: &Path) -> Result<OpenLedger, LedgerError> {
@@ -306,6 +333,17 @@ mod tests {
         ledger.checkpoint(&record(9)).unwrap();
         drop(ledger);
         assert_eq!(Ledger::open(dir.path(), EPOCH).unwrap().record, record(9));
+    }
+
+    #[test]
+    fn a_ledger_that_was_just_dropped_is_found_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for through in 1..=50 {
+            let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+            assert_eq!(opened.record.settled.through.get(), through - 1);
+            assert!(opened.set_aside.is_none(), "a lock was taken for damage");
+            opened.ledger.checkpoint(&record(through)).unwrap();
+        }
     }
 
     #[test]
