@@ -55,8 +55,18 @@ def _refuse(name: str, value: object, allowed: str) -> ConfigurationError:
     return ConfigurationError(f"{name} is {value!r}, allowed is: {allowed}")
 
 
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text(name: str, value: object) -> str:
     """A string. The text of a wrong value is not repeated: it may be a secret of another type."""
+    if isinstance(value, str) and not _is_unicode(value):
+        raise ConfigurationError(f"{name} has a lone surrogate, allowed is: text that is valid Unicode")
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} is a {type(value).__name__}, allowed is: a string")
     return value

@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use crate::wrapper::{Inner, Status};
 
 const FILE_NAME: &str = "owner.sock";
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const QUESTION_BYTES_MAX: u64 = 64 * 1024;
 /// An owner that does not answer within this time is stopped or overloaded.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +35,6 @@ enum Question {
 #[derive(Debug)]
 pub(crate) struct OwnerSocket {
     listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
 }
 
 impl OwnerSocket {
@@ -49,15 +49,24 @@ impl OwnerSocket {
         let listener = std::os::unix::net::UnixListener::bind(short_path(&opened))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        Ok(OwnerSocket { listener, path })
+        Ok(OwnerSocket { listener })
     }
 
-    /// Answers until the wrapper is gone or stopped.
+    /// Answers until the wrapper is gone or stopped. The file stays: nobody answers there then, and the next
+    /// owner replaces it, which may have happened already.
     pub(crate) async fn serve(self, inner: Weak<Inner>, mut stop: watch::Receiver<bool>) {
         let answered = async {
             let listener = UnixListener::from_std(self.listener)?;
             loop {
-                let (stream, _) = listener.accept().await?;
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of descriptors, or a client that went away: neither is the end.
+                        tracing::debug!(%error, "a connection to the owner socket was not accepted");
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                        continue;
+                    }
+                };
                 let inner = Weak::clone(&inner);
                 tokio::spawn(async move {
                     let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, inner)).await;
@@ -74,7 +83,6 @@ impl OwnerSocket {
         if let Err(error) = ended {
             tracing::warn!(%error, "the owner socket is closed");
         }
-        let _ = fs::remove_file(&self.path);
     }
 }
 

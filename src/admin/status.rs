@@ -127,8 +127,8 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
 ///
 /// [`StatusError::List`] if a directory cannot be listed.
 pub fn find_logs(root: &Path) -> Result<Vec<PathBuf>, StatusError> {
-    /// `<wal_dir>/<table>/writer-NNN` is two levels down.
-    const DEPTH_MAX: usize = 2;
+    /// `<wal_dir>/<table>/writer-NNN` is two levels down; one more finds it from where `wal_dir` lies.
+    const DEPTH_MAX: usize = 3;
     fn walk(env: &Env, directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StatusError> {
         if wal::is_log(env, directory) {
             found.push(directory.to_owned());

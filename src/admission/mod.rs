@@ -1,7 +1,7 @@
 //! May this batch enter the log now? Keeps the log below its quota by making senders wait, in order.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -27,8 +27,8 @@ pub(crate) struct GateClosed;
 
 /// The right to append so many bytes; dropped when they are in the log, or never will be.
 #[derive(Debug)]
-pub(crate) struct Permit<'a> {
-    admission: &'a Admission,
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
     bytes: u64,
 }
 
@@ -54,7 +54,7 @@ impl Admission {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue; nothing was stored.
-    pub(crate) async fn enter(&self, bytes: u64) -> Result<Permit<'_>, GateClosed> {
+    pub(crate) async fn enter(self: &Arc<Self>, bytes: u64) -> Result<Permit, GateClosed> {
         let _waiting = Waiting::new(&self.waiting);
         let _turn = self.turnstile.acquire().await.map_err(|_| GateClosed)?;
         loop {
@@ -69,7 +69,7 @@ impl Admission {
                 let mut entering_bytes = self.entering_bytes();
                 if self.wal.bytes() + *entering_bytes + bytes <= self.wal_bytes_max {
                     *entering_bytes += bytes;
-                    return Ok(Permit { admission: self, bytes });
+                    return Ok(Permit { admission: Arc::clone(self), bytes });
                 }
             }
             self.room_wanted.notify_one();
@@ -104,7 +104,7 @@ impl Admission {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         *self.admission.entering_bytes() -= self.bytes;
         self.admission.room_made();

@@ -13,14 +13,15 @@ use super::{Failure, print, root};
 use crate::admin;
 use crate::config::{WrapperConfiguration, writer_directory};
 use crate::error::ErrorCode;
-use crate::wrapper::{Status, ZerobusWrapper};
+use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Deliver what a dead program left in its log, then exit.
 ///
-/// A log with a live owner is refused: that process delivers it. Nothing is lost when this is interrupted.
+/// A log with rows that wait and a live owner is refused: that process delivers it. While the service is away
+/// this keeps trying, until --timeout if that is given. Nothing is lost when it is interrupted.
 #[derive(Args, Debug)]
 pub(super) struct DrainArgs {
     /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
@@ -49,15 +50,24 @@ pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
         let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
         return Err(Failure { code: ErrorCode::Configuration, text });
     }
+    let mut first_failure = None;
     for directory in directories {
-        let before = admin::status(&directory)?;
-        if before.rows.waiting == 0 {
-            print(&format!("{}: nothing waits", before.table))?;
-            continue;
+        // One log that cannot be drained does not keep the others waiting.
+        if let Err(failure) = drain_one(args, &directory) {
+            eprintln!("warning: {}", failure.text);
+            first_failure.get_or_insert(failure.code);
         }
-        drain(args, &directory, &before)?;
     }
-    Ok(())
+    let failed = |code| Failure { code, text: "not every log was drained".to_owned() };
+    first_failure.map_or(Ok(()), |code| Err(failed(code)))
+}
+
+fn drain_one(args: &DrainArgs, directory: &Path) -> Result<(), Failure> {
+    let before = admin::status(directory)?;
+    if before.rows.waiting == 0 {
+        return print(&format!("{}: nothing waits", before.table));
+    }
+    drain(args, directory, &before)
 }
 
 fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Failure> {
@@ -77,14 +87,14 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
             }
         };
         tokio::select! {
-            flushed = wrapper.flush(args.timeout.map(Duration::from_secs)) => flushed.map_err(Failure::from),
+            flushed = flush(&wrapper, args.timeout.map(Duration::from_secs)) => flushed.map_err(Failure::from),
             () = caught => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
             never = show_progress(&wrapper, before) => match never {},
         }
     });
     let shut_down = runtime.block_on(wrapper.shutdown()).map_err(Failure::from);
     let after = wrapper.status();
-    let delivered = after.rows.delivered - before.rows.delivered;
+    let delivered = after.rows.delivered.saturating_sub(before.rows.delivered);
     match outcome.and(shut_down) {
         Ok(()) => print(&format!("{}: {} rows delivered", before.table, HumanCount(delivered))),
         Err(failure) => Err(Failure {
@@ -98,6 +108,24 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
             ),
             ..failure
         }),
+    }
+}
+
+/// Waits until all is delivered, through every failure that passes by itself.
+async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<(), DeliveryError> {
+    let patient = async {
+        loop {
+            match wrapper.flush(None).await {
+                Err(DeliveryError::RetryExhausted { .. }) => {}
+                ended => return ended,
+            }
+        }
+    };
+    match timeout {
+        None => patient.await,
+        Some(timeout) => {
+            tokio::time::timeout(timeout, patient).await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
+        }
     }
 }
 
@@ -136,7 +164,7 @@ async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::conver
     loop {
         redraw.tick().await;
         let status = wrapper.status();
-        bar.set_position(status.rows.delivered - before.rows.delivered);
+        bar.set_position(status.rows.delivered.saturating_sub(before.rows.delivered));
         let reason = status.lane.and_then(|lane| lane.reason).unwrap_or_default();
         if bar.is_hidden() {
             let waiting = HumanCount(status.rows.waiting);

@@ -73,7 +73,9 @@ impl<E: Coded + Error> From<E> for Failure {
 
 /// Where to look when nobody says where.
 fn root(given: Option<&PathBuf>) -> Result<PathBuf, ConfigError> {
-    given.cloned().map_or_else(default_wal_dir, Ok)
+    let root = given.cloned().map_or_else(default_wal_dir, Ok)?;
+    // A relative path hides in which wal_dir a writer directory lies; what does not exist is told later.
+    Ok(std::fs::canonicalize(&root).unwrap_or(root))
 }
 
 /// Prints data. A reader that goes away early is no error.

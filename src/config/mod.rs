@@ -1,9 +1,10 @@
 //! What a wrapper can be told, with the defaults, and what of it is refused.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
@@ -17,6 +18,9 @@ pub const WAL_BYTES_MIN: u64 = MIB;
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 /// The largest request that the service takes, framing included, as the client crate counts it.
 pub const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024 - 64 * 1024;
+
+/// The longest time that a setting can name: more than a century.
+const SECONDS_MAX: u128 = u32::MAX as u128;
 
 /// When `send_batch` returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,14 @@ impl WrapperConfiguration {
             Some(dir) => dir.clone(),
             None => default_wal_dir()?,
         };
+        let directory = writer_directory(&wal_dir, &table);
+        if !directory.components().all(|part| is_file_name(part.as_os_str())) {
+            let allowed = "a path whose parts have at most 255 bytes each, and no NUL";
+            return Err(match is_file_name(table.as_str().as_ref()) {
+                true => invalid("wal_dir", &wal_dir.display().to_string(), allowed),
+                false => invalid("table_name", table.as_str(), "at most 255 bytes"),
+            });
+        }
         Ok(Validated {
             destination: Destination { table, endpoint, unity_catalog_url },
             credentials,
@@ -129,8 +141,11 @@ impl WrapperConfiguration {
     fn credentials(&self, endpoint: &str) -> Result<Option<Credentials>, ConfigError> {
         match (&self.client_id, &self.client_secret) {
             (Some(id), Some(secret)) => {
-                if id.is_empty() {
-                    return Err(invalid("client_id", "", "the id of a service principal"));
+                if id.trim().is_empty() {
+                    return Err(invalid("client_id", id, "the id of a service principal"));
+                }
+                if secret.expose_secret().trim().is_empty() {
+                    return Err(invalid("client_secret", "(blank)", "the secret of the service principal"));
                 }
                 Ok(Some(Credentials { client_id: id.clone(), client_secret: secret.clone() }))
             }
@@ -166,6 +181,13 @@ impl WrapperConfiguration {
                 Err(invalid(setting, &value.to_string(), &format!("at least {least}{unit}")))
             }
         };
+        let between = |setting, value: u128, least: u128, most: u128, unit: &str| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(invalid(setting, &value.to_string(), &format!("{least} to {most}{unit}")))
+            }
+        };
         at_least("segment_bytes", self.segment_bytes.into(), SEGMENT_BYTES_MIN.into(), " bytes")?;
         if self.segment_bytes > u32::MAX.into() {
             return Err(invalid(
@@ -180,10 +202,12 @@ impl WrapperConfiguration {
             let allowed = format!("at most {REQUEST_BYTES_MAX} bytes, the limit of the service");
             return Err(invalid("request_max_bytes", &self.request_max_bytes.to_string(), &allowed));
         }
-        at_least("max_inflight_requests", self.max_inflight_requests as u128, 1, "")?;
-        at_least("stream_max_age_secs", self.stream_max_age.as_secs().into(), 1, " s")?;
+        between("max_inflight_requests", self.max_inflight_requests as u128, 1, 10_000, "")?;
+        between("stream_max_age_secs", self.stream_max_age.as_secs().into(), 1, SECONDS_MAX, " s")?;
         at_least("retry_max_attempts", self.retry_max_attempts.into(), 1, "")?;
         at_least("retry_base_delay_ms", self.retry_base_delay.as_millis(), 1, " ms")?;
+        between("retry_max_delay_ms", self.retry_max_delay.as_millis(), 1, SECONDS_MAX * 1000, " ms")?;
+        between("shutdown_timeout_secs", self.shutdown_timeout.as_secs().into(), 0, SECONDS_MAX, " s")?;
         if self.retry_max_delay < self.retry_base_delay {
             let allowed = format!("at least retry_base_delay_ms, {} ms", self.retry_base_delay.as_millis());
             return Err(invalid(
@@ -193,7 +217,7 @@ impl WrapperConfiguration {
             ));
         }
         if let Durability::Interval(interval) = self.durability {
-            at_least("sync_interval_ms", interval.as_millis(), 1, " ms")?;
+            between("sync_interval_ms", interval.as_millis(), 1, SECONDS_MAX * 1000, " ms")?;
         }
         Ok(())
     }
@@ -254,10 +278,16 @@ pub(crate) fn writer_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
     wal_dir.join(table.as_str()).join("writer-001")
 }
 
+fn is_file_name(name: &OsStr) -> bool {
+    name.len() <= 255 && !name.as_encoded_bytes().contains(&0)
+}
+
 fn service_url(setting: &'static str, given: &str) -> Result<String, ConfigError> {
     const ALLOWED: &str = "a URL of the form https://host[:port]";
     let with_scheme = if given.contains("://") { given.to_owned() } else { format!("https://{given}") };
-    let url = url::Url::parse(&with_scheme).map_err(|_| invalid(setting, given, ALLOWED))?;
+    // What stands before an @ is a user name and perhaps a password [I9].
+    let shown = if given.contains('@') { "(hidden)" } else { given };
+    let url = url::Url::parse(&with_scheme).map_err(|_| invalid(setting, shown, ALLOWED))?;
     let is_origin = matches!(url.scheme(), "http" | "https")
         && url.host_str().is_some_and(|host| !host.is_empty())
         && matches!(url.path(), "" | "/")
@@ -265,10 +295,10 @@ fn service_url(setting: &'static str, given: &str) -> Result<String, ConfigError
         && url.fragment().is_none();
     // A password in a URL would end up in the log's identity file [I9].
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid(setting, "(hidden)", "a URL without a user name or password in it"));
+        return Err(invalid(setting, shown, "a URL without a user name or password in it"));
     }
     if !is_origin {
-        return Err(invalid(setting, given, ALLOWED));
+        return Err(invalid(setting, shown, ALLOWED));
     }
     Ok(with_scheme.trim_end_matches('/').to_owned())
 }
@@ -331,6 +361,13 @@ mod tests {
         assert!(refused(|c| c.wal_max_bytes = 5).contains("wal_max_bytes is \"5\""));
         assert!(refused(|c| c.segment_bytes = 5).contains("segment_bytes"));
         assert!(refused(|c| c.request_max_bytes = 20 << 20).contains("request_max_bytes"));
+        assert!(refused(|c| c.max_inflight_requests = usize::MAX).contains("max_inflight_requests"));
+        assert!(refused(|c| c.stream_max_age = Duration::MAX).contains("stream_max_age_secs"));
+        assert!(refused(|c| c.durability = Durability::Interval(Duration::MAX)).contains("sync_interval_ms"));
+        assert!(refused(|c| c.client_secret = Some(" ".into())).contains("client_secret"));
+        assert!(refused(|c| c.wal_dir = Some("x".repeat(300).into())).contains("wal_dir"));
+        assert!(refused(|c| c.wal_dir = Some("a\0b".into())).contains("wal_dir"));
+        assert!(refused(|c| c.table_name = format!("{}.b.c", "a".repeat(260))).contains("table_name"));
         assert!(refused(|c| c.max_inflight_requests = 0).contains("max_inflight_requests"));
         assert!(refused(|c| c.stream_max_age = Duration::ZERO).contains("stream_max_age_secs"));
         assert!(refused(|c| c.retry_max_attempts = 0).contains("retry_max_attempts"));
@@ -343,8 +380,11 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_refused_without_being_repeated() {
-        let text = refused(|c| c.endpoint = "https://user:hunter2@host".into());
-        assert!(text.contains("endpoint") && !text.contains("hunter2"), "{text}");
+        for url in ["https://user:hunter2@host", "https://user:hunter2@host:99999", "ftp://user:hunter2@host"]
+        {
+            let text = refused(|c| c.endpoint = url.into());
+            assert!(text.contains("endpoint") && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(super) struct Feed {
     request_max_bytes: usize,
     plan: Option<(SchemaFingerprint, Arc<Plan>)>,
     frame: Option<OpenFrame>,
+    /// Why the frame that the reader has passed cannot be sent. Nothing behind it may be sent before it.
+    refused: Option<TransportError>,
     chunk: Records,
     /// The first record of the chunk that is in no request yet.
     chunk_next: usize,
@@ -90,6 +92,7 @@ impl Feed {
             request_max_bytes,
             plan: None,
             frame: None,
+            refused: None,
             chunk: Records::new(),
             chunk_next: 0,
             skip_rows: (from.through.next(), from.rows_of_next as usize),
@@ -169,10 +172,19 @@ impl Feed {
 
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
     fn fill_chunk(&mut self) -> Result<bool, FeedError> {
+        if let Some(refused) = &self.refused {
+            return Err(FeedError::Poison(refused.clone()));
+        }
         let is_used_up = |frame: &OpenFrame| frame.next_row == frame.batch.num_rows();
         while self.frame.as_ref().is_none_or(is_used_up) {
             match self.reader.next() {
-                Ok(Some(Next::Frame(frame))) => self.frame = Some(self.open_frame(&frame)?),
+                Ok(Some(Next::Frame(frame))) => match self.open_frame(&frame) {
+                    Ok(opened) => self.frame = Some(opened),
+                    Err(refused) => {
+                        self.refused = Some(refused.clone());
+                        return Err(FeedError::Poison(refused));
+                    }
+                },
                 Ok(Some(Next::Damaged(damage))) => {
                     let Some(lsns) = &damage.lsns else { continue };
                     self.damaged_through = Some(*lsns.end());
@@ -206,10 +218,10 @@ impl Feed {
         Ok(true)
     }
 
-    fn open_frame(&mut self, frame: &Frame) -> Result<OpenFrame, FeedError> {
+    fn open_frame(&mut self, frame: &Frame) -> Result<OpenFrame, TransportError> {
         let poison = |error: &dyn std::error::Error| {
             let text = format!("frame {} does not convert: {}", frame.lsn, chain(error));
-            FeedError::Poison(TransportError::poison(ErrorCode::Conversion, text))
+            TransportError::poison(ErrorCode::Conversion, text)
         };
         if self.plan.as_ref().is_none_or(|(fingerprint, _)| *fingerprint != frame.fingerprint) {
             let plan = Plan::new(&frame.schema).map_err(|error| poison(&error))?;

@@ -25,7 +25,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(requests_max: usize, bytes_max: usize) -> Window {
-        Window { requests: VecDeque::with_capacity(requests_max), requests_max, bytes: 0, bytes_max }
+        Window { requests: VecDeque::new(), requests_max, bytes: 0, bytes_max }
     }
 
     /// Whether another request may be sent. One always fits into an empty window, whatever its size.
@@ -37,9 +37,8 @@ impl Window {
         self.requests.front()
     }
 
-    /// The offset of the request that was sent last.
-    pub(super) fn newest_offset(&self) -> Option<StreamOffset> {
-        self.requests.back().map(|it| it.offset)
+    pub(super) fn newest(&self) -> Option<&InFlight> {
+        self.requests.back()
     }
 
     pub(super) fn push(&mut self, request: InFlight) {

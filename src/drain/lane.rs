@@ -56,6 +56,7 @@ struct Delivery {
     window: Window,
     backoff_step: u32,
     is_fresh_token_tried: bool,
+    careful_up_to: Option<Settled>,
 }
 
 impl Lane {
@@ -72,6 +73,7 @@ impl Lane {
             lane: self,
             backoff_step: 0,
             is_fresh_token_tried: false,
+            careful_up_to: None,
         };
         tokio::select! {
             biased;
@@ -89,6 +91,9 @@ impl Delivery {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
+            if failure.class == ErrorClass::Poison {
+                self.careful_up_to = self.careful_up_to.max(self.window.newest().map(|it| it.span.end));
+            }
             self.window.clear();
             self.wait_after(failure).await;
         }
@@ -136,9 +141,11 @@ impl Delivery {
         let old_age = Instant::now() + self.lane.settings.stream_max_age;
         // Set once nothing more may be sent on this stream: what comes after the last acknowledgement.
         let mut ending: Option<Ending> = None;
+        // On a slow line the last of a full window waits for all before it: progress counts, not its age.
+        let mut last_progress = Instant::now();
         self.send(stream.as_ref(), first).await?;
         loop {
-            let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at));
+            let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at.max(last_progress)));
             if oldest.is_none()
                 && let Some(after) = ending
             {
@@ -149,10 +156,11 @@ impl Delivery {
                 biased;
                 acknowledged = acknowledgement(stream.as_ref(), oldest) => {
                     acknowledged?;
+                    last_progress = Instant::now();
                     self.acknowledge_oldest();
                 }
-                next = requests.next(), if ending.is_none() && self.window.has_room() => {
-                    ending = self.take(next, stream.as_ref(), &plan).await?;
+                next = requests.next(), if ending.is_none() && self.has_room() => {
+                    ending = self.take(next, stream.as_ref(), &plan).await;
                 }
                 () = sleep_until(old_age), if ending.is_none() => ending = Some(Ok(None)),
             }
@@ -165,19 +173,28 @@ impl Delivery {
         next: Result<Fed, FeedError>,
         stream: &dyn Stream,
         plan: &Plan,
-    ) -> Result<Option<Ending>, TransportError> {
+    ) -> Option<Ending> {
         match next {
             Ok(Fed::Request(request)) if request.descriptor() == plan.descriptor() => {
-                self.send(stream, request).await?;
-                Ok(None)
+                // A send that fails ends the stream only after what it has acknowledged was heard.
+                self.send(stream, request).await.err().map(Err)
             }
             // Another descriptor needs another stream; this one first gets its acknowledgements.
-            Ok(Fed::Request(request)) => Ok(Some(Ok(Some(request)))),
+            Ok(Fed::Request(request)) => Some(Ok(Some(request))),
             Ok(Fed::Skipped(span)) => {
                 self.skip(span);
-                Ok(None)
+                None
             }
-            Err(error) => Ok(Some(Err(error.into()))),
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    /// Whether another request may be sent. After a refusal one at a time, up to where the refused ones
+    /// were: what stands before the refused one is acknowledged then, and not sent again at every probe.
+    fn has_room(&self) -> bool {
+        match self.careful_up_to {
+            Some(end) if self.lane.acknowledged.borrow().settled < end => self.window.oldest().is_none(),
+            _ => self.window.has_room(),
         }
     }
 
@@ -190,7 +207,7 @@ impl Delivery {
 
     /// A stretch without rows is settled together with what was sent before it.
     fn skip(&mut self, span: Span) {
-        match self.window.newest_offset() {
+        match self.window.newest().map(|it| it.offset) {
             Some(offset) => self.window.push(InFlight { offset, span, bytes: 0, sent_at: Instant::now() }),
             None => self.lane.acknowledged.send_modify(|progress| span.add_to(progress)),
         }
@@ -276,8 +293,8 @@ async fn acknowledgement(
     stream: &dyn Stream,
     oldest: Option<(StreamOffset, Instant)>,
 ) -> Result<(), TransportError> {
-    let Some((offset, sent_at)) = oldest else { return std::future::pending().await };
-    match timeout_at(sent_at + ACKNOWLEDGEMENT_TIMEOUT, stream.acknowledged(offset)).await {
+    let Some((offset, since)) = oldest else { return std::future::pending().await };
+    match timeout_at(since + ACKNOWLEDGEMENT_TIMEOUT, stream.acknowledged(offset)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(TransportError::transient(
             ErrorCode::Connection,

@@ -87,18 +87,17 @@ impl Settler {
         Ok(())
     }
 
-    fn reclaim(&self) -> Result<(), String> {
+    fn reclaim(&mut self) -> Result<(), String> {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
         let roll_bytes = if self.admission.is_full() { 1 } else { ROLL_BYTES };
-        let reclaimed = self
-            .wal
-            .reclaim(settled, roll_bytes)
-            .map_err(|error| format!("cannot reclaim settled segments: {error}"))?;
-        if reclaimed.bytes > 0 {
+        let reclaimed = self.wal.reclaim(settled, roll_bytes);
+        // One that fails half-way has made room too.
+        if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes > 0) {
             self.admission.room_made();
         }
-        Ok(())
+        self.ledger.refill_reserve();
+        reclaimed.map(|_| ()).map_err(|error| format!("cannot reclaim settled segments: {error}"))
     }
 }
 

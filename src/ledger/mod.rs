@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
 
 mod record;
+mod reserve;
 
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe};
@@ -19,6 +20,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 pub use record::{LedgerRecord, Settled};
+
+use self::reserve::{Reserve, is_out_of_space};
 
 use crate::error::{Coded, ErrorCode};
 use crate::types::Epoch;
@@ -84,6 +87,7 @@ impl Coded for LedgerError {
 pub struct Ledger {
     writer_directory: PathBuf,
     epoch: Epoch,
+    reserve: Reserve,
     // None after a failed write: that file is never synced again [I8]; the next checkpoint makes a new one.
     open: Option<OpenLedger>,
 }
@@ -115,16 +119,26 @@ impl Ledger {
     /// [`LedgerError`] if the directory cannot be written.
     pub fn open(writer_directory: &Path, epoch: Epoch) -> Result<LedgerOpened, LedgerError> {
         let path = writer_directory.join(DIRECTORY);
+        let mut reserve = Reserve::of(writer_directory);
         wait_for_lock(&path)?;
-        let found = open_sled(&path).and_then(|open| Ok((read(&open.db, &path, epoch)?, open)));
+        let mut found = open_and_read(&path, epoch);
+        if found.as_ref().is_err_and(LedgerError::is_out_of_space) && reserve.give_up() {
+            found = open_and_read(&path, epoch);
+        }
         let (record, open, set_aside) = match found {
             Ok((record, open)) => (record.unwrap_or_default(), open, None),
+            // A disk that fails or is full says nothing about what the ledger holds.
+            Err(error) if !error.is_damage() => return Err(error),
             Err(error) => {
                 let aside = move_aside(&path)?;
                 (LedgerRecord::default(), open_sled(&path)?, Some((aside, error)))
             }
         };
-        let ledger = Ledger { writer_directory: writer_directory.to_owned(), epoch, open: Some(open) };
+        // sled writes lazily: without this the first file of a new ledger would be made when the disk may be full.
+        open.sync(&path)?;
+        reserve.hold();
+        let writer_directory = writer_directory.to_owned();
+        let ledger = Ledger { writer_directory, epoch, reserve, open: Some(open) };
         Ok(LedgerOpened { ledger, record, set_aside })
     }
 
@@ -145,24 +159,78 @@ impl Ledger {
     ///
     /// When this returns, the record survives a power cut.
     pub fn checkpoint(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
+        let mut written = self.write(record);
+        if written.is_err() && self.reserve.give_up() {
+            written = self.write(record);
+        }
+        written
+    }
+
+    /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.
+    pub fn refill_reserve(&mut self) {
+        self.reserve.hold();
+    }
+
+    fn write(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
         let path = self.writer_directory.join(DIRECTORY);
         let open = match self.open.take() {
             Some(open) => open,
             None => {
                 move_aside(&path)?;
-                open_sled(&path)?
+                guarded(&path, || open_sled(&path))?
             }
         };
-        let sled_error = |action| {
-            let path = path.clone();
-            move |source| LedgerError::Sled { action, path, source }
-        };
-        open.db.insert(record::key(self.epoch), record.encode()).map_err(sled_error("write"))?;
-        open.db.flush().map_err(sled_error("flush"))?;
-        open.file.sync_all().map_err(io_error("sync", &path))?;
+        guarded(&path, || {
+            let write_error = |source| LedgerError::Sled { action: "write", path: path.clone(), source };
+            open.db.insert(record::key(self.epoch), record.encode()).map_err(write_error)?;
+            open.sync(&path)
+        })?;
         self.open = Some(open);
         Ok(())
     }
+}
+
+impl OpenLedger {
+    fn sync(&self, path: &Path) -> Result<(), LedgerError> {
+        let flush_error = |source| LedgerError::Sled { action: "flush", path: path.to_owned(), source };
+        self.db.flush().map_err(flush_error)?;
+        self.file.sync_all().map_err(io_error("sync", path))
+    }
+}
+
+impl LedgerError {
+    fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            LedgerError::Io { source, .. } | LedgerError::Sled { source: sled::Error::Io(source), .. } => {
+                Some(source)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_out_of_space(&self) -> bool {
+        self.io().is_some_and(is_out_of_space)
+    }
+
+    /// Whether the bytes are what is wrong: sled reports some of that as errors of its reading. An error
+    /// of the operating system has a number and is about the disk.
+    fn is_damage(&self) -> bool {
+        self.io().is_none_or(|error| error.raw_os_error().is_none() && !is_out_of_space(error))
+    }
+}
+
+/// sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(LedgerError::Damaged { path: path.to_owned(), reason: "sled panicked".to_owned() })
+    })
+}
+
+fn open_and_read(path: &Path, epoch: Epoch) -> Result<(Option<LedgerRecord>, OpenLedger), LedgerError> {
+    guarded(path, || {
+        let open = open_sled(path)?;
+        Ok((read(&open.db, path, epoch)?, open))
+    })
 }
 
 /// Reads the record of a ledger that somebody else may own, from a copy: no lock is taken and nothing
@@ -204,11 +272,11 @@ fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
 
 fn open_sled(path: &Path) -> Result<OpenLedger, LedgerError> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    // sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.
-    let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| {
-        LedgerError::Damaged { path: path.to_owned(), reason: "sled panicked while opening it".to_owned() }
+    let db = config.open().map_err(|source| LedgerError::Sled {
+        action: "open",
+        path: path.to_owned(),
+        source,
     })?;
-    let db = opened.map_err(|source| LedgerError::Sled { action: "open", path: path.to_owned(), source })?;
     let file = File::open(path.join(SLED_FILE)).map_err(io_error("open", path))?;
     sync_directory(path)?;
     if let Some(parent) = path.parent() {

@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -83,6 +83,8 @@ pub(super) struct Shared {
     wake: Condvar,
     index: Mutex<Index>,
     durable: watch::Sender<Lsn>,
+    /// Set by the appender, once and for ever.
+    poisoned: OnceLock<Arc<str>>,
 }
 
 /// What waits for the appender.
@@ -122,11 +124,16 @@ impl Shared {
             wake: Condvar::new(),
             index: Mutex::new(index),
             durable: watch::Sender::new(last),
+            poisoned: OnceLock::new(),
         }
     }
 
     pub(super) fn durable(&self) -> Lsn {
         *self.durable.borrow()
+    }
+
+    pub(super) fn poisoned(&self) -> Option<Arc<str>> {
+        self.poisoned.get().cloned()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Lsn> {
@@ -211,13 +218,12 @@ pub(super) struct Appender {
     /// Frames that an interval's callers were told of and that no segment holds after a failure.
     retained: VecDeque<Pending>,
     last_sync: Duration,
-    poisoned: Option<Arc<str>>,
 }
 
 /// Why frames were not written.
 enum Failure {
-    /// The disk is full; the segment was not touched.
-    Space(AppendError),
+    /// Nothing that holds a promise was touched: no space, or no new segment to be had.
+    Untouched(AppendError),
     /// The segment must not be touched again.
     Segment(AppendError),
 }
@@ -233,7 +239,6 @@ impl Appender {
             unsynced: VecDeque::new(),
             retained: VecDeque::new(),
             last_sync,
-            poisoned: None,
         }
     }
 
@@ -287,15 +292,20 @@ impl Appender {
     fn append(&mut self, frames: VecDeque<Pending>) {
         let mut group = std::mem::take(&mut self.retained);
         group.extend(frames);
-        if let Some(reason) = &self.poisoned {
-            let error = AppendError::Poisoned { dir: self.shared.dir.clone(), reason: Arc::clone(reason) };
+        if let Some(reason) = self.shared.poisoned() {
+            let error = AppendError::Poisoned { dir: self.shared.dir.clone(), reason };
             return self.refuse(group, &error);
         }
         let mut first_failure = None;
         while !group.is_empty() {
             match self.write(&mut group) {
                 Ok(()) => {}
-                Err(Failure::Space(error)) => return self.refuse(group, &error),
+                Err(Failure::Untouched(error)) => {
+                    if let Some(first) = first_failure.filter(|_| !error.is_out_of_space()) {
+                        self.poison(&first);
+                    }
+                    return self.refuse(group, &error);
+                }
                 Err(Failure::Segment(error)) => {
                     self.abandon(&mut group);
                     // [I8] Once more, in a new segment.
@@ -318,7 +328,7 @@ impl Appender {
             return self.seal();
         }
         segment.reserve(end, options.segment_bytes).map_err(|error| {
-            if error.is_out_of_space() { Failure::Space(error) } else { Failure::Segment(error) }
+            if error.is_out_of_space() { Failure::Untouched(error) } else { Failure::Segment(error) }
         })?;
 
         let now = self.shared.env.clock.unix_micros();
@@ -353,7 +363,7 @@ impl Appender {
     fn open_segment(&mut self) -> Result<&mut OpenSegment, Failure> {
         let segment = match self.open.take() {
             Some(segment) => segment,
-            None => self.create().map_err(Failure::Segment)?,
+            None => self.create().map_err(Failure::Untouched)?,
         };
         Ok(self.open.insert(segment))
     }
@@ -458,14 +468,15 @@ impl Appender {
         if !error.is_out_of_space() {
             let reason = crate::error::chain(error);
             tracing::error!(log = %self.shared.dir.display(), reason, "the log refuses appends from now on");
-            self.poisoned = Some(reason.into());
+            // The first failure is the one to tell.
+            let _ = self.shared.poisoned.set(reason.into());
         }
     }
 
     /// Syncs or seals outside an append; what a failure leaves over is appended anew.
     fn settle(&mut self, finish: fn(&mut Appender) -> Result<(), Failure>) {
         for _ in 0..2 {
-            let Err(Failure::Segment(error) | Failure::Space(error)) = finish(self) else { return };
+            let Err(Failure::Segment(error) | Failure::Untouched(error)) = finish(self) else { return };
             tracing::warn!(error = crate::error::chain(&error), "a segment is left as it is after a failure");
             let mut group = VecDeque::new();
             self.abandon(&mut group);
@@ -475,10 +486,8 @@ impl Appender {
 
     fn roll(&mut self) -> Result<(), AppendError> {
         self.settle(Self::seal);
-        match (&self.poisoned, &self.open) {
-            (Some(reason), _) => {
-                Err(AppendError::Poisoned { dir: self.shared.dir.clone(), reason: Arc::clone(reason) })
-            }
+        match (self.shared.poisoned(), &self.open) {
+            (Some(reason), _) => Err(AppendError::Poisoned { dir: self.shared.dir.clone(), reason }),
             (None, Some(_)) => Ok(()),
             (None, None) => {
                 let segment = self.create()?;

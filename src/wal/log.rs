@@ -110,6 +110,11 @@ impl Wal {
         self.shared().check_size(frame)
     }
 
+    /// Why the log refuses appends, if it does.
+    pub fn poisoned(&self) -> Option<Arc<str>> {
+        self.shared().poisoned()
+    }
+
     /// All frames up to this one may be read: they are synced, or, with
     /// [`Durability::Os`](super::Durability::Os), written.
     pub fn durable(&self) -> Lsn {
@@ -225,6 +230,8 @@ impl Wal {
 
 impl Handle {
     fn close(&self) {
+        // Whoever gets the lock next finds no segment disappearing under its hands.
+        let _no_reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running

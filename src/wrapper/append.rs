@@ -10,6 +10,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
 use super::{BatchState, Inner, SendError, SendFailure, TransmissionResult, delivery};
+use crate::admission::Permit;
 use crate::config::WaitFor;
 use crate::convert::{ConversionError, Plan};
 use crate::types::Lsn;
@@ -86,12 +87,11 @@ pub(super) async fn send_batch(
         Ok(permit) => permit,
         Err(_) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
     };
-    let appended = match CountedAppend::start(&inner, frame).await {
+    let appended = match CountedAppend::start(&inner, frame, permit).await {
         Ok(appended) => appended,
         Err(AppendError::Closed) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
         Err(error) => return Err(SendError::not_stored(batch, error)),
     };
-    drop(permit);
     // Waiting for delivery needs the batch no more: it is in the log.
     drop(batch);
     let mut result = TransmissionResult {
@@ -136,17 +136,18 @@ pub(super) fn rounded_ms(duration: Duration) -> u64 {
     ((duration.as_micros() + 500) / 1000) as u64
 }
 
-/// An append that is counted when it ends, even if nobody waits for it any more.
+/// An append that is counted when it ends, even if nobody waits for it any more. So long it also keeps its
+/// place before the gate: cancelled senders do not fill memory with frames that a slow disk has not taken.
 struct CountedAppend {
     inner: Arc<Inner>,
-    append: Option<Append>,
+    append: Option<(Append, Permit)>,
     rows: u32,
 }
 
 impl CountedAppend {
-    fn start(inner: &Arc<Inner>, frame: PreparedFrame) -> CountedAppend {
+    fn start(inner: &Arc<Inner>, frame: PreparedFrame, permit: Permit) -> CountedAppend {
         let rows = frame.rows();
-        CountedAppend { append: Some(inner.wal.append(frame)), inner: Arc::clone(inner), rows }
+        CountedAppend { append: Some((inner.wal.append(frame), permit)), inner: Arc::clone(inner), rows }
     }
 }
 
@@ -154,7 +155,7 @@ impl Future for CountedAppend {
     type Output = Result<Appended, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(append) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
+        let Some((append, _)) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
         let outcome = ready!(Pin::new(append).poll(context));
         self.append = None;
         if let Ok(appended) = &outcome {

@@ -11,6 +11,8 @@ use super::{BatchState, DeliveryError, Inner, TransmissionResult};
 use crate::drain::{LaneState, LaneStatus};
 use crate::types::Lsn;
 
+const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(super) async fn wait_delivered(
     inner: Arc<Inner>,
     lsn: Lsn,
@@ -63,12 +65,22 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
                 return Err(DeliveryError::Ledger { reason });
             }
         }
+        if let Some(reason) = inner.wal.poisoned()
+            && lsn > inner.wal.durable()
+        {
+            return Err(DeliveryError::Unsynced { lsn, reason });
+        }
         verdict(&lane.borrow_and_update(), failures_before, inner.settings.retry_max_attempts)?;
         let is_stopping = tokio::select! {
             changed = lane.changed() => changed.is_err(),
             changed = settler.changed() => changed.is_err(),
             () = stopping(&mut stop) => true,
+            // What the log says of itself is looked at now and then; it announces no failure.
+            () = tokio::time::sleep(LOG_CHECK_INTERVAL) => false,
         };
+        if is_stopping && !*stop.borrow() {
+            return Err(DeliveryError::Ended);
+        }
         if is_stopping {
             // The last word is the settler's.
             let mut outcome = inner.stopped.subscribe();

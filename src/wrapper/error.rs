@@ -1,5 +1,6 @@
 //! What can go wrong with each operation of a wrapper.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -31,6 +32,9 @@ pub enum OpenError {
     /// The client of the service cannot be made.
     #[error("the client of the service cannot be made")]
     Client(#[from] TransportError),
+    /// This process was forked from one that had used the library, whose threads it does not have.
+    #[error(transparent)]
+    Forked(#[from] ForkedProcess),
     /// The runtime has no threads to give.
     #[error("the background threads cannot be started")]
     Runtime(#[source] std::io::Error),
@@ -53,6 +57,7 @@ impl Coded for OpenError {
             OpenError::Read(error) => error.code(),
             OpenError::Ledger(error) => error.code(),
             OpenError::Client(_) => ErrorCode::Configuration,
+            OpenError::Forked(error) => error.code(),
             OpenError::Runtime(_) | OpenError::Socket { .. } => ErrorCode::Storage,
         }
     }
@@ -166,6 +171,17 @@ pub enum DeliveryError {
         /// Why not.
         reason: String,
     },
+    /// The disk refused a frame that was promised without a sync; it is in memory only.
+    #[error("the log is poisoned and frame {lsn} was never synced: {reason}")]
+    Unsynced {
+        /// The frame that was waited for.
+        lsn: Lsn,
+        /// The first failure.
+        reason: Arc<str>,
+    },
+    /// A background task is gone, which is a bug.
+    #[error("a background task has ended, which is a bug; what waits is stored, open the wrapper again")]
+    Ended,
     /// No frame has this number.
     #[error("no frame has LSN {lsn}, the last one is {last}")]
     Unknown {
@@ -189,6 +205,8 @@ impl Coded for DeliveryError {
             DeliveryError::Refused(error) => error.code,
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
             DeliveryError::Ledger { .. } => ErrorCode::Storage,
+            DeliveryError::Unsynced { .. } => ErrorCode::Poisoned,
+            DeliveryError::Ended => ErrorCode::Internal,
             DeliveryError::Unknown { .. } => ErrorCode::Configuration,
             DeliveryError::Closed => ErrorCode::Closed,
             DeliveryError::Forked(error) => error.code(),
@@ -222,7 +240,10 @@ impl Coded for ShutdownError {
 
 /// A call in a forked child: the threads and the lock stayed with the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the wrapper belongs to process {owner}, this is process {current}: open a new one after the fork")]
+#[error(
+    "process {owner} has used the library before it forked this process, {current}, and its threads stayed there: \
+     start processes with spawn or forkserver, or open the first wrapper after the fork"
+)]
 pub struct ForkedProcess {
     /// The process that opened the wrapper.
     pub owner: u32,

@@ -23,7 +23,7 @@ use crate::wal::{self, Damage, LogDirectory, ReadError, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
-    let runtime = SharedRuntime::get().map_err(OpenError::Runtime)?;
+    let runtime = SharedRuntime::get()?;
     let transport = {
         let _entered = runtime.handle().enter();
         ZerobusTransport::new(&destination, credentials, configuration.max_inflight_requests)?
@@ -137,12 +137,12 @@ fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRec
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
 fn unusable(wal_dir: &Path, error: wal::OpenError) -> OpenError {
-    use std::io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     match &error {
         wal::OpenError::Storage { source, .. }
             if matches!(
                 source.kind(),
-                AlreadyExists | NotADirectory | PermissionDenied | ReadOnlyFilesystem
+                AlreadyExists | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem
             ) =>
         {
             let allowed = format!("a directory that this process may write ({})", chain(&error));

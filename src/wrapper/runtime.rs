@@ -1,9 +1,10 @@
 //! The background threads that all wrappers of a process share.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::{ForkedProcess, OpenError};
 
 /// One is enough for the network of many wrappers, two let one wrapper's processor work not stop another's.
 const WORKER_THREADS: usize = 2;
@@ -19,19 +20,29 @@ pub(super) struct SharedRuntime {
 
 impl SharedRuntime {
     /// The runtime of this process, started if no wrapper has one.
-    pub(super) fn get() -> io::Result<Arc<SharedRuntime>> {
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Forked`] in a child of a process that has opened a wrapper before: the child has neither
+    /// the threads of a runtime nor those that sled starts once per process.
+    pub(super) fn get() -> Result<Arc<SharedRuntime>, OpenError> {
         static SHARED: Mutex<Weak<SharedRuntime>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        static FIRST_PID: OnceLock<u32> = OnceLock::new();
         let pid = std::process::id();
-        // A forked child inherits the handle of threads that it does not have.
-        if let Some(running) = shared.upgrade().filter(|running| running.pid == pid) {
+        let owner = *FIRST_PID.get_or_init(|| pid);
+        if owner != pid {
+            return Err(ForkedProcess { owner, current: pid }.into());
+        }
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = shared.upgrade() {
             return Ok(running);
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
             .thread_name("zerobus")
             .enable_all()
-            .build()?;
+            .build()
+            .map_err(OpenError::Runtime)?;
         let started =
             Arc::new(SharedRuntime { handle: runtime.handle().clone(), runtime: Some(runtime), pid });
         *shared = Arc::downgrade(&started);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
+use crate::error::chain;
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
@@ -83,9 +84,20 @@ pub struct LaneReport {
 impl Inner {
     pub(crate) fn status(&self) -> Status {
         // Read in the order against the flow, so that nothing is counted twice that moves meanwhile.
-        let settler = self.settler.borrow().clone();
+        let count = || {
+            let settler = self.settler.borrow().clone();
+            let waiting = self.wal.count_from(settler.settled.settled.through.next());
+            (settler, waiting)
+        };
+        // A segment can be reclaimed between the look at the index and the look into it; then it is settled.
+        let (settler, waiting) = match count() {
+            (_, Err(_)) => count(),
+            counted => counted,
+        };
         let settled = settler.settled.settled;
-        let waiting = self.wal.count_from(settled.through.next()).unwrap_or_default();
+        let uncounted =
+            waiting.as_ref().err().map(|error| format!("waiting rows are not counted: {}", chain(error)));
+        let waiting = waiting.unwrap_or_default();
         let lane = self.lane.borrow().clone();
         let age = |unix_micros: i64| (self.env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
         Status {
@@ -121,7 +133,7 @@ impl Inner {
                 streams_opened: lane.streams_opened,
             }),
             settling_failure: settler.failure,
-            damage: self.damage.iter().map(ToString::to_string).collect(),
+            damage: self.damage.iter().map(ToString::to_string).chain(uncounted).collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A service that refuses: everything stays in the log, and the reason is told.
 
+use arrow_array::{Array as _, RecordBatch};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::{DeliveryError, LaneState};
 
@@ -25,6 +26,30 @@ async fn a_wrong_secret_parks_the_lane_until_it_is_right() {
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!(site.landed(), once(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_cannot_be_read_back_holds_up_the_ones_behind_it_and_is_never_skipped() {
+    let site = Site::new();
+    let wrapper = site.open();
+    // Text that is not UTF-8, which only unchecked builders make.
+    let good = batch(10..11);
+    let text = arrow_array::StringArray::from(vec!["xx"]).into_data();
+    let text = text.into_builder().buffers(vec![vec![0_i32, 2].into(), vec![0xff_u8, 0xfe].into()]);
+    let text = arrow_array::make_array(unsafe { text.build_unchecked() });
+    let bad = RecordBatch::try_new(good.schema(), vec![good.column(0).clone(), text]).unwrap();
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.send_batch(bad).await.unwrap();
+    wrapper.send_batch(batch(11..20)).await.unwrap();
+
+    let emulator = site.serve();
+    wait_until(&wrapper, "the refusal", |it| it.lane.as_ref().unwrap().state == LaneState::Poison).await;
+    assert!(wrapper.flush(None).await.is_err());
+    let status = wrapper.status();
+    assert_eq!((status.settled_lsn.get(), status.rows.delivered, status.rows.waiting), (1, 10, 10));
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(0..10), "nothing behind the bad frame may overtake it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
