@@ -65,7 +65,7 @@ class ConnectionError(ZerobusError, builtins.ConnectionError):
 
 
 class ConversionError(ZerobusError):
-    """A batch cannot become protobuf. Nothing of it was stored."""
+    """A batch cannot become protobuf. From ``send_batch``, nothing of it was stored."""
 
     default_code = "conversion"
 
@@ -98,7 +98,7 @@ class FlushTimeoutError(ZerobusError, TimeoutError):
 
 
 class BufferFullError(ZerobusError):
-    """The log is at its quota and the caller does not want to wait."""
+    """The log is at its quota and the caller does not want to wait, or the disk is full."""
 
     default_code = "buffer_full"
     default_retryable = True

@@ -105,7 +105,7 @@ def optional_path(name: str, value: object) -> str | None:
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(path, str):
         raise _refuse(name, value, "a string or a path")
-    return path
+    return text(name, path)
 
 
 def not_yet_available(name: str, value: object, default: object) -> None:

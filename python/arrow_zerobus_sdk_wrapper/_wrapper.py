@@ -31,7 +31,8 @@ class ZerobusWrapper:
     delivers it, for as long as that takes, also for a later process with the same ``wal_dir``.
 
     All methods may be called from any thread and any event loop. A wrapper belongs to the process
-    that made it: in a forked child every call raises ``ForkedProcessError``.
+    that made it: in a forked child every call raises ``ForkedProcessError``, and so does the constructor
+    in a child of a process that has made one. Start such children with ``spawn`` or ``forkserver``.
 
     Args:
         endpoint: Zerobus endpoint, ``https://`` is added when the scheme is missing. ``http://`` is
@@ -58,7 +59,8 @@ class ZerobusWrapper:
         wait_for: ``"stored"``: ``send_batch`` returns when the batch is in the log. ``"delivered"``:
             when the service has acknowledged it.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
-        wal_max_bytes: Quota of the log in bytes; at the quota ``send_batch`` waits for delivery.
+        wal_max_bytes: Quota of the log in bytes; at the quota ``send_batch`` waits for delivery. A segment
+            is at most a quarter of it.
         request_max_bytes: Largest request to the service in bytes.
         max_inflight_requests: How many requests may be sent and not acknowledged.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
@@ -138,7 +140,12 @@ class ZerobusWrapper:
     async def send_batch(self, batch: ArrowRecordBatch) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
 
-        The buffers of the batch are read while the call is under way; do not change them.
+        The buffers of the batch are read while the call is under way; do not change them. Calls that are
+        under way at the same time are stored in any order; await one before the next to have an order.
+
+        Nanoseconds of timestamps are floored to the microseconds of the service. A value that no
+        table can hold, such as a timestamp beyond the range of microseconds, is found at delivery:
+        it parks the log, with the reason in ``status()``.
 
         Args:
             batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``. A batch
@@ -152,6 +159,7 @@ class ZerobusWrapper:
             ConversionError: A column has a type that Delta tables do not have, or values that are
                 not valid Arrow. Nothing was stored.
             BatchTooLargeError: The batch does not fit into a segment. Nothing was stored.
+            BufferFullError: The disk is full. Nothing was stored; later it can be.
             StorageError: The disk refused the write.
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is

@@ -25,6 +25,11 @@ impl Failure {
         Failure { code: error.code(), message: chain(error), lsn: error.lsn(), table: None }
     }
 
+    /// Its row in the table of errors.
+    pub(super) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
     /// The same failure, of this table.
     #[must_use]
     pub(super) fn about(self, table: &str) -> Failure {

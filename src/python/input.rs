@@ -1,5 +1,7 @@
 //! What Python gives as a batch: whatever exports a record batch over the Arrow C data interface.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use arrow_array::{Array, RecordBatch};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -28,7 +30,10 @@ pub(super) fn record_batch(given: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
         };
         return Err(PyTypeError::new_err(format!("{EXPECTED}, got {name}{hint}")));
     }
-    match given.extract::<PyRecordBatch>() {
+    // The import panics on an array that somebody has imported before: its capsule is empty then.
+    let imported = panic::catch_unwind(AssertUnwindSafe(|| given.extract::<PyRecordBatch>()))
+        .map_err(|_| PyTypeError::new_err(format!("{EXPECTED}, got {name} whose data were taken before")))?;
+    match imported {
         Ok(batch) => Ok(batch.into_inner()),
         // An array that is not a struct, or has null rows, or a type that Arrow for Rust does not know.
         Err(error) if is_refusal(&error, given.py()) => {

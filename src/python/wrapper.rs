@@ -155,7 +155,10 @@ impl Wrapper {
         let table = self.table.clone();
         let future = async move {
             match outcome(waiting.await, Outcome::Result, &table) {
-                Outcome::Failed(failure) => Outcome::Failed(failure.of_frame(lsn)),
+                // A number that no frame has names none.
+                Outcome::Failed(failure) if failure.code() != ErrorCode::Configuration => {
+                    Outcome::Failed(failure.of_frame(lsn))
+                }
                 good => good,
             }
         };

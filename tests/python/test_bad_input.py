@@ -28,6 +28,10 @@ from conftest import TABLE, UNREACHABLE, MakeWrapper, make_batch
         ("endpoint", 5),
         ("endpoint", ""),
         ("endpoint", "ftp://host"),
+        ("endpoint", "\ud800"),
+        ("max_inflight_requests", 2**62),
+        ("wal_dir", "a\0b"),
+        ("wal_dir", "x" * 300),
         ("table_name", "events"),
         ("table_name", "a.b.c.d"),
         ("table_name", None),
@@ -137,6 +141,19 @@ def test_whatever_exports_a_record_batch_is_stored(offline: MakeWrapper, batch: 
     assert (result.attempts, result.durable) == (0, True)
     assert result.batch_size_bytes > 0
     assert result.latency_ms is not None
+
+
+def test_a_capsule_that_was_taken_before_is_a_type_error(offline: MakeWrapper) -> None:
+    class Twice:
+        capsules = make_batch().__arrow_c_array__()
+
+        def __arrow_c_array__(self, requested_schema: object | None = None) -> Any:
+            return self.capsules
+
+    wrapper, twice = offline(), Twice()
+    assert asyncio.run(wrapper.send_batch(twice)).lsn == 1
+    with pytest.raises(TypeError, match="taken before"):
+        asyncio.run(wrapper.send_batch(twice))
 
 
 def test_a_batch_without_rows_is_a_success_that_stores_nothing(offline: MakeWrapper) -> None:

@@ -118,6 +118,37 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> Non
     assert finish(program, tmp_path) == (0, "", "")
 
 
+def test_a_child_of_a_process_that_used_the_library_is_told_to_start_another_way(tmp_path: Path) -> None:
+    program = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    with make_wrapper(shutdown_timeout_secs=0) as wrapper:
+        assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 1
+    child = os.fork()
+    if child == 0:
+        try:
+            make_wrapper()
+        except ForkedProcessError as error:
+            assert "spawn" in str(error), error
+            sys.exit(7)
+        sys.exit(8)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    """
+    assert finish(program, tmp_path) == (0, "", "")
+
+
+def test_a_child_of_a_process_that_did_not_use_the_library_opens_its_own(tmp_path: Path) -> None:
+    program = """
+    child = os.fork()
+    if child == 0:
+        with make_wrapper(shutdown_timeout_secs=0) as wrapper:
+            assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 1
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    """
+    assert finish(program, tmp_path) == (0, "", "")
+
+
 def test_ctrl_c_ends_a_blocking_shutdown(tmp_path: Path) -> None:
     program = """
     wrapper = make_wrapper(shutdown_timeout_secs=1000)

@@ -36,6 +36,8 @@ async fn a_frame_that_cannot_be_read_back_holds_up_the_ones_behind_it_and_is_nev
     let good = batch(10..11);
     let text = arrow_array::StringArray::from(vec!["xx"]).into_data();
     let text = text.into_builder().buffers(vec![vec![0_i32, 2].into(), vec![0xff_u8, 0xfe].into()]);
+    // SAFETY: none: the buffers break the promise of their type, which is what the test is about. Nothing here
+    // reads them as text.
     let text = arrow_array::make_array(unsafe { text.build_unchecked() });
     let bad = RecordBatch::try_new(good.schema(), vec![good.column(0).clone(), text]).unwrap();
     wrapper.send_batch(batch(0..10)).await.unwrap();
