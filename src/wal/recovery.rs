@@ -18,7 +18,7 @@
 //! | at the position | and then | is |
 //! |---|---|---|
 //! | whole frame | | kept |
-//! | whole frame, LSN above what a later segment says came before it | | void, and the end: it failed, and its number was given again \[I12\] |
+//! | whole frame, LSN above what a later segment says came before it | | void: it failed, and its number was given again \[I12\] |
 //! | whole header, bad body | a frame behind it | damage: that frame is lost |
 //! | whole header, bad body | nothing behind it | torn tail, cut |
 //! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |

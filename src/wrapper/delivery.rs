@@ -42,7 +42,9 @@ pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Resul
     check_open(&inner)?;
     let failures_before = inner.lane.borrow().failures;
     let last = inner.stored.last();
-    if inner.settler.borrow().settled.settled.through < last {
+    // A permit that nobody waits for would shorten the wait after some later failure.
+    let is_failing = inner.lane.borrow().failure.is_some();
+    if is_failing && inner.settler.borrow().settled.settled.through < last {
         // Who calls flush wants to know now, not at the next probe.
         inner.nudge.notify_one();
     }

@@ -38,15 +38,6 @@ pub enum OpenError {
     /// The runtime has no threads to give.
     #[error("the background threads cannot be started")]
     Runtime(#[source] std::io::Error),
-    /// The owner socket cannot be made.
-    #[error("the owner socket cannot be made in {directory}", directory = .directory.display())]
-    Socket {
-        /// The writer directory.
-        directory: std::path::PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl Coded for OpenError {
@@ -58,7 +49,7 @@ impl Coded for OpenError {
             OpenError::Ledger(error) => error.code(),
             OpenError::Client(_) => ErrorCode::Configuration,
             OpenError::Forked(error) => error.code(),
-            OpenError::Runtime(_) | OpenError::Socket { .. } => ErrorCode::Storage,
+            OpenError::Runtime(_) => ErrorCode::Storage,
         }
     }
 }
@@ -218,10 +209,10 @@ impl Coded for DeliveryError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// What was delivered last is not in the ledger.
-    #[error("the ledger is not up to date, what was delivered last will be delivered again: {reason}")]
-    Ledger {
-        /// Why not.
+    /// Something could not be made durable.
+    #[error("the shutdown is not clean: {reason}")]
+    Unclean {
+        /// What, and why not.
         reason: String,
     },
     /// The wrapper belongs to another process.
@@ -232,7 +223,7 @@ pub enum ShutdownError {
 impl Coded for ShutdownError {
     fn code(&self) -> ErrorCode {
         match self {
-            ShutdownError::Ledger { .. } => ErrorCode::Storage,
+            ShutdownError::Unclean { .. } => ErrorCode::Storage,
             ShutdownError::Forked(error) => error.code(),
         }
     }

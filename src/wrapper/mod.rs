@@ -152,7 +152,7 @@ impl ZerobusWrapper {
     ///
     /// # Errors
     ///
-    /// [`ShutdownError`] if the ledger could not be made durable.
+    /// [`ShutdownError`] if something could not be made durable.
     ///
     /// # Cancel safety
     ///

@@ -33,8 +33,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
     let options = WalOptions { segment_bytes, durability: configuration.durability };
     let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
+    // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
-        .map_err(|source| OpenError::Socket { directory: directory.clone(), source })?;
+        .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
 
     let admission = Arc::new(Admission::new(wal.clone(), configuration.wal_max_bytes));
     let acknowledged = watch::Sender::new(record);
@@ -64,7 +65,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         settler: runtime.handle().spawn(settling.run()),
     };
     Ok(Arc::new_cyclic(|inner| {
-        runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
+        if let Ok(socket) = socket {
+            runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
+        }
         Inner {
             settings: Settings::from(configuration),
             env,

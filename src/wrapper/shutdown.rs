@@ -24,7 +24,7 @@ pub(super) async fn shutdown(inner: Arc<Inner>) -> Result<(), ShutdownError> {
         inner.runtime.handle().spawn(stop(Arc::clone(&inner), tasks));
     }
     match stopped.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(Err(reason))) => Err(ShutdownError::Ledger { reason: reason.clone() }),
+        Ok(Some(Err(reason))) => Err(ShutdownError::Unclean { reason: reason.clone() }),
         _ => Ok(()),
     }
 }
@@ -40,12 +40,25 @@ async fn stop(inner: Arc<Inner>, tasks: Tasks) {
     }
     let wal = inner.wal.clone();
     let closed = spawn_blocking(move || wal.close()).await;
-    let outcome = match (closed, &inner.settler.borrow().failure) {
-        (Err(error), _) => Err(error.to_string()),
-        (Ok(()), Some(reason)) => Err(reason.clone()),
-        (Ok(()), None) => Ok(()),
-    };
-    inner.stopped.send_replace(Some(outcome));
+    inner
+        .stopped
+        .send_replace(Some(closed.map_err(|error| error.to_string()).and_then(|()| verdict(&inner))));
+}
+
+/// Whether everything that was promised is on the disk.
+fn verdict(inner: &Inner) -> Result<(), String> {
+    let (last, durable) = (inner.stored.last(), inner.wal.durable());
+    if let Some(reason) = inner.wal.poisoned()
+        && last > durable
+    {
+        return Err(format!("frames {} to {last} were never synced: {reason}", durable.next()));
+    }
+    match &inner.settler.borrow().failure {
+        Some(reason) => {
+            Err(format!("what was delivered last is delivered again after the next start: {reason}"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Delivers what is left, for as long as that is allowed and makes sense: a destination that refuses us

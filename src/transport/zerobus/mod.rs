@@ -81,6 +81,8 @@ impl Transport for ZerobusTransport {
             .max_inflight_requests(self.max_inflight_requests + 1)
             .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
             .build();
+        // A failure of an earlier opening that was given up says nothing about this one.
+        self.tokens.take_failure();
         match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
             Ok(Ok(stream)) => Ok(Box::new(ProtobufStream { stream })),
             // The provider knows more about a failed token than the client's error can carry.
