@@ -35,6 +35,10 @@ pub mod ledger;
 
 pub mod io;
 
+pub mod reclaim;
+
+pub mod canary;
+
 pub mod admin;
 
 #[cfg(feature = "emulator")]

@@ -10,7 +10,9 @@ use tokio::time::sleep;
 use super::Progress;
 use crate::admission::Admission;
 use crate::error::chain;
+use crate::io::Env;
 use crate::ledger::Ledger;
+use crate::reclaim;
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub(crate) struct SettlerStatus {
 
 /// Records what the lane has delivered.
 pub(crate) struct Settler {
+    pub(crate) env: Env,
     pub(crate) ledger: Ledger,
     pub(crate) wal: Wal,
     pub(crate) admission: Arc<Admission>,
@@ -82,7 +85,8 @@ impl Settler {
         if self.status.borrow().settled == progress {
             return Ok(());
         }
-        self.ledger.checkpoint(&progress).map_err(|error| chain(&error))?;
+        reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &progress)
+            .map_err(|error| chain(&error))?;
         self.status.send_modify(|status| status.settled = progress);
         Ok(())
     }
@@ -91,7 +95,7 @@ impl Settler {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
         let roll_bytes = if self.admission.is_full() { 1 } else { ROLL_BYTES };
-        let reclaimed = self.wal.reclaim(settled, roll_bytes);
+        let reclaimed = reclaim::free(&self.wal, settled, roll_bytes);
         // One that fails half-way has made room too.
         if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes > 0) {
             self.admission.room_made();
@@ -104,7 +108,6 @@ impl Settler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::Env;
     use crate::ledger::Settled;
     use crate::types::Lsn;
     use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
@@ -130,6 +133,7 @@ mod tests {
         let status = watch::Sender::new(SettlerStatus::default());
         let seen = status.subscribe();
         let settler = Settler {
+            env: Env::os(),
             ledger,
             admission: Arc::new(Admission::new(wal.clone(), 1 << 20)),
             wal,

@@ -13,9 +13,14 @@ use std::{
     time::Duration,
 };
 
+use crate::canary::Canaries;
+
 mod os;
 
 pub use os::{OsClock, OsRng, OsStorage};
+
+/// What direct writes are aligned to, in memory and on the disk.
+pub const BLOCK: usize = 4096;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,9 @@ pub trait Storage: Send + Sync + Debug {
 
     /// What the holder of the lock wrote, without taking the lock; none if nobody holds it.
     fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>>;
+
+    /// The bytes that this process may still write on the file system of a directory.
+    fn free_bytes(&self, dir: &Path) -> Result<u64>;
 }
 
 /// What became of an attempt to lock a file.
@@ -79,6 +87,18 @@ pub trait StorageFile: Send + Sync + Debug {
 
     /// Reads until the buffer is full or the file ends; returns how much it read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// As [`StorageFile::write_at`] and then [`StorageFile::sync_data`], in one call where the system has
+    /// one. After a failure nothing is known of the range.
+    fn write_durable_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
+        self.write_at(slices, offset)?;
+        self.sync_data()
+    }
+
+    /// Makes writes and reads pass the page cache by, or not. Then each slice begins in memory at a multiple
+    /// of [`BLOCK`], as does its place in the file, and its length is one. Fails with
+    /// [`std::io::ErrorKind::Unsupported`] where the file system cannot.
+    fn set_direct(&self, direct: bool) -> Result<()>;
 
     /// Makes the contents durable, and the length if it grew.
     fn sync_data(&self) -> Result<()>;
@@ -124,11 +144,18 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     /// The random numbers.
     pub rng: Arc<dyn Rng>,
+    /// The bug that a test has planted.
+    pub canaries: Canaries,
 }
 
 impl Env {
     /// The operating system's own.
     pub fn os() -> Env {
-        Env { storage: Arc::new(OsStorage), clock: Arc::new(OsClock), rng: Arc::new(OsRng) }
+        Env {
+            storage: Arc::new(OsStorage),
+            clock: Arc::new(OsClock),
+            rng: Arc::new(OsRng),
+            canaries: Canaries::default(),
+        }
     }
 }

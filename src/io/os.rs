@@ -107,6 +107,11 @@ impl Storage for OsStorage {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 fn read_note(file: &File) -> Result<Vec<u8>> {
@@ -129,6 +134,28 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
     Ok(done)
 }
 
+fn write_full(
+    mut slices: &mut [IoSlice<'_>],
+    mut offset: u64,
+    write: impl Fn(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
+) -> Result<()> {
+    // Empty slices at the front would make a write of nothing look like a full disk.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let count = slices.len().min(SLICES_MAX);
+        match write(&slices[..count], offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// The lock lives as long as the open file; the kernel gives it back when the process dies.
 #[derive(Debug)]
 struct OsLock {
@@ -141,22 +168,30 @@ impl FileLock for OsLock {}
 struct OsFile(File);
 
 impl StorageFile for OsFile {
-    fn write_at(&self, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
-        // Empty slices at the front would make a write of nothing look like a full disk.
-        IoSlice::advance_slices(&mut slices, 0);
-        while !slices.is_empty() {
-            let count = slices.len().min(SLICES_MAX);
-            match rustix::io::pwritev(&self.0, &slices[..count], offset) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    offset += written as u64;
-                    IoSlice::advance_slices(&mut slices, written);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+    fn write_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
+        write_full(slices, offset, |slices, offset| rustix::io::pwritev(&self.0, slices, offset))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_durable_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
+        use rustix::io::{ReadWriteFlags, pwritev2};
+        write_full(slices, offset, |slices, offset| pwritev2(&self.0, slices, offset, ReadWriteFlags::DSYNC))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_direct(&self, direct: bool) -> Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        let mut flags = fcntl_getfl(&self.0)?;
+        flags.set(OFlags::DIRECT, direct);
+        match fcntl_setfl(&self.0, flags) {
+            Err(rustix::io::Errno::INVAL) => Err(ErrorKind::Unsupported.into()),
+            result => Ok(result?),
         }
-        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn set_direct(&self, direct: bool) -> Result<()> {
+        if direct { Err(ErrorKind::Unsupported.into()) } else { Ok(()) }
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {

@@ -45,6 +45,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
     let settling = Settler {
+        env: env.clone(),
         ledger,
         wal: wal.clone(),
         admission: Arc::clone(&admission),

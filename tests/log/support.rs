@@ -269,6 +269,10 @@ impl Storage for Faulty {
     fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         self.real.storage.lock_note(path)
     }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64> {
+        self.real.storage.free_bytes(dir)
+    }
 }
 
 #[derive(Debug)]
@@ -294,6 +298,10 @@ impl StorageFile for FaultyFile {
         let count = self.file.read_at(buffer, offset)?;
         self.state.bytes_read.fetch_add(count as u64, SeqCst);
         Ok(count)
+    }
+
+    fn set_direct(&self, direct: bool) -> Result<()> {
+        self.file.set_direct(direct)
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -1,0 +1,52 @@
+//! Planted bugs, so that the tests of the log can show that they would find them.
+//!
+//! Without the feature `canary` nothing of this is compiled in: [`Canaries::has`] is a constant.
+//! A test plants one bug in the [`Env`](crate::io::Env) of one log; other logs of the process are as sound as
+//! ever.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "canary"), expect(dead_code, reason = "named where they could be planted"))]
+pub enum Canary {
+    /// An append answers before the sync that covers it.
+    AcknowledgeBeforeSync,
+    /// After a failed sync the same file is synced once more and believed.
+    SyncAgainAfterFailure,
+    /// Recovery takes the first bad checksum for the end of the segment.
+    CutAtFirstBadChecksum,
+    /// The next LSN after opening ignores what the ledger knows, or what a later segment says.
+    ReuseLsn,
+    /// Settled segments are freed before the ledger that says so is synced.
+    FreeBeforeLedgerSync,
+    /// A new segment is used before its name is durable.
+    ForgetDirectorySync,
+    /// A ledger checkpoint trusts the store's own flush.
+    TrustStoreFlush,
+}
+
+/// The bug that is planted in a log; none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Canaries {
+    #[cfg(feature = "canary")]
+    planted: Option<Canary>,
+}
+
+impl Canaries {
+    /// Plants a bug.
+    #[cfg(feature = "canary")]
+    pub const fn plant(canary: Canary) -> Canaries {
+        Canaries { planted: Some(canary) }
+    }
+
+    /// Whether this bug is planted.
+    #[cfg(feature = "canary")]
+    pub(crate) fn has(self, canary: Canary) -> bool {
+        self.planted == Some(canary)
+    }
+
+    /// Whether this bug is planted: never.
+    #[cfg(not(feature = "canary"))]
+    pub(crate) const fn has(self, _canary: Canary) -> bool {
+        false
+    }
+}
