@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # The features of every Rust build here: with one set, tests and wheel share the dependencies that are built.
-FEATURES := cli,emulator,canary
+FEATURES := cli,emulator,sim
 TOOLS := $(VENV)/.tools
 WHEEL := $(VENV)/.wheel
 SOURCES := $(shell find src python -type f -not -name '*.pyc') \

@@ -1,12 +1,12 @@
 //! Planted bugs, so that the tests of the log can show that they would find them.
 //!
-//! Without the feature `canary` nothing of this is compiled in: [`Canaries::has`] is a constant.
+//! Without the feature `sim` nothing of this is compiled in: [`Canaries::has`] is a constant.
 //! A test plants one bug in the [`Env`](crate::io::Env) of one log; other logs of the process are as sound as
 //! ever.
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "canary"), expect(dead_code, reason = "named where they could be planted"))]
+#[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "named where they could be planted"))]
 pub enum Canary {
     /// An append answers before the sync that covers it.
     AcknowledgeBeforeSync,
@@ -27,25 +27,25 @@ pub enum Canary {
 /// The bug that is planted in a log; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Canaries {
-    #[cfg(feature = "canary")]
+    #[cfg(feature = "sim")]
     planted: Option<Canary>,
 }
 
 impl Canaries {
     /// Plants a bug.
-    #[cfg(feature = "canary")]
+    #[cfg(feature = "sim")]
     pub const fn plant(canary: Canary) -> Canaries {
         Canaries { planted: Some(canary) }
     }
 
     /// Whether this bug is planted.
-    #[cfg(feature = "canary")]
+    #[cfg(feature = "sim")]
     pub(crate) fn has(self, canary: Canary) -> bool {
         self.planted == Some(canary)
     }
 
     /// Whether this bug is planted: never.
-    #[cfg(not(feature = "canary"))]
+    #[cfg(not(feature = "sim"))]
     pub(crate) const fn has(self, _canary: Canary) -> bool {
         false
     }
