@@ -123,7 +123,7 @@ mod tests {
         };
         let locked = LogDirectory::open(&Env::os(), &dir.path().join("log"), &destination).unwrap();
         let epoch = locked.epoch();
-        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync };
+        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync, spare_segments: 0 };
         let (wal, _) = Wal::open(&Env::os(), locked, options, Lsn::ZERO).unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
         std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();

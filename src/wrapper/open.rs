@@ -31,13 +31,17 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
-    let options = WalOptions { segment_bytes, durability: configuration.durability };
+    let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
+    let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
 
-    let admission = Arc::new(Admission::new(wal.clone(), configuration.wal_max_bytes));
+    let admission = Arc::new(Admission::new(
+        wal.clone(),
+        configuration.wal_max_bytes - spare_segments as u64 * segment_bytes,
+    ));
     let acknowledged = watch::Sender::new(record);
     let lane_status = Lane::new_status();
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
@@ -91,6 +95,12 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// Files that are kept to be segments again: enough for a reclaim that frees a few at once, and never more
+/// than a small part of the quota.
+fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
+    (wal_max_bytes / 8 / segment_bytes).min(2) as usize
 }
 
 /// A log and what is known of it.
