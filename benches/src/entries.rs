@@ -35,6 +35,11 @@ impl Pool {
         Pool { bytes: bytes.slice(aligned..), entry_bytes }
     }
 
+    /// Of entries of this length, but without any: for logs that are only opened.
+    pub fn none(entry_bytes: usize) -> Pool {
+        Pool { bytes: Bytes::new(), entry_bytes }
+    }
+
     /// How long an entry is.
     pub fn entry_bytes(&self) -> usize {
         self.entry_bytes
@@ -46,7 +51,7 @@ impl Pool {
 
     /// The entries of one producer: where in memory they begin, seen from a block's beginning, and how long.
     fn slices(&self, producer: usize, skew: usize, length: usize) -> Vec<Bytes> {
-        let slots = (self.bytes.len() - BLOCK) / self.stride();
+        let slots = self.bytes.len().saturating_sub(BLOCK) / self.stride();
         let count = slots.min(ENTRIES_MAX);
         (0..count)
             .map(|entry| (producer * ENTRIES_MAX + entry) % slots * self.stride() + skew)

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the baselines are the file system and the clock themselves")]
 
+pub mod backlog;
 pub mod doc;
 pub mod entries;
 pub mod goals;
@@ -13,6 +14,7 @@ pub mod machine;
 pub mod method;
 pub mod ours;
 pub mod raw;
+pub mod reading;
 pub mod report;
 #[cfg(feature = "crates")]
 pub mod stores;

@@ -63,7 +63,8 @@ impl Disk {
         let node = PathBuf::from(node);
         let name = fs::canonicalize(&node).ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
         let stat = Some(node.join("stat")).filter(|stat| stat.exists());
-        let name = name.map_or_else(|| "no block device".to_owned(), |name| name.to_string_lossy().into_owned());
+        let name =
+            name.map_or_else(|| "no block device".to_owned(), |name| name.to_string_lossy().into_owned());
         Ok(Disk { stat, name })
     }
 

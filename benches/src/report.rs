@@ -67,12 +67,19 @@ impl Grid {
 pub fn case_grid(case: &CaseSummary) -> Grid {
     let heading = format!("{} ({} rounds)", case.case, case.rounds);
     let columns = [
-        "method", "appends/s", "MB/s", "p50 µs", "p99 µs", "CPU µs", "device B/B", "process B/B", "writes",
+        "method",
+        "appends/s",
+        "MB/s",
+        "p50 µs",
+        "p99 µs",
+        "CPU µs",
+        "device B/B",
+        "process B/B",
+        "writes",
         "group",
     ];
     let mut grid = Grid::new(&heading, &columns);
-    let optional =
-        |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+    let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
     for method in &case.methods {
         grid.row(vec![
             method.name.clone(),
@@ -92,8 +99,10 @@ pub fn case_grid(case: &CaseSummary) -> Grid {
 
 /// Ours against the others, case by case.
 pub fn ratio_grid(cases: &[CaseSummary]) -> Grid {
-    let mut grid =
-        Grid::new("This log against others, medians of ratios", &["case", "kind", "best of it", "rate", "p99"]);
+    let mut grid = Grid::new(
+        "This log against others, medians of ratios",
+        &["case", "kind", "best of it", "rate", "p99"],
+    );
     for case in cases {
         let others = [
             ("raw", &case.against_raw),

@@ -39,6 +39,15 @@ impl Fjall {
     pub fn insert(&self, key: u64, entry: &[u8]) -> Result<()> {
         Ok(self.keyspace.insert(key.to_be_bytes(), entry)?)
     }
+
+    /// Makes everything durable that was inserted.
+    ///
+    /// # Errors
+    ///
+    /// When fjall cannot.
+    pub fn persist(&self) -> Result<()> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
 }
 
 impl Method for Fjall {
@@ -54,7 +63,7 @@ impl Method for Fjall {
         let mut entries = self.pool.entries(number).into_iter().cycle();
         Ok(Box::new(move || {
             self.insert(self.keys.next(), &entries.next().unwrap_or_default())?;
-            Ok(self.database.persist(PersistMode::SyncAll)?)
+            self.persist()
         }))
     }
 }
