@@ -86,7 +86,7 @@ impl LedgerPlace for SimPlace {
                 return Err(LedgerError::Damaged { path: self.path.clone(), reason });
             }
         };
-        Ok(Box::new(SimStore { path: self.path.clone(), file, sequence, records }))
+        Ok(Box::new(SimStore { path: self.path.clone(), file, sequence, records, is_dirty: false }))
     }
 
     fn move_aside(&self) -> Result<PathBuf, LedgerError> {
@@ -118,6 +118,8 @@ struct SimStore {
     file: Arc<dyn StorageFile>,
     sequence: u64,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Something was inserted since the last flush.
+    is_dirty: bool,
 }
 
 impl LedgerStore for SimStore {
@@ -128,11 +130,13 @@ impl LedgerStore for SimStore {
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
         self.records.insert(key.to_vec(), value.to_vec());
         self.sequence += 1;
+        self.is_dirty = true;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), LedgerError> {
-        if self.records.is_empty() {
+        // The slot that is durable is never written again: a cut could take it.
+        if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
         let slot = encode(self.sequence, &self.records);

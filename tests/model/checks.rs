@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow_zerobus_sdk_wrapper::{
-    ledger::LedgerRecord,
+    ledger::{LedgerRecord, Settled},
     types::Lsn,
     wal::{Durability, LogReader, Next, ReadError, Recovery, Wal},
 };
@@ -38,6 +38,7 @@ pub(crate) fn opened(
     durability: Durability,
 ) -> Check {
     ledger(oracle, recovery, stored)?;
+    let reports_before = oracle.damage_reports;
     let through = record.settled.through.get();
     let last = recovery.last.get();
     if wal.durable() != recovery.last {
@@ -45,13 +46,17 @@ pub(crate) fn opened(
     }
     recovery.damage.iter().try_for_each(|damage| match &damage.lsns {
         // What is settled may be damaged as it likes.
-        Some(lsns) if lsns.end().get() <= through => Ok(()),
+        Some(lsns) if *lsns.end() <= stored.settled.highest() => Ok(()),
         _ => oracle.damaged(damage, durability),
     })?;
+    if stored.settled == Settled::default() {
+        oracle.ledger_knows_nothing(through);
+    }
     let found = read(oracle, wal, through, last, durability)?;
     let count = wal.count_from(Lsn::new(through + 1)).map_err(|error| format!("R12: {error:?}"))?;
     let rows = oracle.rows(&found);
-    let is_whole = oracle.media_damage == 0;
+    // Frames that a footer or a header tells of are counted, and perhaps cannot be read.
+    let is_whole = oracle.damage_reports == reports_before;
     if is_whole && (count.frames, count.rows) != (found.len() as u64, rows) {
         return Err(format!("I6: {count:?} was counted, {} frames with {rows} rows were read", found.len()));
     }

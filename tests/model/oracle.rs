@@ -2,6 +2,7 @@
 //! done to the disk that no log can mend.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use arrow_zerobus_sdk_wrapper::{
     ledger::LedgerRecord,
@@ -51,7 +52,12 @@ pub(crate) struct Oracle {
     pub(crate) ledger_forged: bool,
     /// The disk lies about syncs.
     pub(crate) disk_lies: bool,
+    /// Frames of groups that a cut left in part, as the log has said.
+    unsynced: BTreeSet<u64>,
+    torn: BTreeSet<PathBuf>,
     pub(crate) damage_reports: u64,
+    /// Reports that call such a frame something else later.
+    pub(crate) renamed_reports: u64,
     pub(crate) duplicates: u64,
 }
 
@@ -110,26 +116,50 @@ impl Oracle {
     pub(crate) fn damaged(&mut self, damage: &Damage, durability: Durability) -> Check {
         self.damage_reports += 1;
         let unsynced = damage.reason == DamageReason::Unsynced;
+        // Where callers are answered before the sync, what a cut takes has many names.
+        let is_weak = durability != Durability::Sync;
+        if unsynced {
+            self.torn.insert(damage.segment.clone());
+        }
         let Some(lsns) = &damage.lsns else {
-            let excused = unsynced || self.media_damage > 0 || self.disk_lies;
+            let excused = is_weak || unsynced || self.media_damage > 0 || self.disk_lies || self.is_torn(damage);
             return if excused { Ok(()) } else { Err(format!("R7: there is no damage, but: {damage}")) };
         };
         for lsn in lsns.start().get()..=lsns.end().get() {
+            if unsynced {
+                self.unsynced.insert(lsn);
+            } else if self.unsynced.contains(&lsn) {
+                self.renamed_reports += 1;
+            }
             let batch = self.contents.get(&lsn).copied();
             let excused = self.media_damage > 0
                 || self.disk_lies
+                || damage.reason == DamageReason::Schema && self.is_torn(damage)
                 || match batch {
                     Some(batch) => self.ledger_forged && self.delivered.contains(&batch),
-                    None => unsynced || self.ledger_forged || durability == Durability::Os,
+                    None => self.unsynced.contains(&lsn) || self.is_torn(damage) || self.ledger_forged || is_weak,
                 };
             if !excused {
                 return Err(format!("R1: frame {lsn} (batch {batch:?}) is lost: {damage}"));
             }
-            if let Some(batch) = batch.filter(|batch| !self.delivered.contains(batch)) {
-                self.lost.insert(batch);
-            }
+            self.lost.extend(batch);
         }
         Ok(())
+    }
+
+    /// Whether the log has said that a cut left this segment in part. What was lost there can leave frames behind it
+    /// that nobody can read, such as those whose schema was in that part, or that nobody can read any more once the
+    /// last other segment with the schema is reclaimed.
+    fn is_torn(&self, damage: &Damage) -> bool {
+        self.torn.contains(&damage.segment)
+    }
+
+    /// Without a ledger, what is not there at the front of a log was reclaimed, as far as anybody can tell: a segment
+    /// that damage took there is not missed.
+    pub(crate) fn ledger_knows_nothing(&mut self, through: u64) {
+        if self.media_damage > 0 {
+            self.lost.extend(self.contents.range(..=through).map(|(_, batch)| *batch));
+        }
     }
 
     /// A frame was delivered.

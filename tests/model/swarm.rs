@@ -90,6 +90,7 @@ pub(crate) struct Summary {
     pub(crate) faults: FaultCounts,
     pub(crate) counts: Counts,
     pub(crate) damage_reports: u64,
+    pub(crate) renamed_reports: u64,
     pub(crate) lost: u64,
     pub(crate) duplicates: u64,
 }
@@ -137,6 +138,7 @@ fn run_unguarded(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summa
         faults: site.world.disk().counts(),
         counts: site.counts,
         damage_reports: site.oracle.damage_reports,
+        renamed_reports: site.oracle.renamed_reports,
         lost: site.oracle.lost.len() as u64,
         duplicates: site.oracle.duplicates,
     })
@@ -224,6 +226,7 @@ impl Total {
         self.seeds += 1;
         self.sum.faults += summary.faults;
         self.sum.damage_reports += summary.damage_reports;
+        self.sum.renamed_reports += summary.renamed_reports;
         self.sum.lost += summary.lost;
         self.sum.duplicates += summary.duplicates;
         let (sum, counts) = (&mut self.sum.counts, &summary.counts);
