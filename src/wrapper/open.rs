@@ -16,10 +16,11 @@ use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::drain::{Lane, LaneSettings, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
+use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
+use crate::reclaim;
 use crate::transport::zerobus::ZerobusTransport;
-use crate::types::{Epoch, Lsn};
-use crate::wal::{self, Damage, LogDirectory, ReadError, Wal, WalOptions};
+use crate::types::Epoch;
+use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
@@ -127,26 +128,13 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
-    let record = reconcile(record, &wal, recovery.last)?;
+    let record = reclaim::reconcile(record, &wal, recovery.last)?;
     let waiting = wal.count_from(record.settled.through.next())?;
     // [I6] Delivered or still in the log; a frame that is delivered in part stands in both counts.
     let frames = record.delivered_frames + waiting.frames;
     let rows = (record.delivered_rows + waiting.rows).saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
-}
-
-/// What the ledger says, as far as it is about this log.
-fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
-    let settled = &mut record.settled;
-    if *settled == Settled::default() {
-        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
-        settled.through = wal.first().map_or(last, Lsn::previous);
-    } else if wal.count_from(settled.through.next())?.frames == 0 {
-        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
-        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
-    }
-    Ok(record)
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
