@@ -8,6 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
 
+mod dropped;
 mod record;
 mod reserve;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+pub use dropped::{Dropped, DroppedRange};
 pub use record::{LedgerRecord, Settled};
 
 use self::reserve::{Reserve, is_out_of_space};
@@ -164,6 +166,12 @@ impl Ledger {
             written = self.write(record);
         }
         written
+    }
+
+    /// Gives the reserve up for something else that has to be done before anything can be freed; false if
+    /// there is none.
+    pub fn give_up_reserve(&mut self) -> bool {
+        self.reserve.give_up()
     }
 
     /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.
@@ -357,6 +365,7 @@ mod tests {
             delivered_frames: through,
             delivered_rows: 10 * through,
             damaged_frames: 0,
+            dropped: Dropped::default(),
         }
     }
 
