@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery,
-    WalOptions,
+    SegmentInfo, WalOptions,
     appender::{Appender, Shared},
     count,
     directory::storage,
@@ -134,6 +134,11 @@ impl Wal {
     /// The first frame that the log holds; none if it holds none.
     pub fn first(&self) -> Option<Lsn> {
         self.shared().index().first()
+    }
+
+    /// The segments with frames, in order.
+    pub fn segment_infos(&self) -> Vec<SegmentInfo> {
+        self.shared().index().infos()
     }
 
     /// How many segments there are.
