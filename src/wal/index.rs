@@ -48,6 +48,19 @@ pub(super) struct Index {
     pub(super) segments: Vec<Segment>,
 }
 
+/// What can be told of a segment with frames without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its first frame.
+    pub first: Lsn,
+    /// Its last frame that may be read.
+    pub last: Lsn,
+    /// What it counts for in [`Wal::bytes`](super::Wal::bytes).
+    pub bytes: u64,
+    /// When its last frame was appended.
+    pub last_unix_micros: i64,
+}
+
 /// How much of the log lies from some frame on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -82,6 +95,19 @@ impl Index {
     /// The bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The segments with frames, in order.
+    pub(super) fn infos(&self) -> Vec<SegmentInfo> {
+        let with_frames = self.segments.iter().filter(|segment| segment.totals.frames > 0);
+        with_frames
+            .map(|segment| SegmentInfo {
+                first: segment.totals.first,
+                last: segment.totals.last,
+                bytes: segment.bytes,
+                last_unix_micros: segment.totals.last_unix_micros,
+            })
+            .collect()
     }
 
     /// The first frame that is there.

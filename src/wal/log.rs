@@ -8,9 +8,15 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+<<<<<<< HEAD
     Append, AppendError, Appended, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError,
     Recovery, WalOptions,
     appender::Appender,
+=======
+    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery,
+    SegmentInfo, WalOptions,
+    appender::{Appender, Shared},
+>>>>>>> h2
     count,
     directory::storage,
     format,
@@ -165,6 +171,11 @@ impl Wal {
     /// The first frame that the log holds; none if it holds none.
     pub fn first(&self) -> Option<Lsn> {
         self.shared().index().first()
+    }
+
+    /// The segments with frames, in order.
+    pub fn segment_infos(&self) -> Vec<SegmentInfo> {
+        self.shared().index().infos()
     }
 
     /// How many segments there are.

@@ -42,7 +42,7 @@ pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
-pub use index::Count;
+pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};
 pub use queue::{Append, Appended};
 pub use recovery::Recovery;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{Notify, watch};
 
@@ -11,13 +11,18 @@ use super::runtime::SharedRuntime;
 use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
-use crate::admission::Admission;
+use crate::admission::{Admission, Limits};
 use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
-use crate::drain::{Lane, LaneSettings, Settler, SettlerStatus};
+use crate::drain::{Lane, LaneSettings, Reads, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
+<<<<<<< HEAD
 use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
 use crate::reclaim;
+=======
+use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
+use crate::reclaim::Retention;
+>>>>>>> h2
 use crate::transport::zerobus::ZerobusTransport;
 use crate::types::Epoch;
 use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
@@ -39,10 +44,16 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
 
+<<<<<<< HEAD
     let admission = Arc::new(Admission::new(
         wal.clone(),
         configuration.wal_max_bytes - spare_segments as u64 * segment_bytes,
     ));
+=======
+    let limits = Limits::from(configuration);
+    let runtime_handle = runtime.handle().clone();
+    let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
+>>>>>>> h2
     let acknowledged = watch::Sender::new(record);
     let lane_status = Lane::new_status();
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
@@ -54,6 +65,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         ledger,
         wal: wal.clone(),
         admission: Arc::clone(&admission),
+        retention: Retention::from(configuration),
+        next_expiry: None,
         acknowledged: acknowledged.subscribe(),
         status: settler_status,
     };
@@ -65,6 +78,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         status: lane_status,
         acknowledged,
         nudge: Arc::clone(&nudge),
+        admission: Arc::clone(&admission),
+        reads: Reads::new(),
     };
     let tasks = Tasks {
         lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
@@ -86,6 +101,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             damage,
             admission,
             stored,
+            drops_told: AtomicU64::new(record.dropped.last().get()),
             plans: CheckedSchemas::default(),
             lane,
             settler,
@@ -130,9 +146,10 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     }
     let record = reclaim::reconcile(record, &wal, recovery.last)?;
     let waiting = wal.count_from(record.settled.through.next())?;
-    // [I6] Delivered or still in the log; a frame that is delivered in part stands in both counts.
-    let frames = record.delivered_frames + waiting.frames;
-    let rows = (record.delivered_rows + waiting.rows).saturating_sub(record.settled.rows_of_next.into());
+    // [I6] Delivered, dropped or still in the log; a frame that is delivered in part stands in two counts.
+    let frames = record.delivered_frames + record.dropped.frames + waiting.frames;
+    let rows = record.delivered_rows + record.dropped.rows + waiting.rows;
+    let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
 }
@@ -159,8 +176,32 @@ impl From<&WrapperConfiguration> for Settings {
         Settings {
             wait_for: configuration.wait_for,
             wal_max_bytes: configuration.wal_max_bytes,
+            wal_min_free_bytes: configuration.wal_min_free_bytes,
+            on_full: configuration.on_full,
+            block_timeout: configuration.block_timeout,
+            segment_limit: configuration.segment_limit(),
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
+        }
+    }
+}
+
+impl From<&WrapperConfiguration> for Limits {
+    fn from(configuration: &WrapperConfiguration) -> Limits {
+        Limits {
+            wal_max_bytes: configuration.wal_max_bytes,
+            wal_min_free_bytes: configuration.wal_min_free_bytes,
+            on_full: configuration.on_full,
+            block_timeout: configuration.block_timeout,
+        }
+    }
+}
+
+impl From<&WrapperConfiguration> for Retention {
+    fn from(configuration: &WrapperConfiguration) -> Retention {
+        Retention {
+            age_max: configuration.retain_delivered,
+            bytes_max: configuration.retain_delivered_bytes,
         }
     }
 }
