@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-//! What the ledger and the log are to each other: an acknowledgement goes to the ledger first and frees segments
-//! second, and after a restart each is asked what it knows of the other.
-=======
 //! Which settled segments are freed when, and the order of it: ledger first, segments second.
->>>>>>> h2
+//! After a restart ledger and log are each asked what it knows of the other.
 
 use std::io;
 use std::time::Duration;
@@ -12,10 +8,7 @@ use crate::canary::Canary;
 use crate::io::Env;
 use crate::ledger::{Ledger, LedgerError, LedgerRecord, Settled};
 use crate::types::Lsn;
-<<<<<<< HEAD
-use crate::wal::{ReadError, Reclaimed, Wal};
-=======
-use crate::wal::{Reclaimed, SegmentInfo, Wal};
+use crate::wal::{ReadError, Reclaimed, SegmentInfo, Wal};
 
 /// How much of what is settled is kept, for replay. Each is a ceiling, zero is none; without any of them nothing
 /// is kept.
@@ -26,7 +19,6 @@ pub struct Retention {
     /// The bytes of all settled segments together.
     pub bytes_max: u64,
 }
->>>>>>> h2
 
 /// Makes the record durable in the ledger. Nothing that it settles may be freed before \[I5\].
 ///

@@ -188,7 +188,7 @@ impl Ledger {
     /// Gives the reserve up for something else that has to be done before anything can be freed; false if
     /// there is none.
     pub fn give_up_reserve(&mut self) -> bool {
-        self.reserve.give_up()
+        self.place.give_up_reserve()
     }
 
     /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.

@@ -8,15 +8,9 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-<<<<<<< HEAD
     Append, AppendError, Appended, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError,
-    Recovery, WalOptions,
+    Recovery, SegmentInfo, WalOptions,
     appender::Appender,
-=======
-    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery,
-    SegmentInfo, WalOptions,
-    appender::{Appender, Shared},
->>>>>>> h2
     count,
     directory::storage,
     format,
@@ -86,7 +80,7 @@ impl Wal {
         let epoch = directory.epoch();
         let segment_bytes = options.segment_bytes / BLOCK as u64 * BLOCK as u64;
         let options = WalOptions { segment_bytes, ..options };
-        let spares = Spares::open(env, &dir, options.spare_segments)?;
+        let spares = Spares::open(env, &dir, options)?;
         let recovered = recover(env, &dir, epoch, Role::Owner)?;
         let mut recovery = recovered.report;
         if !env.canaries.has(Canary::ReuseLsn) {
@@ -163,9 +157,22 @@ impl Wal {
         self.shared().subscribe()
     }
 
-    /// The bytes of all segments that exist, without spares and what is only reserved in the open one.
+    /// The bytes of all segments and spare files, without what is only reserved in the open segment.
     pub fn bytes(&self) -> u64 {
-        self.shared().index().bytes()
+        self.shared().index().bytes() + self.shared().spares.bytes()
+    }
+
+    /// How long a segment may become.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared().options.segment_bytes
+    }
+
+    /// Removes the spare files, because their space is needed; returns how much that frees.
+    pub fn give_up_spares(&self) -> u64 {
+        let shared = self.shared();
+        let bytes = shared.spares.bytes();
+        shared.spares.clear(&shared.env);
+        bytes
     }
 
     /// The first frame that the log holds; none if it holds none.

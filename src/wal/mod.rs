@@ -70,7 +70,6 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// When an append answers.
     pub durability: Durability,
-    /// How many files of settled segments are kept to become segments again. They are there while the
-    /// log is open, beside what [`Wal::bytes`] counts.
+    /// How many files of settled segments are kept to become segments again, while the log is open.
     pub spare_segments: usize,
 }

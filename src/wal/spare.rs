@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    OpenError,
+    OpenError, WalOptions,
     aligned::AlignedBuf,
     directory::storage,
     format::{self, SEGMENT_HEADER},
@@ -28,18 +28,25 @@ pub(super) struct Spares {
     dir: PathBuf,
     /// How many are kept.
     max: usize,
+    segment_bytes: u64,
     paths: Mutex<Vec<PathBuf>>,
 }
 
 impl Spares {
     /// None yet. What an earlier owner left is removed: nothing is known of it.
-    pub(super) fn open(env: &Env, dir: &Path, max: usize) -> Result<Spares, OpenError> {
+    pub(super) fn open(env: &Env, dir: &Path, options: WalOptions) -> Result<Spares, OpenError> {
         let names = env.storage.list(dir).map_err(storage("list", dir))?;
         for name in names.iter().filter_map(|name| name.to_str()).filter(|name| format::is_spare_name(name)) {
             let path = dir.join(name);
             env.storage.remove(&path).map_err(storage("remove", &path))?;
         }
-        Ok(Spares { dir: dir.to_owned(), max, paths: Mutex::new(Vec::new()) })
+        let WalOptions { segment_bytes, spare_segments: max, .. } = options;
+        Ok(Spares { dir: dir.to_owned(), max, segment_bytes, paths: Mutex::new(Vec::new()) })
+    }
+
+    /// The bytes of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.paths().len() as u64 * self.segment_bytes
     }
 
     /// Gives a spare file the name of a segment; none if there is none that can be used. The name is not
@@ -84,7 +91,8 @@ impl Spares {
 
     /// Removes all of them.
     pub(super) fn clear(&self, env: &Env) {
-        for path in self.paths().drain(..) {
+        let paths = std::mem::take(&mut *self.paths());
+        for path in paths {
             match env.storage.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     tracing::warn!(%error, path = %path.display(), "a spare file is left; the next owner removes it");

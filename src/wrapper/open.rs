@@ -16,13 +16,8 @@ use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::drain::{Lane, LaneSettings, Reads, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
-<<<<<<< HEAD
 use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
-use crate::reclaim;
-=======
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
-use crate::reclaim::Retention;
->>>>>>> h2
+use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::types::Epoch;
 use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
@@ -44,16 +39,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
 
-<<<<<<< HEAD
-    let admission = Arc::new(Admission::new(
-        wal.clone(),
-        configuration.wal_max_bytes - spare_segments as u64 * segment_bytes,
-    ));
-=======
     let limits = Limits::from(configuration);
     let runtime_handle = runtime.handle().clone();
     let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
->>>>>>> h2
     let acknowledged = watch::Sender::new(record);
     let lane_status = Lane::new_status();
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
