@@ -203,6 +203,12 @@ fn inspect(
         Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
         result => result.map_err(storage("open", &path))?,
     };
+    if role == Role::Owner {
+        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
+        // as if it were written leaves the page cache. What is read then is on the disk.
+        file.sync_data().map_err(storage("sync", &path))?;
+        file.drop_page_cache().map_err(storage("read", &path))?;
+    }
     let length = file.length().map_err(storage("read", &path))?;
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
@@ -241,12 +247,6 @@ fn scan(
     role: Role,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
-    if role == Role::Owner {
-        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
-        // as if it were written leaves the page cache. What the scan then reads is on the disk.
-        found.file.sync_data().map_err(storage("sync", &found.path))?;
-        found.file.drop_page_cache().map_err(storage("read", &found.path))?;
-    }
     scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
     scan.run().map_err(storage("read", &found.path))?;
 

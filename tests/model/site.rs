@@ -209,8 +209,8 @@ impl Site {
     /// Ends the process in an orderly way.
     pub(crate) fn close(&mut self) -> Check {
         let Some(process) = self.process.take() else { return Ok(()) };
-        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         process.wal.close();
+        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         let durable = process.wal.durable().get();
         let is_off = self.world.disk().is_off();
         self.say(|| format!("close: {durable} is durable"));
