@@ -175,6 +175,10 @@ fn inspect(
         Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
         result => result.map_err(storage("open", &path))?,
     };
+    if role == Role::Owner {
+        file.sync_data().map_err(storage("sync", &path))?;
+        file.drop_page_cache().map_err(storage("read", &path))?;
+    }
     let length = file.length().map_err(storage("read", &path))?;
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;

@@ -202,7 +202,8 @@ impl OpenSegment {
         let footer = self.totals.encode_footer(self.epoch, self.id, self.end, self.durable);
         let length = self.end + footer.len() as u64;
         self.file
-            .write_at(&mut [IoSlice::new(&footer)], self.end)
+            .sync_data()
+            .and_then(|()| self.file.write_at(&mut [IoSlice::new(&footer)], self.end))
             .and_then(|()| self.file.set_len(length))
             .and_then(|()| self.file.sync_all())
             .map_err(|source| failure("seal", &self.path, source))?;
