@@ -20,7 +20,7 @@ use crate::{
     oracle::{Check, Fate, Oracle},
 };
 
-const DIR: &str = "/logs/main.default.events/writer-000";
+pub(crate) const DIR: &str = "/logs/main.default.events/writer-000";
 /// Openings that fail in a row before the disk is healed.
 const OPENINGS_MAX: u32 = 4;
 /// What may lie about in a log that was drained, beside its newest segments.
@@ -110,6 +110,10 @@ impl Site {
         if self.prints {
             eprintln!("  {:>5} {}", self.world.disk().operations(), step());
         }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Whether everything that was ever appended is settled, as far as anybody knows.
@@ -209,8 +213,8 @@ impl Site {
     /// Ends the process in an orderly way.
     pub(crate) fn close(&mut self) -> Check {
         let Some(process) = self.process.take() else { return Ok(()) };
-        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         process.wal.close();
+        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         let durable = process.wal.durable().get();
         let is_off = self.world.disk().is_off();
         self.say(|| format!("close: {durable} is durable"));
@@ -264,6 +268,7 @@ impl Site {
         let first = self.oracle.batches + 1;
         self.oracle.batches += count;
         self.counts.appends += count;
+        self.oracle.last_group = self.oracle.last + 1;
         let answers = if count == 1 {
             vec![wal.append(batches::frame(first)).wait()]
         } else {
@@ -462,10 +467,16 @@ impl Site {
         self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
         self.oracle.media_damage += 1;
         self.damaged_since_opening += 1;
-        // Nothing tells where an unsealed log ended, nor one of which the seal is damaged too.
-        self.oracle.tail_may_be_gone |= !self.ended_cleanly
-            || self.damaged_since_opening > 1
-            || !matches!(damage, Damage::Bit);
+        let is_one_bit = damage == Damage::Bit && self.damaged_since_opening == 1;
+        let from = match (is_one_bit, self.ended_cleanly) {
+            // A seal tells where a log ended.
+            (true, true) => return Ok(()),
+            // Of one that was not sealed, the last group may be damaged or torn. What is before it has frames
+            // behind it.
+            (true, false) if self.options.durability == Durability::Sync => self.oracle.last_group,
+            _ => 0,
+        };
+        self.oracle.tail_may_be_gone_from = Some(from);
         Ok(())
     }
 
