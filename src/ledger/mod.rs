@@ -6,6 +6,7 @@
 //! A store's own flush need not be durable; sled's is not. A checkpoint is therefore a flush *and* a sync, and only
 //! then may anything be reclaimed \[I5\].
 
+mod dropped;
 mod record;
 mod reserve;
 #[cfg(feature = "sim")]
@@ -15,6 +16,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
+pub use dropped::{Dropped, DroppedRange};
 pub use record::{LedgerRecord, Settled};
 #[cfg(feature = "sim")]
 pub use sim::SimPlace;
@@ -183,6 +185,12 @@ impl Ledger {
         written
     }
 
+    /// Gives the reserve up for something else that has to be done before anything can be freed; false if
+    /// there is none.
+    pub fn give_up_reserve(&mut self) -> bool {
+        self.place.give_up_reserve()
+    }
+
     /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.
     pub fn refill_reserve(&mut self) {
         self.place.hold_reserve();
@@ -245,6 +253,7 @@ mod tests {
             delivered_frames: through,
             delivered_rows: 10 * through,
             damaged_frames: 0,
+            dropped: Dropped::default(),
         }
     }
 

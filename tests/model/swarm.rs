@@ -52,6 +52,7 @@ impl Swarm {
             1 | 2 => Durability::Interval(INTERVAL),
             _ => Durability::Sync,
         };
+        let spare_segments = rng.below(3) as usize;
         let mut sometimes = |one_in: u64, most: u64| -> u16 {
             if rng.below(one_in) == 0 { 1 + rng.below(most) as u16 } else { 0 }
         };
@@ -69,7 +70,7 @@ impl Swarm {
             ..Faults::default()
         };
         Swarm {
-            options: WalOptions { segment_bytes, durability },
+            options: WalOptions { segment_bytes, durability, spare_segments },
             faults,
             cuts: 40 + sometimes(2, 200),
             planned_cuts: 60 + sometimes(2, 250),
