@@ -103,7 +103,11 @@ struct Reached {
 }
 
 fn play(scenario: Scenario, point: Point) -> Check<Reached> {
-    let options = WalOptions { segment_bytes: 32 * 1024, durability: scenario.durability };
+    let options = WalOptions {
+        segment_bytes: 32 * 1024,
+        durability: scenario.durability,
+        spare_segments: (point.at % 3) as usize,
+    };
     let seed = point.at ^ point.second.map_or(0, |(_, later)| later << 32);
     let mut site = Site::new(seed, options, None);
     site.world.disk().faults(|faults| {

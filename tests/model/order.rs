@@ -100,7 +100,7 @@ impl Watcher {
 pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
     let mut rng = SplitMix::new(seed);
     let segment_bytes = [32, 64][rng.below(2) as usize] * 1024;
-    let options = WalOptions { segment_bytes, durability: Durability::Sync };
+    let options = WalOptions { segment_bytes, durability: Durability::Sync, spare_segments: rng.below(3) as usize };
     let mut site = Site::new(seed, options, canary);
     let refuses = (rng.below(3) == 0, rng.below(3) == 0);
     site.world.disk().faults(|faults| (faults.refuses_direct, faults.refuses_allocate) = refuses);
@@ -153,7 +153,7 @@ fn data_names_and_the_ledger_are_synced_before_anybody_relies_on_them() {
 
 /// The operations of these kinds on segments, as the trace of one life has them.
 fn life() -> Vec<(OperationKind, PathBuf)> {
-    let options = WalOptions { segment_bytes: 32 * 1024, durability: Durability::Sync };
+    let options = WalOptions { segment_bytes: 32 * 1024, durability: Durability::Sync, spare_segments: 1 };
     let mut site = Site::new(1, options, None);
     site.world.disk().start_trace();
     site.open().unwrap();

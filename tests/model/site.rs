@@ -536,7 +536,7 @@ impl Site {
         self.oracle.drained()?;
         if self.oracle.media_damage == 0 && !self.oracle.disk_lies {
             let used = self.world.disk().used_bytes();
-            if used > 4 * self.options.segment_bytes + REST_BYTES {
+            if used > (4 + self.options.spare_segments as u64) * self.options.segment_bytes + REST_BYTES {
                 let files = self.world.disk().files(Path::new(DIR));
                 return Err(format!("R11: a drained log takes {used} bytes: {files:?}"));
             }
