@@ -114,7 +114,7 @@ pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
         let checkpoint = site.oracle.checkpoint;
         match rng.below(10) {
             0 => site.close()?,
-            1 => site.cut()?,
+            1 => site.kill()?,
             2 => site.settle(1 + rng.below(20))?,
             3 | 4 => site.reclaim([1, 16 * 1024, 1 << 20][rng.below(3) as usize])?,
             5 => site.append(2 + rng.below(8))?,
@@ -127,7 +127,7 @@ pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
             watcher.answered(&written)?;
         }
         if !site.is_open() {
-            // What was not durable is another matter after a cut, and a new owner makes sure of the rest.
+            // A new owner makes sure of what an earlier one has left.
             watcher = Watcher { ledger_is_synced: true, ..Watcher::default() };
         }
     }

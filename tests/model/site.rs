@@ -268,7 +268,10 @@ impl Site {
         let first = self.oracle.batches + 1;
         self.oracle.batches += count;
         self.counts.appends += count;
-        self.oracle.last_group = self.oracle.last + 1;
+        let next = self.oracle.last + 1;
+        if self.oracle.last_groups[1] != next {
+            self.oracle.last_groups = [self.oracle.last_groups[1], next];
+        }
         let answers = if count == 1 {
             vec![wal.append(batches::frame(first)).wait()]
         } else {
@@ -446,7 +449,8 @@ impl Site {
     /// Damages a segment while no process lives.
     pub(crate) fn damage(&mut self, damage: Damage, rng: &mut SplitMix) -> Check {
         let segments = self.segments();
-        let Some(path) = rng.pick(&segments) else { return Ok(()) };
+        let newest = segments.last().filter(|_| rng.coin());
+        let Some(path) = newest.or_else(|| rng.pick(&segments)) else { return Ok(()) };
         let disk = self.world.disk();
         let length = disk.platter(path).map_or(0, |bytes| bytes.len() as u64);
         if self.process.is_some() || length == 0 {
@@ -467,13 +471,17 @@ impl Site {
         self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
         self.oracle.media_damage += 1;
         self.damaged_since_opening += 1;
-        let is_one_bit = damage == Damage::Bit && self.damaged_since_opening == 1;
-        let from = match (is_one_bit, self.ended_cleanly) {
+        let [before, last] = self.oracle.last_groups;
+        let is_sync = self.options.durability == Durability::Sync;
+        let is_alone = self.damaged_since_opening == 1 && is_sync;
+        let from = match (damage, self.ended_cleanly) {
             // A seal tells where a log ended.
-            (true, true) => return Ok(()),
+            (Damage::Bit, true) if is_alone => return Ok(()),
             // Of one that was not sealed, the last group may be damaged or torn. What is before it has frames
             // behind it.
-            (true, false) if self.options.durability == Durability::Sync => self.oracle.last_group,
+            (Damage::Bit, false) if is_alone => last,
+            // No longer than a block, so it reaches into two at most.
+            (Damage::Burst | Damage::Zeros, false) if is_alone => before,
             _ => 0,
         };
         self.oracle.tail_may_be_gone_from = Some(from);
