@@ -31,6 +31,7 @@ test: test-rust test-python ## Runs all tests, with the kill test and the exampl
 .PHONY: test-rust
 test-rust: need-cargo ## Runs the tests of the crate and the kill test
 	cargo test --locked --workspace --features $(FEATURES)
+	cargo test --locked --features $(FEATURES),shuttle --test concurrency
 
 .PHONY: test-python
 test-python: build ## Runs the tests of the Python package against the installed wheel

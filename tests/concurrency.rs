@@ -14,6 +14,7 @@ use std::{
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_zerobus_sdk_wrapper::{
+    canary::Canary,
     io::sim::{Planned, World},
     types::Lsn,
     wal::{
@@ -23,7 +24,7 @@ use arrow_zerobus_sdk_wrapper::{
 };
 use shuttle::{rand::Rng, thread};
 
-const SCHEDULES: usize = 4_000;
+const SCHEDULES: usize = 8_000;
 const OPTIONS: WalOptions =
     WalOptions { segment_bytes: 24 * 1024, durability: Durability::Sync, spare_segments: 1 };
 
@@ -81,43 +82,58 @@ fn appends(wal: &Wal, first: i64, count: i64, promised: &Promised) -> thread::Jo
             };
             match appended {
                 Ok(appended) => {
-                    assert!(wal.durable() >= appended.lsn, "{} was promised before it may be read", appended.lsn);
+                    assert!(
+                        wal.durable() >= appended.lsn,
+                        "{} was promised before it may be read",
+                        appended.lsn
+                    );
                     let again = promised.lock().unwrap().insert(appended.lsn.get(), number);
                     assert_eq!(again, None, "LSN {} was given twice", appended.lsn);
                 }
-                Err(AppendError::Closed | AppendError::Poisoned { .. } | AppendError::Storage { .. }) => return,
+                Err(AppendError::Closed | AppendError::Poisoned { .. } | AppendError::Storage { .. }) => {
+                    return;
+                }
                 Err(error) => panic!("{error}"),
             }
         }
     })
 }
 
+fn cut_at_any_operation(canary: Option<Canary>) {
+    let seed = shuttle::rand::thread_rng().r#gen();
+    let world = canary.map_or_else(|| World::new(seed), |canary| World::with_canary(seed, canary));
+    let (wal, _) = open(&world);
+    let at = world.disk().operations() + shuttle::rand::thread_rng().gen_range(1..20);
+    world.disk().faults(|faults| faults.at(at..=at, Planned::Cut));
+    let promised = Promised::default();
+    let threads: Vec<_> = (0..3).map(|n| appends(&wal, 10 * n, 3, &promised)).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    world.crash();
+    world.disk().heal();
+    drop(wal);
+    let (wal, recovery) = open(&world);
+    assert_eq!(recovery.damage.iter().find(|damage| damage.reason != DamageReason::Unsynced), None);
+    let mut reader = wal.reader(Lsn::FIRST);
+    let mut found = BTreeMap::new();
+    while let Some(next) = reader.next().unwrap() {
+        if let Next::Frame(frame) = next {
+            found.insert(frame.lsn.get(), number(&frame));
+        }
+    }
+    for (lsn, number) in promised.lock().unwrap().iter() {
+        assert_eq!(found.get(lsn), Some(number), "LSN {lsn} was promised");
+    }
+}
+
 #[test]
 fn whoever_leads_a_group_what_an_append_promised_survives_a_cut_at_any_operation() {
-    explore(|| {
-        let world = World::new(shuttle::rand::thread_rng().r#gen());
-        let (wal, _) = open(&world);
-        let at = world.disk().operations() + shuttle::rand::thread_rng().gen_range(1..20);
-        world.disk().faults(|faults| faults.at(at..=at, Planned::Cut));
-        let promised = Promised::default();
-        let threads: Vec<_> = (0..3).map(|n| appends(&wal, 10 * n, 3, &promised)).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        world.crash();
-        world.disk().heal();
-        drop(wal);
-        let (wal, recovery) = open(&world);
-        assert_eq!(recovery.damage.iter().find(|damage| damage.reason != DamageReason::Unsynced), None);
-        let mut reader = wal.reader(Lsn::FIRST);
-        let mut found = BTreeMap::new();
-        while let Some(next) = reader.next().unwrap() {
-            if let Next::Frame(frame) = next {
-                found.insert(frame.lsn.get(), number(&frame));
-            }
-        }
-        for (lsn, number) in promised.lock().unwrap().iter() {
-            assert_eq!(found.get(lsn), Some(number), "LSN {lsn} was promised");
-        }
-    });
+    explore(|| cut_at_any_operation(None));
+}
+
+#[test]
+#[should_panic(expected = "was promised")]
+fn an_acknowledgement_before_the_sync_is_found() {
+    explore(|| cut_at_any_operation(Some(Canary::AcknowledgeBeforeSync)));
 }
 
 #[test]
