@@ -32,6 +32,10 @@ test: test-rust test-python ## Runs all tests, with the kill test and the exampl
 test-rust: need-cargo ## Runs the tests of the crate and the kill test
 	cargo test --locked --workspace --features $(FEATURES)
 
+.PHONY: soak
+soak: need-cargo ## Runs the tests of the log in a simulated world for hours: ten million crashes, more faults at every operation
+	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
+
 .PHONY: test-python
 test-python: build ## Runs the tests of the Python package against the installed wheel
 	$(BIN)/python -m pytest
