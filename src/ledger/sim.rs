@@ -12,6 +12,8 @@ use super::{LedgerError, LedgerPlace, LedgerStore};
 use crate::io::{Access, Storage, StorageFile};
 use crate::types::Epoch;
 
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
 const FILE_NAME: &str = "ledger.sim";
 const RESERVE_NAME: &str = "ledger.reserve";
 const RESERVE_BYTES: u64 = 16 * 1024;
@@ -117,7 +119,7 @@ struct SimStore {
     path: PathBuf,
     file: Arc<dyn StorageFile>,
     sequence: u64,
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: Records,
     /// Something was inserted since the last flush.
     is_dirty: bool,
 }
@@ -150,7 +152,7 @@ impl LedgerStore for SimStore {
     }
 }
 
-fn encode(sequence: u64, records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+fn encode(sequence: u64, records: &Records) -> Vec<u8> {
     let mut slot = MAGIC.to_vec();
     slot.extend(sequence.to_le_bytes());
     for bytes in records.iter().flat_map(|(key, value)| [key, value]) {
@@ -162,7 +164,7 @@ fn encode(sequence: u64, records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, BTreeMap<Vec<u8>, Vec<u8>>)> {
+fn decode(slot: &[u8]) -> Option<(u64, Records)> {
     let (body, checksum) = slot.split_last_chunk::<4>()?;
     let (magic, rest) = body.split_first_chunk::<8>()?;
     let (sequence, mut rest) = rest.split_first_chunk::<8>()?;
