@@ -33,6 +33,10 @@ test-rust: need-cargo ## Runs the tests of the crate and the kill test
 	cargo test --locked --workspace --features $(FEATURES)
 	cargo test --locked --features $(FEATURES),shuttle --test concurrency
 
+.PHONY: soak
+soak: need-cargo ## Runs the tests of the log in a simulated world for hours: ten million crashes, more faults at every operation
+	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
+
 .PHONY: test-python
 test-python: build ## Runs the tests of the Python package against the installed wheel
 	$(BIN)/python -m pytest

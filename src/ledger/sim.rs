@@ -1,4 +1,4 @@
-//! A ledger's store on a simulated disk: two slots of a sector each, written in turn, so that a cut leaves the one or
+//! A ledger's store on a simulated disk: two slots with a checksum each, written in turn, so that a cut leaves the one or
 //! the other. Like sled it flushes without making durable.
 
 use std::collections::BTreeMap;
@@ -12,10 +12,12 @@ use super::{LedgerError, LedgerPlace, LedgerStore};
 use crate::io::{Access, Storage, StorageFile};
 use crate::types::Epoch;
 
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
 const FILE_NAME: &str = "ledger.sim";
 const RESERVE_NAME: &str = "ledger.reserve";
 const RESERVE_BYTES: u64 = 16 * 1024;
-const SLOT_BYTES: usize = 512;
+const SLOT_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"SIMLEDGE";
 
 /// A place for a ledger in a writer directory of a simulated disk.
@@ -117,7 +119,7 @@ struct SimStore {
     path: PathBuf,
     file: Arc<dyn StorageFile>,
     sequence: u64,
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: Records,
     /// Something was inserted since the last flush.
     is_dirty: bool,
 }
@@ -150,11 +152,11 @@ impl LedgerStore for SimStore {
     }
 }
 
-fn encode(sequence: u64, records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+fn encode(sequence: u64, records: &Records) -> Vec<u8> {
     let mut slot = MAGIC.to_vec();
     slot.extend(sequence.to_le_bytes());
     for bytes in records.iter().flat_map(|(key, value)| [key, value]) {
-        slot.push(bytes.len() as u8);
+        slot.extend((bytes.len() as u16).to_le_bytes());
         slot.extend(bytes);
     }
     slot.resize(SLOT_BYTES - 4, 0);
@@ -162,7 +164,7 @@ fn encode(sequence: u64, records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, BTreeMap<Vec<u8>, Vec<u8>>)> {
+fn decode(slot: &[u8]) -> Option<(u64, Records)> {
     let (body, checksum) = slot.split_last_chunk::<4>()?;
     let (magic, rest) = body.split_first_chunk::<8>()?;
     let (sequence, mut rest) = rest.split_first_chunk::<8>()?;
@@ -170,8 +172,9 @@ fn decode(slot: &[u8]) -> Option<(u64, BTreeMap<Vec<u8>, Vec<u8>>)> {
         return None;
     }
     let mut next = || {
-        let (length, tail) = rest.split_first()?;
-        let (bytes, tail) = tail.split_at_checked(usize::from(*length)).filter(|_| *length > 0)?;
+        let (length, tail) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        let (bytes, tail) = tail.split_at_checked(length).filter(|_| length > 0)?;
         rest = tail;
         Some(bytes.to_vec())
     };
@@ -223,6 +226,7 @@ mod tests {
             let next = disk.operations() + 1;
             disk.faults(|faults| faults.at(next..=next + 2, Planned::Error(EIO)));
             ledger.checkpoint(&record(4)).unwrap_err();
+            disk.heal();
             disk.kill();
             let seen = open(&disk).record;
             disk.crash();

@@ -28,7 +28,7 @@ pub(crate) fn rows(number: u64) -> u64 {
 fn with_rows(number: u64, rows: u64) -> RecordBatch {
     let ids: Int64Array = (0..rows as i64).map(|row| number as i64 * ROWS_MAX + row).collect();
     let ids: ArrayRef = Arc::new(ids);
-    if number % 3 > 0 {
+    if !number.is_multiple_of(3) {
         return RecordBatch::try_new(Arc::clone(&IDS), vec![ids]).unwrap();
     }
     let names: StringArray = (0..rows).map(|row| (row % 3 > 0).then(|| format!("{number}/{row}"))).collect();

@@ -52,6 +52,7 @@ pub(crate) fn opened(
     if stored.settled == Settled::default() {
         oracle.ledger_knows_nothing(through);
     }
+    oracle.given_up(stored.settled.through.get(), through);
     let found = read(oracle, wal, through, last, durability)?;
     let count = wal.count_from(Lsn::new(through + 1)).map_err(|error| format!("R12: {error:?}"))?;
     let rows = oracle.rows(&found);

@@ -137,7 +137,6 @@ impl Oracle {
             let batch = self.contents.get(&lsn).copied();
             let excused = self.media_damage > 0
                 || self.disk_lies
-                || damage.reason == DamageReason::Schema && self.is_torn(damage)
                 || match batch {
                     Some(batch) => self.ledger_forged && self.delivered.contains(&batch),
                     None => {
@@ -153,8 +152,7 @@ impl Oracle {
     }
 
     /// Whether the log has said that a cut left this segment in part. What was lost there can leave frames behind it
-    /// that nobody can read, such as those whose schema was in that part, or that nobody can read any more once the
-    /// last other segment with the schema is reclaimed.
+    /// that nobody can read, such as those whose schema was in that part.
     fn is_torn(&self, damage: &Damage) -> bool {
         self.torn.contains(&damage.segment)
     }
@@ -164,6 +162,16 @@ impl Oracle {
     pub(crate) fn ledger_knows_nothing(&mut self, through: u64) {
         if self.media_damage > 0 {
             self.lost.extend(self.contents.range(..=through).map(|(_, batch)| *batch));
+        }
+    }
+
+    /// A frame that was delivered in part, and then was gone with the end of the log, counts as settled.
+    pub(crate) fn given_up(&mut self, stored: u64, through: u64) {
+        if let Some(from) = self.tail_may_be_gone_from
+            && stored < through
+        {
+            let first = from.max(stored + 1).min(through + 1);
+            self.lost.extend(self.contents.range(first..through + 1).map(|(_, batch)| *batch));
         }
     }
 

@@ -52,6 +52,8 @@ struct Process {
     ledger: Ledger,
     /// Failures that the disk had shown when it was opened.
     errors_before: u64,
+    /// The same when the last step began.
+    errors_before_step: u64,
 }
 
 /// Numbers of one run.
@@ -121,15 +123,26 @@ impl Site {
         self.oracle.progress.settled.through.get() >= self.oracle.last
     }
 
-    /// Whether a failure has a cause: the disk has shown one since the log was opened.
+    /// Whether a failure has a cause: the disk has shown one in this step, or at some time before the log refused
+    /// everything.
     fn has_cause(&self) -> bool {
         let disk = self.world.disk();
-        let before = self.process.as_ref().map_or(0, |process| process.errors_before);
+        let before = self.process.as_ref().map_or(0, |process| match process.wal.poisoned() {
+            Some(_) => process.errors_before,
+            None => process.errors_before_step,
+        });
         disk.is_off() || disk.counts().errors() > before
     }
 
     fn blame(&self, what: &str, error: &dyn std::fmt::Debug) -> Check {
         if self.has_cause() { Ok(()) } else { Err(format!("R12: {what} without a cause: {error:?}")) }
+    }
+
+    fn begin_step(&mut self) {
+        let errors = self.world.disk().counts().errors();
+        if let Some(process) = &mut self.process {
+            process.errors_before_step = errors;
+        }
     }
 
     // ---- Opening and ending.
@@ -203,7 +216,7 @@ impl Site {
         checks::opened(&mut self.oracle, &wal, &recovery, &stored, &record, self.options.durability)?;
         self.world.disk().faults(|faults| faults.read_errors = read_errors);
         self.oracle.progress = record;
-        self.process = Some(Process { wal, ledger, errors_before });
+        self.process = Some(Process { wal, ledger, errors_before, errors_before_step: errors_before });
         self.damaged_since_opening = 0;
         self.ended_cleanly = false;
         self.check_rules_of_the_disk()
@@ -262,6 +275,7 @@ impl Site {
 
     /// Appends so many batches: the first by itself, the others in one group while the disk is held up.
     pub(crate) fn append(&mut self, count: u64) -> Check {
+        self.begin_step();
         let Some(process) = &self.process else { return Ok(()) };
         let wal = process.wal.clone();
         let first = self.oracle.batches + 1;
@@ -353,6 +367,7 @@ impl Site {
 
     /// Reads and delivers so many frames, as the drainer does: only what is durable.
     pub(crate) fn settle(&mut self, count: u64) -> Check {
+        self.begin_step();
         let Some(process) = &self.process else { return Ok(()) };
         let wal = process.wal.clone();
         let mut reader = wal.reader(self.oracle.progress.settled.through.next());
@@ -410,6 +425,7 @@ impl Site {
 
     /// Makes the progress durable and frees what it settles.
     pub(crate) fn reclaim(&mut self, roll_bytes: u64) -> Check {
+        self.begin_step();
         let env = self.world.env();
         let record = self.oracle.progress;
         let Some(process) = &mut self.process else { return Ok(()) };
@@ -459,7 +475,7 @@ impl Site {
         // Most of a segment is often empty; what is hit should not always be.
         let reach = if rng.coin() { length } else { length.min(16 * 1024) };
         let offset = rng.below(reach);
-        let (bit, seed) = (rng.below(8), rng.next());
+        let (bit, seed) = (rng.below(8), rng.next_u64());
         match damage {
             Damage::Bit => disk.rot(path, offset, 1, |_, byte| byte ^ 1 << bit),
             Damage::Burst => disk.rot(path, offset, 512, |at, byte| byte ^ (seed >> (at % 57)) as u8),
@@ -498,7 +514,7 @@ impl Site {
         }
         let forged = match forgery {
             Forgery::Lost => disk.erase(&path),
-            Forgery::Garbage => disk.put(&path, &rng.next().to_le_bytes().repeat(128)),
+            Forgery::Garbage => disk.put(&path, &rng.next_u64().to_le_bytes().repeat(128)),
             Forgery::Old => match rng.pick(&self.old_records) {
                 Some(record) => disk.put(&path, &SimPlace::forge(epoch, record)),
                 None => return Ok(()),

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex,
+        Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,6 +23,7 @@ use crate::{
 const CRASHES_DEFAULT: u64 = 100_000;
 const THREADS: usize = 2;
 const STEPS: u64 = 60;
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// Longer than any interval of a log under test: only the clock of the world makes its syncs due.
 const INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -239,6 +240,48 @@ impl Total {
     }
 }
 
+/// Names the seed that does not come to an end \[R12\]: without it nobody would learn which one hangs.
+#[derive(Default)]
+struct Watch {
+    state: Mutex<Watched>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Watched {
+    running: Vec<u64>,
+    is_over: bool,
+}
+
+impl Watch {
+    fn begin(&self, seed: u64) {
+        self.state.lock().unwrap().running.push(seed);
+    }
+
+    fn end(&self, seed: u64) {
+        self.state.lock().unwrap().running.retain(|running| *running != seed);
+        self.changed.notify_all();
+    }
+
+    fn stop(&self) {
+        self.state.lock().unwrap().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the process if no seed ends for a time in which thousands should.
+    fn run(&self) {
+        let mut state = self.state.lock().unwrap();
+        while !state.is_over {
+            let (watched, waited) = self.changed.wait_timeout(state, HANGS_AFTER).unwrap();
+            state = watched;
+            if waited.timed_out() && !state.is_over {
+                eprintln!("R12: one of these seeds does not come to an end: {:?}", state.running);
+                std::process::abort();
+            }
+        }
+    }
+}
+
 #[test]
 fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
     if let Some(seed) = number("SIM_SEED") {
@@ -253,9 +296,11 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
     let next = AtomicU64::new(0);
     let crashes = AtomicU64::new(0);
     let has_failed = AtomicBool::new(false);
+    let watch = Watch::default();
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        scope.spawn(|| watch.run());
+        let workers = (0..THREADS).map(|_| {
             scope.spawn(|| {
                 while !has_failed.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +309,9 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
                         return;
                     }
                     let seed = kept.get(index as usize).copied().unwrap_or(first + index - kept.len() as u64);
+                    watch.begin(seed);
                     let result = run(seed, None, false);
+                    watch.end(seed);
                     let mut total = total.lock().unwrap();
                     match result {
                         Ok(summary) => {
@@ -278,8 +325,11 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
                         }
                     }
                 }
-            });
-        }
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        watch.stop();
     });
     let Total { seeds, sum, failure } = total.into_inner().unwrap();
     println!("{seeds} seeds, {} crashes", sum.faults.cuts + sum.faults.kills);

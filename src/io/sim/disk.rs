@@ -359,7 +359,7 @@ impl Storage for SimStorage {
         if let Some(dir) = path.parent() {
             state.forget_failures(dir);
         }
-        let token = state.rng.next();
+        let token = state.rng.next_u64();
         state.locks.insert(path.to_owned(), Lock { token, note: note.to_owned() });
         Ok(LockAttempt::Held(Box::new(SimLock::new(&self.disk, path, token))))
     }

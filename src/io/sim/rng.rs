@@ -23,14 +23,14 @@ impl SplitMix {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
     /// A number below `limit`; 0 if there is none.
     pub fn below(&mut self, limit: u64) -> u64 {
-        if limit == 0 { 0 } else { self.next() % limit }
+        if limit == 0 { 0 } else { self.next_u64() % limit }
     }
 
     /// True so many times out of a thousand.
@@ -40,7 +40,7 @@ impl SplitMix {
 
     /// True half of the time.
     pub fn coin(&mut self) -> bool {
-        self.next() & 1 == 0
+        self.next_u64() & 1 == 0
     }
 
     /// One of these; none if there is none.

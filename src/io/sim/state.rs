@@ -302,7 +302,8 @@ impl State {
             inode.is_failed |= error.is_some();
         }
         operation.errno = error.map(|error| error.raw_os_error().unwrap_or(EIO));
-        if let Some(errno) = operation.errno {
+        // What the caller got wrong, such as a name that exists, is no failure of the disk.
+        if let Some(errno @ (EIO | ENOSPC)) = error.and_then(Error::raw_os_error) {
             self.counts.count(kind, errno);
         }
         if let Some(trace) = &mut self.trace {
