@@ -77,7 +77,7 @@ def test_a_wait_ends_after_block_timeout_secs(offline: MakeWrapper) -> None:
 
 
 def test_a_timeout_where_nobody_waits_is_refused(tmp_path: Path, offline: MakeWrapper) -> None:
-    with pytest.raises(ConfigurationError, match="block_timeout_secs .* on_full = reject"):
+    with pytest.raises(ConfigurationError, match=r"block_timeout_secs .* on_full = reject"):
         offline(on_full="reject", block_timeout_secs=1)
     assert not (tmp_path / "wal").exists()
 
