@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,23 @@ def test_the_command_shows_the_bounds_and_what_was_dropped(tmp_path: Path, offli
     assert log["on_full"] == "drop_oldest"
     assert log["rows"]["dropped"] == wrapper.status()["rows"]["dropped"] > 0
     assert set(log) >= {"wal_max_bytes", "wal_min_free_bytes", "free_bytes", "retained_bytes", "full"}
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_drain_frees_what_is_delivered_unless_it_is_to_keep_it(
+    emulator: Emulator, online: MakeWrapper, tmp_path: Path, keeps: bool
+) -> None:
+    emulator.kill()
+    with online(shutdown_timeout_secs=0, segment_bytes=64 * 1024) as wrapper:
+        for number in range(20):
+            asyncio.run(wrapper.send_batch(make_batch(number * ROWS, ROWS)))
+    emulator.restart()
+    environment = os.environ | {"ZEROBUS_CLIENT_ID": "id", "ZEROBUS_CLIENT_SECRET": "s3cret"}
+    command = [str(SCRIPT), "drain", str(tmp_path / "wal"), *(["--keep"] if keeps else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    with online(retain_delivered_bytes=16 * MIB) as wrapper:
+        status = wrapper.status()
+    assert status["rows"] == {"stored": 20 * ROWS, "delivered": 20 * ROWS, "dropped": 0, "waiting": 0}
+    assert (status["retained_bytes"] > 10 * ROWS * 10) == keeps, status
+    assert landed(emulator) == list(range(20 * ROWS))
