@@ -39,6 +39,28 @@ test-python: build ## Runs the tests of the Python package against the installed
 .PHONY: build
 build: $(WHEEL) ## Builds the wheel and installs it into .venv
 
+# Options for the benchmarks, such as BENCH_ARGS="--quick --dir /mnt/disk".
+BENCH_ARGS ?=
+RELEASE_WHEEL := target/bench-python
+
+.PHONY: bench
+bench: need-cargo ## Measures the log against raw methods on the same disk (docs/performance.md)
+	cargo bench --locked -p benches --bench append -- $(BENCH_ARGS)
+	cargo bench --locked -p benches --bench open -- $(BENCH_ARGS)
+
+.PHONY: bench-crates
+bench-crates: need-cargo ## Measures the log against other logs and stores too
+	cargo bench --locked -p benches --features crates --bench append -- $(BENCH_ARGS)
+	cargo bench --locked -p benches --features crates --bench open -- $(BENCH_ARGS)
+
+.PHONY: bench-python
+bench-python: $(TOOLS) need-cargo ## Measures send_batch of a release wheel against the same in Rust
+	rm -rf $(RELEASE_WHEEL)
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
+	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(TOOLS) need-cargo ## Checks format, lints and types
 	cargo fmt --all --check

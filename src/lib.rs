@@ -39,6 +39,8 @@ pub mod reclaim;
 
 pub mod canary;
 
+mod sync;
+
 pub mod admin;
 
 #[cfg(feature = "emulator")]

@@ -1,13 +1,14 @@
 //! Which settled segments are freed when, and the order of it: ledger first, segments second.
+//! After a restart ledger and log are each asked what it knows of the other.
 
 use std::io;
 use std::time::Duration;
 
 use crate::canary::Canary;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerError, LedgerRecord};
+use crate::ledger::{Ledger, LedgerError, LedgerRecord, Settled};
 use crate::types::Lsn;
-use crate::wal::{Reclaimed, SegmentInfo, Wal};
+use crate::wal::{ReadError, Reclaimed, SegmentInfo, Wal};
 
 /// How much of what is settled is kept, for replay. Each is a ceiling, zero is none; without any of them nothing
 /// is kept.
@@ -225,4 +226,21 @@ mod tests {
         assert_eq!(droppable(&segments, Lsn::new(30), 1), None);
         assert_eq!(retained_bytes(&segments, Lsn::new(25)), 200);
     }
+}
+
+/// What the ledger says, as far as it is about this log. `last` is the last frame that was found.
+///
+/// # Errors
+///
+/// [`ReadError`] if the log cannot be read.
+pub fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
+    let settled = &mut record.settled;
+    if *settled == Settled::default() {
+        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
+        settled.through = wal.first().map_or(last, Lsn::previous);
+    } else if wal.count_from(settled.through.next())?.frames == 0 {
+        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
+        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
+    }
+    Ok(record)
 }

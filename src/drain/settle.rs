@@ -16,9 +16,9 @@ use crate::reclaim::{self, Retention};
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// A fully settled open segment is given back once it holds this much; below it, the disk it takes is not
-/// worth a new file.
-const ROLL_BYTES: u64 = 1024 * 1024;
+/// A fully settled open segment is given back once it holds a quarter of what it may, and this much; below it, the
+/// disk it takes is not worth another file.
+const ROLL_BYTES_MIN: u64 = 1024 * 1024;
 /// What is retained is looked at this often, because the time of day can be set.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -109,13 +109,14 @@ impl Settler {
         let (segments, now) = (self.wal.segment_infos(), self.env.clock.unix_micros());
         let through = self.retention.freeable(&segments, settled, now, short_bytes);
         self.next_expiry = self.retention.next_expiry(&segments, settled, now);
-        let roll_bytes = if short_bytes > 0 { 1 } else { ROLL_BYTES };
+        let roll_bytes = if short_bytes > 0 { 1 } else { ROLL_BYTES_MIN.max(self.wal.segment_bytes() / 4) };
         let mut reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         if reclaimed.is_err() && self.ledger.give_up_reserve() {
             reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         }
+        let spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
         // One that fails half-way has made room too.
-        if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes > 0) {
+        if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes + spare_bytes > 0) {
             self.admission.room_made();
         }
         self.ledger.refill_reserve();
@@ -143,7 +144,7 @@ mod tests {
         };
         let locked = LogDirectory::open(&Env::os(), &dir.path().join("log"), &destination).unwrap();
         let epoch = locked.epoch();
-        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync };
+        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync, spare_segments: 0 };
         let (wal, _) = Wal::open(&Env::os(), locked, options, Lsn::ZERO).unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
         std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();

@@ -17,8 +17,13 @@ pub(super) struct Segment {
     pub(super) totals: Totals,
     /// Where they end.
     pub(super) end: u64,
-    /// What the segment counts for: header, frames, footer, and what is torn behind them.
+    /// What the segment counts for: its file if it is sealed; else header, frames, and what is torn behind
+    /// them.
     pub(super) bytes: u64,
+    /// Whether its file can become another segment when it is settled.
+    pub(super) is_recyclable: bool,
+    /// Whether it holds batches whose schema only another segment has.
+    pub(super) has_orphans: bool,
     /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
     pub(super) damage: Vec<Damage>,
 }
@@ -27,7 +32,16 @@ impl Segment {
     /// A segment without frames.
     pub(super) fn empty(id: SegmentId, path: PathBuf, base: Lsn) -> Segment {
         let header = SEGMENT_HEADER as u64;
-        Segment { id, path, totals: Totals::none(base), end: header, bytes: header, damage: Vec::new() }
+        Segment {
+            id,
+            path,
+            totals: Totals::none(base),
+            end: header,
+            bytes: header,
+            is_recyclable: false,
+            has_orphans: false,
+            damage: Vec::new(),
+        }
     }
 }
 

@@ -16,11 +16,11 @@ use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::drain::{Lane, LaneSettings, Reads, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
-use crate::reclaim::Retention;
+use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
+use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
-use crate::types::{Epoch, Lsn};
-use crate::wal::{self, Damage, LogDirectory, ReadError, Wal, WalOptions};
+use crate::types::Epoch;
+use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
@@ -32,7 +32,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
-    let options = WalOptions { segment_bytes, durability: configuration.durability };
+    let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
+    let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
@@ -101,6 +102,12 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     }))
 }
 
+/// Files that are kept to be segments again: enough for a reclaim that frees a few at once, and never more
+/// than a small part of the quota.
+fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
+    (wal_max_bytes / 8 / segment_bytes).min(2) as usize
+}
+
 /// A log and what is known of it.
 struct OpenedLog {
     epoch: Epoch,
@@ -125,7 +132,7 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
-    let record = reconcile(record, &wal, recovery.last)?;
+    let record = reclaim::reconcile(record, &wal, recovery.last)?;
     let waiting = wal.count_from(record.settled.through.next())?;
     // [I6] Delivered, dropped or still in the log; a frame that is delivered in part stands in two counts.
     let frames = record.delivered_frames + record.dropped.frames + waiting.frames;
@@ -133,19 +140,6 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
-}
-
-/// What the ledger says, as far as it is about this log.
-fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
-    let settled = &mut record.settled;
-    if *settled == Settled::default() {
-        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
-        settled.through = wal.first().map_or(last, Lsn::previous);
-    } else if wal.count_from(settled.through.next())?.frames == 0 {
-        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
-        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
-    }
-    Ok(record)
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.

@@ -1,0 +1,247 @@
+//! How long does opening a log with a backlog take, and how fast is it read back?
+//!
+//! ```text
+//! cargo bench -p benches --bench open                     # ours, 1 to 10 GiB; takes 12 GB of disk for a while
+//! cargo bench -p benches --bench open --features crates   # and other logs with 2 GiB
+//! cargo bench -p benches --bench open -- --quick
+//! ```
+//!
+//! Everything is read from the disk: the pages of the files are dropped before each measurement, and with
+//! `--drop-caches`, as root, everything else that the kernel remembers.
+
+use std::path::PathBuf;
+
+use benches::{
+    KIB, MIB, Result,
+    backlog::{self, Fill, Open, Opened, Step, Whose},
+    goals::Goal,
+    machine::{self, Disk},
+    reading::{How, Readable},
+    report::{self, Grid, Targets},
+    summary::{bytes_name, median},
+};
+use clap::Parser;
+use serde::Serialize;
+
+/// How long an opening may take, and what memory.
+const OPEN_MILLIS: f64 = 200.0;
+const OPEN_MIB: f64 = 64.0;
+/// At least so much of what raw reading gives.
+const READ: f64 = 0.8;
+
+#[derive(Debug, Parser)]
+#[command(about = "How long does opening a log with a backlog take, and how fast is it read back?")]
+struct Arguments {
+    #[command(subcommand)]
+    step: Option<Step>,
+    /// Smaller backlogs: shows that it runs, the figures are rough
+    #[arg(long)]
+    quick: bool,
+    /// Makes the kernel forget names and inodes too; as root, and felt by everyone on the machine
+    #[arg(long)]
+    drop_caches: bool,
+    /// A directory on the disk to measure
+    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
+    dir: PathBuf,
+    /// How often everything is opened and read
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// The length of our segments in MiB
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(16..4096))]
+    segment_mib: u64,
+    #[command(flatten)]
+    targets: Targets,
+    /// Cargo says this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn segment_bytes(&self) -> u64 {
+        self.segment_mib * MIB as u64
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct OpenResult {
+    whose: &'static str,
+    backlog_mib: usize,
+    /// The first time after the process that filled it had died.
+    first_millis: f64,
+    /// The median of the times after that.
+    millis: f64,
+    /// The most of all times.
+    memory_mib: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ReadResult {
+    entry_bytes: usize,
+    how: &'static str,
+    megabytes_per_second: f64,
+    /// The median of the ratios of each round to the best raw method.
+    of_best_raw: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    machine: &'a str,
+    opened: &'a [OpenResult],
+    read: &'a [ReadResult],
+    goals: &'a [Goal],
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(step) = &arguments.step {
+        step.run()?;
+    }
+    std::fs::create_dir_all(&arguments.dir)?;
+    let machine = machine::description(&Disk::of(&arguments.dir)?);
+    println!("{machine}\n");
+
+    let mut opened = open_ours(&arguments)?;
+    for whose in Whose::others() {
+        opened.push(open_other(whose, &arguments)?);
+    }
+    let opened_grid = opened_grid(&opened);
+    println!("{}", opened_grid.text());
+
+    let mut read = Vec::new();
+    for entry_bytes in [KIB, 64 * KIB, MIB] {
+        read.extend(read_back(entry_bytes, &arguments)?);
+    }
+    let read_grid = read_grid(&read);
+    println!("{}", read_grid.text());
+
+    let goals = goals(&opened, &read);
+    let goal_grid = report::goal_grid(&goals);
+    println!("{}", goal_grid.text());
+    let json = Report { machine: &machine, opened: &opened, read: &read, goals: &goals };
+    report::write(&arguments.targets, "open", &machine, &[goal_grid, opened_grid, read_grid], &json)
+}
+
+/// Our log, as its backlog grows.
+fn open_ours(arguments: &Arguments) -> Result<Vec<OpenResult>> {
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let gib = if arguments.quick { 64 } else { 1024 };
+    let mut results = Vec::new();
+    let mut filled = 0;
+    for backlog_mib in [gib, 4 * gib, 10 * gib] {
+        let entries = backlog_mib - filled;
+        filled = backlog_mib;
+        results.push(open(Whose::Ours, dir.path().to_owned(), MIB, entries, backlog_mib, arguments)?);
+    }
+    Ok(results)
+}
+
+fn open_other(whose: Whose, arguments: &Arguments) -> Result<OpenResult> {
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let backlog_mib = if arguments.quick { 128 } else { 2048 };
+    let entry_bytes = 64 * KIB;
+    let entries = backlog_mib * MIB / entry_bytes;
+    open(whose, dir.path().to_owned(), entry_bytes, entries, backlog_mib, arguments)
+}
+
+/// Appends entries to a log, and opens it cold a few times.
+fn open(
+    whose: Whose,
+    dir: PathBuf,
+    entry_bytes: usize,
+    entries: usize,
+    backlog_mib: usize,
+    arguments: &Arguments,
+) -> Result<OpenResult> {
+    let segment_bytes = arguments.segment_bytes();
+    backlog::fill(&Fill { whose, dir: dir.clone(), entry_bytes, entries, segment_bytes })?;
+    let open = Open { whose, dir, entry_bytes, segment_bytes };
+    let times: Vec<Opened> = (0..arguments.rounds + 1)
+        .map(|_| backlog::open_cold(&open, arguments.drop_caches))
+        .collect::<Result<_>>()?;
+    let millis = |opened: &Opened| opened.elapsed.as_secs_f64() * 1e3;
+    let memory = times.iter().map(|opened| opened.memory_bytes as f64 / MIB as f64);
+    Ok(OpenResult {
+        whose: whose.name(),
+        backlog_mib,
+        first_millis: times.first().map_or(0.0, millis),
+        millis: median(times.iter().skip(1).map(millis)).unwrap_or(0.0),
+        memory_mib: memory.fold(0.0, f64::max),
+    })
+}
+
+/// Fills a log with entries of one length, and reads it back in every way, in turns.
+fn read_back(entry_bytes: usize, arguments: &Arguments) -> Result<Vec<ReadResult>> {
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let segment_bytes = arguments.segment_bytes();
+    // The headers of short frames, and the time that filling takes.
+    let backlog_mib = if entry_bytes < 64 * KIB { 512 } else { 2048 } / if arguments.quick { 8 } else { 1 };
+    let entries = backlog_mib * MIB / entry_bytes;
+    let path = dir.path().to_owned();
+    backlog::fill(&Fill { whose: Whose::Ours, dir: path, entry_bytes, entries, segment_bytes })?;
+    let readable = Readable::open(dir.path(), entries, segment_bytes)?;
+    let mut rates: Vec<(How, Vec<f64>)> = How::ALL.iter().map(|how| (*how, Vec::new())).collect();
+    for _ in 0..arguments.rounds {
+        for (how, rates) in &mut rates {
+            rates.push(readable.read_cold(*how, arguments.drop_caches)?);
+        }
+    }
+    let rate = |rates: &[f64]| median(rates.iter().copied()).unwrap_or(0.0);
+    let raw = rates.iter().filter(|(how, _)| how.is_raw());
+    let best = raw.max_by(|(_, a), (_, b)| rate(a).total_cmp(&rate(b)));
+    let best = best.map(|(_, rates)| rates.clone()).unwrap_or_default();
+    let results = rates.iter().map(|(how, rates)| ReadResult {
+        entry_bytes,
+        how: how.name(),
+        megabytes_per_second: rate(rates) / 1e6,
+        of_best_raw: median(rates.iter().zip(&best).map(|(rate, raw)| rate / raw)).unwrap_or(0.0),
+    });
+    Ok(results.collect())
+}
+
+fn goals(opened: &[OpenResult], read: &[ReadResult]) -> Vec<Goal> {
+    let ours: Vec<&OpenResult> = opened.iter().filter(|opened| opened.whose == Whose::Ours.name()).collect();
+    let mut goals = Vec::new();
+    if let (Some(least), Some(most)) = (ours.first(), ours.last()) {
+        let case = format!("open {} MiB", most.backlog_mib);
+        goals.push(Goal::at_most(&case, "ms after a crash", OPEN_MILLIS, Some(most.first_millis)));
+        goals.push(Goal::at_most(&case, "ms", OPEN_MILLIS, Some(most.millis)));
+        goals.push(Goal::at_most(&case, "memory MiB", OPEN_MIB, Some(most.memory_mib)));
+        // Ten times the bytes are more segments, and no more than that.
+        let growth = most.millis / least.millis.max(1.0);
+        goals.push(Goal::at_most(&case, "time / that of a tenth of it", 3.0, Some(growth)));
+    }
+    for result in read.iter().filter(|result| result.how == How::Frames.name()) {
+        let case = format!("read {}", bytes_name(result.entry_bytes));
+        goals.push(Goal::at_least(&case, "rate / best raw", READ, Some(result.of_best_raw)));
+    }
+    goals
+}
+
+fn opened_grid(opened: &[OpenResult]) -> Grid {
+    let columns = ["log", "backlog MiB", "after a crash ms", "later ms", "memory MiB"];
+    let mut grid = Grid::new("Opening cold", &columns);
+    for result in opened {
+        grid.row(vec![
+            result.whose.to_owned(),
+            result.backlog_mib.to_string(),
+            format!("{:.1}", result.first_millis),
+            format!("{:.1}", result.millis),
+            format!("{:.1}", result.memory_mib),
+        ]);
+    }
+    grid
+}
+
+fn read_grid(read: &[ReadResult]) -> Grid {
+    let columns = ["entries", "how", "MB/s", "of the best raw"];
+    let mut grid = Grid::new("Reading back cold", &columns);
+    for result in read {
+        grid.row(vec![
+            bytes_name(result.entry_bytes),
+            result.how.to_owned(),
+            format!("{:.0}", result.megabytes_per_second),
+            format!("{:.2}", result.of_best_raw),
+        ]);
+    }
+    grid
+}

@@ -1,0 +1,129 @@
+"""How many `send_batch` calls per second does a Python program get, and what part of a Rust program's?
+
+A thousand asyncio tasks send batches of one row to a new log; nobody listens at the endpoint, so that only
+storing is measured. The Rust program `benches/send_batch.rs` does the same, in turns with this one.
+
+    make bench-python
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+import arrow_zerobus_sdk_wrapper
+from arrow_zerobus_sdk_wrapper import ZerobusWrapper
+
+# At least so much of the Rust rate.
+GOAL = 0.5
+ROOT = Path(__file__).resolve().parents[2]
+RUST = "cargo bench --quiet --locked -p benches --bench send_batch --"
+
+
+async def python_rate(directory: Path, tasks: int, seconds: float) -> float:
+    """Sends per second of this program, from its first task to the end of its last one."""
+    batches = [pa.record_batch({"id": [task], "value": [0.5], "name": ["a name"]}) for task in range(tasks)]
+    with tempfile.TemporaryDirectory(dir=directory) as wal_dir:
+        wrapper = ZerobusWrapper(
+            endpoint="http://127.0.0.1:9",
+            table_name="main.default.benchmark",
+            wal_dir=wal_dir,
+            shutdown_timeout_secs=0,
+        )
+        start = time.perf_counter()
+        end = start + seconds
+
+        async def send(batch: pa.RecordBatch) -> int:
+            sends = 0
+            while time.perf_counter() < end:
+                await wrapper.send_batch(batch)
+                sends += 1
+            return sends
+
+        sends = sum(await asyncio.gather(*(send(batch) for batch in batches)))
+        elapsed = time.perf_counter() - start
+        await wrapper.shutdown()
+    return sends / elapsed
+
+
+def rust_rate(command: list[str], directory: Path, tasks: int, seconds: float) -> float:
+    """Sends per second of the Rust program in one round."""
+    options = ["--json", "--rounds=1", f"--tasks={tasks}", f"--seconds={seconds}", f"--dir={directory}"]
+    output = subprocess.run([*command, *options], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    return float(json.loads(output)[0])
+
+
+def report(python: list[float], rust: list[float]) -> tuple[dict[str, object], str]:
+    """The figures, and the Markdown table of them."""
+    ratio = statistics.median_low(p / r for p, r in zip(python, rust, strict=True))
+    figures: dict[str, object] = {
+        "python_sends_per_second": statistics.median_low(python),
+        "rust_sends_per_second": statistics.median_low(rust),
+        "ratio": ratio,
+        "goal": GOAL,
+        "reached": ratio >= GOAL,
+    }
+    verdict = f"{ratio:.2f} (goal ≥ {GOAL}, reached: {'yes' if ratio >= GOAL else 'no'})"
+    table = (
+        "| sends per second, Rust | Python | Python / Rust |\n"
+        "|---:|---:|---:|\n"
+        f"| {statistics.median_low(rust):.0f} | {statistics.median_low(python):.0f} | {verdict} |\n"
+    )
+    return figures, table
+
+
+def replace(page: Path, table: str) -> None:
+    """Puts the table between the two comments of this benchmark in a Markdown page."""
+    begin, end = "<!-- begin send_batch -->\n", "<!-- end send_batch -->"
+    head, found_begin, rest = page.read_text().partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found_begin or not found_end:
+        raise SystemExit(f"{page} has no {begin.strip()} … {end}")
+    page.write_text(f"{head}{begin}{table}{end}{tail}")
+
+
+def main() -> None:
+    """Runs both in turns and prints the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", type=int, default=1000, help="how many tasks send at once (1000)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long they send in each round (2)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often both have their turn (5)")
+    parser.add_argument("--quick", action="store_true", help="two rounds of half a second")
+    parser.add_argument(
+        "--dir", type=Path, default=ROOT / "target", help="a directory on the disk to measure"
+    )
+    parser.add_argument("--rust", type=shlex.split, default=RUST, help="the command of the Rust program")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="replaces the table in this page")
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds, options.rounds = 0.5, 2
+
+    print(f"{Path(arrow_zerobus_sdk_wrapper.__file__).parent}, Python {sys.version.split()[0]}")
+    python: list[float] = []
+    rust: list[float] = []
+    for _ in range(options.rounds):
+        rust.append(rust_rate(options.rust, options.dir, options.tasks, options.seconds))
+        python.append(asyncio.run(python_rate(options.dir, options.tasks, options.seconds)))
+    figures, table = report(python, rust)
+    print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.markdown:
+        replace(options.markdown, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+//! Our log in its steady state: somebody settles behind the producers, so that segments come round again.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arrow_zerobus_sdk_wrapper::{
+    io::Env,
+    reclaim,
+    types::Lsn,
+    wal::{Appended, Destination, Durability, LogDirectory, PreparedFrame, Wal, WalOptions},
+};
+
+use crate::{
+    MIB, Result,
+    entries::Pool,
+    method::{Append, Kind, Method},
+};
+
+/// What is sent and not acknowledged while a lane is busy: its window of requests.
+const IN_FLIGHT_BYTES: usize = 32 * MIB;
+/// The settler's own figure: a settled open segment of this length is replaced.
+const ROLL_BYTES: u64 = 1024 * 1024;
+/// How often acknowledgements come.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
+/// How many segments are filled before anything is measured.
+const WARM_UP_SEGMENTS: u64 = 4;
+
+/// Our log.
+pub struct Ours {
+    wal: Wal,
+    pool: Pool,
+    drainer: Drainer,
+}
+
+/// Opens a log for the table that nobody has.
+///
+/// # Errors
+///
+/// When the log cannot be opened.
+pub fn open(dir: &Path, durability: Durability, segment_bytes: u64) -> Result<Wal> {
+    let env = Env::os();
+    let destination = Destination {
+        table: "main.default.benchmark".parse()?,
+        endpoint: "http://127.0.0.1:9".to_owned(),
+        unity_catalog_url: None,
+    };
+    let directory = LogDirectory::open(&env, dir, &destination)?;
+    let (wal, _) = Wal::open(&env, directory, WalOptions { segment_bytes, durability, spare_segments: 2 }, Lsn::ZERO)?;
+    Ok(wal)
+}
+
+fn append(wal: &Wal, frame: PreparedFrame) -> Result<Appended> {
+    Ok(wal.append(frame).wait()?)
+}
+
+impl Ours {
+    /// A log in this directory that has filled and freed some segments already.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be opened or written.
+    pub fn new(dir: &Path, pool: &Pool, segment_bytes: u64) -> Result<Ours> {
+        let wal = open(dir, Durability::Sync, segment_bytes)?;
+        let drainer = Drainer::start(wal.clone(), MIB)?;
+        // Large entries: the small ones would take a minute to get this far.
+        let batches = Pool::new(MIB).batches(0)?;
+        for batch in batches.iter().cycle().take((WARM_UP_SEGMENTS * segment_bytes) as usize / MIB) {
+            append(&wal, PreparedFrame::new(batch)?)?;
+        }
+        drainer.lag_frames.store(lag_frames(pool.entry_bytes()), Ordering::Relaxed);
+        Ok(Ours { wal, pool: pool.clone(), drainer })
+    }
+}
+
+impl Method for Ours {
+    fn name(&self) -> &str {
+        "this log"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Ours
+    }
+
+    fn before_round(&mut self) -> Result<()> {
+        match self.wal.poisoned() {
+            Some(reason) => Err(reason.to_string().into()),
+            None => Ok(self.drainer.check()?),
+        }
+    }
+
+    fn producer(&self, number: usize) -> Result<Append<'_>> {
+        let batches = self.pool.batches(number)?;
+        let mut next = 0;
+        Ok(Box::new(move || {
+            let batch = &batches[next];
+            next = (next + 1) % batches.len();
+            append(&self.wal, PreparedFrame::new(batch)?)?;
+            Ok(())
+        }))
+    }
+}
+
+fn lag_frames(entry_bytes: usize) -> u64 {
+    (IN_FLIGHT_BYTES / entry_bytes).max(1) as u64
+}
+
+/// Settles and frees what is durable, a window behind the newest frame, as the settler of a busy lane does.
+struct Drainer {
+    lag_frames: Arc<AtomicU64>,
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Drainer {
+    fn start(wal: Wal, entry_bytes: usize) -> Result<Drainer> {
+        let lag = Arc::new(AtomicU64::new(lag_frames(entry_bytes)));
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (lag, is_stopped) = (Arc::clone(&lag), Arc::clone(&is_stopped));
+            std::thread::Builder::new().name("drainer".to_owned()).spawn(move || {
+                while !is_stopped.load(Ordering::Relaxed) {
+                    let settled = wal.durable().get().saturating_sub(lag.load(Ordering::Relaxed));
+                    reclaim::free(&wal, Lsn::new(settled), ROLL_BYTES)?;
+                    std::thread::sleep(SETTLE_INTERVAL);
+                }
+                Ok(())
+            })?
+        };
+        Ok(Drainer { lag_frames: lag, is_stopped, thread: Some(thread) })
+    }
+
+    /// What it has failed with, if it has.
+    fn check(&mut self) -> std::io::Result<()> {
+        match self.thread.take_if(|thread| thread.is_finished()) {
+            Some(thread) => {
+                thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the drainer ended in a panic")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Drainer {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its failure was told before a round, or does not matter any more.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! How results are shown: tables on a terminal, Markdown for the documentation, JSON for programs.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, TableStyle, presets};
+use serde::Serialize;
+
+use crate::{Result, doc, goals::Goal, summary::CaseSummary};
+
+/// Where a report goes besides the terminal.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Targets {
+    /// Writes the results as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<std::path::PathBuf>,
+    /// Replaces this benchmark's tables in a Markdown file by new ones
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<std::path::PathBuf>,
+}
+
+/// Rows below a heading.
+pub struct Grid {
+    heading: String,
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// A table without rows.
+    pub fn new(heading: &str, columns: &[&str]) -> Grid {
+        let columns = columns.iter().map(ToString::to_string).collect();
+        Grid { heading: heading.to_owned(), columns, rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    fn table(&self, style: TableStyle) -> Table {
+        let mut table = Table::new();
+        table.load_style(style).set_header(&self.columns);
+        self.rows.iter().for_each(|row| {
+            table.add_row(row);
+        });
+        for (number, column) in table.column_iter_mut().enumerate() {
+            let is_text = |row: &Vec<String>| row[number].starts_with(char::is_alphabetic);
+            if !self.rows.iter().any(is_text) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n", self.heading, self.table(presets::NOTHING).trim_fmt())
+    }
+
+    /// For a page.
+    pub fn markdown(&self) -> String {
+        format!("{}\n\n{}\n", self.heading, self.table(presets::ASCII_MARKDOWN).trim_fmt())
+    }
+}
+
+/// The methods of one case.
+pub fn case_grid(case: &CaseSummary) -> Grid {
+    let heading = format!("{} ({} rounds)", case.case, case.rounds);
+    let columns = [
+        "method",
+        "appends/s",
+        "MB/s",
+        "p50 µs",
+        "p99 µs",
+        "CPU µs",
+        "device B/B",
+        "process B/B",
+        "writes",
+        "group",
+    ];
+    let mut grid = Grid::new(&heading, &columns);
+    let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+    for method in &case.methods {
+        grid.row(vec![
+            method.name.clone(),
+            format!("{:.0}", method.appends_per_second),
+            format!("{:.1}", method.megabytes_per_second),
+            format!("{:.0}", method.p50_micros),
+            format!("{:.0}", method.p99_micros),
+            format!("{:.1}", method.processor_micros),
+            optional(method.device_bytes),
+            format!("{:.2}", method.process_bytes),
+            optional(method.device_writes),
+            optional(method.group),
+        ]);
+    }
+    grid
+}
+
+/// Ours against the others, case by case.
+pub fn ratio_grid(cases: &[CaseSummary]) -> Grid {
+    let mut grid = Grid::new(
+        "This log against others, medians of ratios",
+        &["case", "kind", "best of it", "rate", "p99"],
+    );
+    for case in cases {
+        let others = [
+            ("raw", &case.against_raw),
+            ("raw, aligned", &case.against_aligned),
+            ("crate", &case.against_store),
+        ];
+        for (kind, against) in others {
+            let Some(against) = against else { continue };
+            grid.row(vec![
+                case.case.clone(),
+                kind.to_owned(),
+                against.name.clone(),
+                format!("{:.2}", against.rate),
+                format!("{:.2}", against.p99),
+            ]);
+        }
+    }
+    grid
+}
+
+/// The goals, with what was measured.
+pub fn goal_grid(goals: &[Goal]) -> Grid {
+    let mut grid = Grid::new("Goals", &["case", "goal", "measured"]);
+    for goal in goals {
+        grid.row(vec![goal.case.clone(), goal.what.clone(), goal.verdict()]);
+    }
+    grid
+}
+
+/// Writes the files that were asked for; what was printed to the terminal already is not printed again.
+///
+/// # Errors
+///
+/// When a file cannot be written, or the Markdown file has no place for this benchmark.
+pub fn write(
+    targets: &Targets,
+    benchmark: &str,
+    machine: &str,
+    grids: &[Grid],
+    json: &impl Serialize,
+) -> Result<()> {
+    if let Some(path) = &targets.json {
+        std::fs::write(path, serde_json::to_string_pretty(json)? + "\n")?;
+    }
+    if let Some(path) = &targets.markdown {
+        let tables: Vec<String> = grids.iter().map(Grid::markdown).collect();
+        doc::replace(Path::new(path), benchmark, &format!("{machine}\n\n{}", tables.join("\n")))?;
+    }
+    Ok(())
+}
