@@ -132,6 +132,23 @@ fn settled_segments(segments: &[SegmentInfo], settled: Lsn) -> usize {
     segments.partition_point(|segment| segment.last <= settled)
 }
 
+/// What the ledger says, as far as it is about this log. `last` is the last frame that was found.
+///
+/// # Errors
+///
+/// [`ReadError`] if the log cannot be read.
+pub fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
+    let settled = &mut record.settled;
+    if *settled == Settled::default() {
+        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
+        settled.through = wal.first().map_or(last, Lsn::previous);
+    } else if wal.count_from(settled.through.next())?.frames == 0 {
+        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
+        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
+    }
+    Ok(record)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,21 +243,4 @@ mod tests {
         assert_eq!(droppable(&segments, Lsn::new(30), 1), None);
         assert_eq!(retained_bytes(&segments, Lsn::new(25)), 200);
     }
-}
-
-/// What the ledger says, as far as it is about this log. `last` is the last frame that was found.
-///
-/// # Errors
-///
-/// [`ReadError`] if the log cannot be read.
-pub fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
-    let settled = &mut record.settled;
-    if *settled == Settled::default() {
-        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
-        settled.through = wal.first().map_or(last, Lsn::previous);
-    } else if wal.count_from(settled.through.next())?.frames == 0 {
-        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
-        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
-    }
-    Ok(record)
 }

@@ -106,15 +106,19 @@ impl Settler {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
         let short_bytes = self.admission.shortage().map_or(0, |full| full.short_bytes());
+        let mut spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
         let (segments, now) = (self.wal.segment_infos(), self.env.clock.unix_micros());
-        let through = self.retention.freeable(&segments, settled, now, short_bytes);
+        let through =
+            self.retention.freeable(&segments, settled, now, short_bytes.saturating_sub(spare_bytes));
         self.next_expiry = self.retention.next_expiry(&segments, settled, now);
         let roll_bytes = if short_bytes > 0 { 1 } else { ROLL_BYTES_MIN.max(self.wal.segment_bytes() / 4) };
         let mut reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         if reclaimed.is_err() && self.ledger.give_up_reserve() {
             reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         }
-        let spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
+        if short_bytes > 0 {
+            spare_bytes += self.wal.give_up_spares();
+        }
         // One that fails half-way has made room too.
         if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes + spare_bytes > 0) {
             self.admission.room_made();

@@ -31,8 +31,7 @@ fn with_rows(number: u64, rows: u64) -> RecordBatch {
     if number % 3 > 0 {
         return RecordBatch::try_new(Arc::clone(&IDS), vec![ids]).unwrap();
     }
-    let names: StringArray =
-        (0..rows).map(|row| (row % 3 > 0).then(|| format!("{number}/{row}"))).collect();
+    let names: StringArray = (0..rows).map(|row| (row % 3 > 0).then(|| format!("{number}/{row}"))).collect();
     RecordBatch::try_new(Arc::clone(&NAMES), vec![ids, Arc::new(names)]).unwrap()
 }
 
