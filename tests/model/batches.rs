@@ -20,7 +20,7 @@ static NAMES: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// How many rows the batch of this number has: a few, now and then some hundred.
 pub(crate) fn rows(number: u64) -> u64 {
     match number % 13 {
-        0 => 200 + number % 400,
+        0 => 150 + number % 200,
         n => n % 5 + 1,
     }
 }
