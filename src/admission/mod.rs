@@ -30,8 +30,9 @@ use crate::wal::Wal;
 const OVERHEAD_BYTES: u64 = 16 * 1024;
 /// Room that others make on the file system announces itself to nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// What may be freed without a loss is, before a batch is turned away; that is work of the disk, not of the network.
-const REJECT_AFTER: Duration = Duration::from_secs(1);
+/// What may be freed without a loss is, before a batch is turned away. That is work of the disk, a few segments at
+/// a time; it ends at once when there is nothing to free.
+const REJECT_AFTER: Duration = Duration::from_secs(10);
 /// Dropping waits for what is in flight. When even this has passed, the log cannot be read or the ledger not written.
 const DROP_TIMEOUT: Duration = Duration::from_secs(30);
 

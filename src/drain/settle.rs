@@ -80,7 +80,14 @@ impl Settler {
     /// One group: everything that was acknowledged up to now.
     async fn settle(mut self) -> Option<Settler> {
         let worked = spawn_blocking(move || {
-            let failure = self.checkpoint().and_then(|()| self.reclaim()).err();
+            let mut recorded = self.checkpoint();
+            // What was settled before may be freed in any case; on a full disk the ledger needs that.
+            let mut freed = self.reclaim();
+            if recorded.is_err() && freed.as_ref().is_ok_and(|bytes| *bytes > 0) {
+                recorded = self.checkpoint();
+                freed = self.reclaim();
+            }
+            let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =
                     if failure.is_some() { status.failures_in_a_row.saturating_add(1) } else { 0 };
@@ -102,7 +109,8 @@ impl Settler {
         Ok(())
     }
 
-    fn reclaim(&mut self) -> Result<(), String> {
+    /// Frees what may be freed; how many bytes that was.
+    fn reclaim(&mut self) -> Result<u64, String> {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
         let short_bytes = self.admission.shortage().map_or(0, |full| full.short_bytes());
@@ -124,7 +132,9 @@ impl Settler {
             self.admission.room_made();
         }
         self.ledger.refill_reserve();
-        reclaimed.map(|_| ()).map_err(|error| format!("cannot reclaim settled segments: {error}"))
+        reclaimed
+            .map(|reclaimed| reclaimed.bytes + spare_bytes)
+            .map_err(|error| format!("cannot reclaim settled segments: {error}"))
     }
 }
 
