@@ -113,6 +113,29 @@ impl PreparedFrame {
     }
 }
 
+#[cfg(feature = "sim")]
+impl PreparedFrame {
+    /// A frame of any bytes, padded as the format wants them: what a reader meets where only checksums vouch for
+    /// what stands in a log.
+    pub fn of_bytes(schema: &[u8], rows: u32, body: &[u8]) -> PreparedFrame {
+        let padded = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+            Buffer::from(bytes)
+        };
+        let (schema, body) = (padded(schema), padded(body));
+        PreparedFrame {
+            schema_checksum: format::checksum(&schema),
+            fingerprint: SchemaFingerprint::of(&schema),
+            schema,
+            rows,
+            body_length: body.len() as u32,
+            body_checksum: format::checksum(&body),
+            body: vec![body],
+        }
+    }
+}
+
 /// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
 /// and the rest of the buffers behind views.
 fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
