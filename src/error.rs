@@ -17,7 +17,7 @@ pub enum ErrorCode {
     Connection,
     /// A batch cannot become protobuf.
     Conversion,
-    /// The service refuses rows, or the table.
+    /// The service refuses rows, or the table; or frames were dropped, which a setting allows.
     Transmission,
     /// The attempts that the caller allowed have all failed; delivery goes on.
     RetryExhausted,
@@ -25,7 +25,7 @@ pub enum ErrorCode {
     TokenRefresh,
     /// The time that the caller allowed for delivery is over; delivery goes on.
     FlushTimeout,
-    /// The log is at its quota and the caller does not want to wait, or the disk is full.
+    /// The log is at its quota, or its disk is full, and the caller is not to wait, or not any longer.
     BufferFull,
     /// The batch is larger than a frame can be.
     BatchTooLarge,

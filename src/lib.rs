@@ -39,6 +39,8 @@ pub mod reclaim;
 
 pub mod canary;
 
+mod sync;
+
 pub mod admin;
 
 #[cfg(feature = "emulator")]
@@ -50,7 +52,8 @@ pub mod cli;
 #[cfg(feature = "python")]
 mod python;
 
-pub use config::{WaitFor, WrapperConfiguration};
+pub use admission::Full;
+pub use config::{OnFull, WaitFor, WrapperConfiguration};
 pub use drain::LaneState;
 pub use wal::Durability;
 pub use wrapper::{

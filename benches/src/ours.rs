@@ -52,7 +52,7 @@ pub fn open(dir: &Path, durability: Durability, segment_bytes: u64) -> Result<Wa
         unity_catalog_url: None,
     };
     let directory = LogDirectory::open(&env, dir, &destination)?;
-    let (wal, _) = Wal::open(&env, directory, WalOptions { segment_bytes, durability }, Lsn::ZERO)?;
+    let (wal, _) = Wal::open(&env, directory, WalOptions { segment_bytes, durability, spare_segments: 2 }, Lsn::ZERO)?;
     Ok(wal)
 }
 

@@ -18,6 +18,11 @@ class Settings(TypedDict):
     wait_for: str
     segment_bytes: int
     wal_max_bytes: int
+    wal_min_free_bytes: int
+    on_full: str
+    block_timeout_secs: float | None
+    retain_delivered_secs: float
+    retain_delivered_bytes: int
     request_max_bytes: int
     max_inflight_requests: int
     stream_max_age_secs: float

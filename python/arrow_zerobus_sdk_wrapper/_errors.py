@@ -17,7 +17,7 @@ class ZerobusError(Exception):
         code: Stable name of the kind of failure, for programs and logs.
         retryable: Whether the same call can succeed later without a change by the caller.
         lsn: Number of the frame that the error is about. When it is set, the batch is stored in the
-            log and goes on being delivered.
+            log and goes on being delivered, unless the message says that it was dropped.
         table: The table that the wrapper writes to.
     """
 
@@ -71,7 +71,7 @@ class ConversionError(ZerobusError):
 
 
 class TransmissionError(ZerobusError):
-    """The service refuses rows, or the table."""
+    """The service refuses rows, or the table; or frames were dropped because the log was full."""
 
     default_code = "transmission"
 
@@ -98,7 +98,7 @@ class FlushTimeoutError(ZerobusError, TimeoutError):
 
 
 class BufferFullError(ZerobusError):
-    """The log is at its quota and the caller does not want to wait, or the disk is full."""
+    """The log is at its quota, or its disk is full, and the call was not to wait, or not any longer."""
 
     default_code = "buffer_full"
     default_retryable = True

@@ -91,6 +91,11 @@ def seconds(name: str, value: object) -> float:
     return float(value)
 
 
+def optional_seconds(name: str, value: object) -> float | None:
+    """A number of seconds from 0 on, or None."""
+    return None if value is None else seconds(name, value)
+
+
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in allowed:

@@ -38,11 +38,13 @@ class Counts(TypedDict):
     Attributes:
         stored: Stored since the log began.
         delivered: Delivered since the log began.
+        dropped: Dropped since the log began because it was full, as ``on_full="drop_oldest"`` allows.
         waiting: Still to be delivered.
     """
 
     stored: int
     delivered: int
+    dropped: int
     waiting: int
 
 
@@ -83,7 +85,13 @@ class Status(TypedDict):
         frames: Frames since the log began.
         damaged_frames: Frames that the disk damaged and that were stepped over.
         log_bytes: Bytes of the log.
-        wal_max_bytes: Quota of the log in bytes.
+        retained_bytes: Of these, bytes of segments in which every frame is settled: kept for replay, or not
+            freed yet.
+        wal_max_bytes: Quota of the log in bytes; None when nobody owns the log, as in the next ones.
+        wal_min_free_bytes: Bytes that are left free on the file system.
+        free_bytes: Bytes that are free on the file system of the log, None if that cannot be told.
+        on_full: What ``send_batch`` does when the log is full.
+        full: Why the log is full, None if it is not.
         oldest_waiting_secs: Age in seconds of the oldest frame that waits.
         lane: What the delivery is doing; None when nobody owns the log.
         settling_failure: Why settling does not move on, if it does not.
@@ -102,7 +110,12 @@ class Status(TypedDict):
     frames: Counts
     damaged_frames: int
     log_bytes: int
+    retained_bytes: int
     wal_max_bytes: int | None
+    wal_min_free_bytes: int | None
+    free_bytes: int | None
+    on_full: Literal["block", "reject", "drop_oldest"] | None
+    full: str | None
     oldest_waiting_secs: float | None
     lane: LaneReport | None
     settling_failure: str | None

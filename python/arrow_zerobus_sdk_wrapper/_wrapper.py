@@ -60,8 +60,23 @@ class ZerobusWrapper:
         wait_for: ``"stored"``: ``send_batch`` returns when the batch is in the log. ``"delivered"``:
             when the service has acknowledged it.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
-        wal_max_bytes: Quota of the log in bytes; at the quota ``send_batch`` waits for delivery. A segment
-            is at most a quarter of it.
+        wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
+            quarter of it.
+        wal_min_free_bytes: Bytes that are left free on the file system of the log. When it has less, the log
+            is full too; ``status()["full"]`` says so. On a file system that is hardly larger than this set it
+            lower; 0 lets the log take everything.
+        on_full: What ``send_batch`` does when the log is full. ``"block"``: it waits, in order, until
+            delivery has made room. ``"reject"``: it raises ``BufferFullError``. ``"drop_oldest"``: whole segments
+            of the frames that wait longest are dropped until there is room; they are counted in ``status()``, logged,
+            and reported by ``flush`` and ``wait_delivered``. What was sent and not acknowledged within 5 s is
+            dropped with them and may have been delivered.
+        block_timeout_secs: For ``on_full="block"``: how many seconds ``send_batch`` waits before it raises
+            ``BufferFullError``; None waits for ever.
+        retain_delivered_secs: How many seconds delivered segments are kept for replay, from their last
+            append on; 0 sets no such limit.
+        retain_delivered_bytes: How many bytes of delivered segments are kept; 0 sets no such limit. Without any
+            of the two they are freed at once; with both the stricter one counts. What is kept counts for the quota,
+            and goes first when the log is full.
         request_max_bytes: Largest request to the service in bytes.
         max_inflight_requests: How many requests may be sent and not acknowledged.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
@@ -100,6 +115,11 @@ class ZerobusWrapper:
         wait_for: Literal["stored", "delivered"] = "stored",
         segment_bytes: int = 64 * 1024 * 1024,
         wal_max_bytes: int = 8 * 1024 * 1024 * 1024,
+        wal_min_free_bytes: int = 512 * 1024 * 1024,
+        on_full: Literal["block", "reject", "drop_oldest"] = "block",
+        block_timeout_secs: float | None = None,
+        retain_delivered_secs: float = 0,
+        retain_delivered_bytes: int = 0,
         request_max_bytes: int = 1_000_000,
         max_inflight_requests: int = 32,
         stream_max_age_secs: float = 600,
@@ -126,6 +146,11 @@ class ZerobusWrapper:
             "wait_for": _options.choice("wait_for", wait_for, ("stored", "delivered")),
             "segment_bytes": _options.integer("segment_bytes", segment_bytes),
             "wal_max_bytes": _options.integer("wal_max_bytes", wal_max_bytes),
+            "wal_min_free_bytes": _options.integer("wal_min_free_bytes", wal_min_free_bytes),
+            "on_full": _options.choice("on_full", on_full, ("block", "reject", "drop_oldest")),
+            "block_timeout_secs": _options.optional_seconds("block_timeout_secs", block_timeout_secs),
+            "retain_delivered_secs": _options.seconds("retain_delivered_secs", retain_delivered_secs),
+            "retain_delivered_bytes": _options.integer("retain_delivered_bytes", retain_delivered_bytes),
             "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
             "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),
             "stream_max_age_secs": _options.seconds("stream_max_age_secs", stream_max_age_secs),
@@ -159,12 +184,16 @@ class ZerobusWrapper:
             TypeError: ``batch`` is not a record batch.
             ConversionError: A column has a type that Delta tables do not have, or values that are
                 not valid Arrow. Nothing was stored.
-            BatchTooLargeError: The batch does not fit into a segment. Nothing was stored.
-            BufferFullError: The disk is full. Nothing was stored; later it can be.
+            BatchTooLargeError: The batch does not fit into a segment, and so not into the quota. Nothing was
+                stored; the sizes and the setting are named.
+            BufferFullError: The log is at its quota, or the disk at its floor, and ``on_full`` does not let the
+                call wait, or not any longer. Nothing was stored; later it can be.
             StorageError: The disk refused the write.
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
                 stored under ``lsn`` and goes on being tried.
+            TransmissionError: Only with ``wait_for="delivered"``: the service refuses the batch, which is stored
+                under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
         Cancellation:
@@ -191,6 +220,8 @@ class ZerobusWrapper:
             ValueError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
+            TransmissionError: The service refuses rows or the table; or the batch was dropped, which
+                ``on_full="drop_oldest"`` allows, and is not delivered.
             ClosedError: The wrapper was shut down.
 
         Cancellation:
@@ -221,10 +252,11 @@ class ZerobusWrapper:
             FlushTimeoutError: The time is over.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
-            TransmissionError: The service refuses rows or the table.
+            TransmissionError: The service refuses rows or the table; or frames were dropped since the last
+                ``flush``, which ``on_full="drop_oldest"`` allows. They are named, once.
             ClosedError: The wrapper was shut down.
 
-            Whatever is raised, nothing is lost and delivery goes on.
+            Whatever else is raised, nothing is lost and delivery goes on.
 
         Cancellation:
             Ends the wait and nothing else.

@@ -6,6 +6,7 @@ use super::socket::ask_status;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::ledger::{self, LedgerError};
+use crate::reclaim::retained_bytes;
 use crate::wal::{self, LogView, OpenError, ReadError};
 use crate::wrapper::{Counts, STATUS_VERSION, Status};
 
@@ -102,18 +103,25 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         settled_lsn: settled.through,
         durable_lsn: view.last(),
         rows: Counts {
-            stored: record.delivered_rows + waiting_rows,
+            stored: record.delivered_rows + record.dropped.rows + waiting_rows,
             delivered: record.delivered_rows,
+            dropped: record.dropped.rows,
             waiting: waiting_rows,
         },
         frames: Counts {
-            stored: record.delivered_frames + waiting.frames,
+            stored: record.delivered_frames + record.dropped.frames + waiting.frames,
             delivered: record.delivered_frames,
+            dropped: record.dropped.frames,
             waiting: waiting.frames,
         },
         damaged_frames: record.damaged_frames,
         log_bytes: view.bytes(),
+        retained_bytes: retained_bytes(&view.segment_infos(), settled.through),
         wal_max_bytes: None,
+        wal_min_free_bytes: None,
+        free_bytes: env.storage.free_bytes(directory).ok(),
+        on_full: None,
+        full: None,
         oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
         lane: None,
         settling_failure: None,

@@ -1,29 +1,83 @@
-//! May this batch enter the log now? Keeps the log below its quota by making senders wait, in order.
+//! May this batch enter the log now? Keeps the log below its quota and the file system above its floor: makes
+//! senders wait in order, turns them away, or has the oldest frames dropped.
+//!
+//! The first in line does the asking: first the settler, to free what is settled, retained or not; then, if that
+//! made no room and the user wants it, the lane, to drop what waits longest.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod demand;
+mod disk;
+mod full;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::future::Either;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep};
 
+pub(crate) use self::demand::Demand;
+use self::disk::Disk;
+pub use self::full::Full;
+use crate::config::OnFull;
+use crate::io::Env;
 use crate::wal::Wal;
+
+/// What a frame may need besides its own bytes: header and footer of a segment that it begins, its schema, padding.
+const OVERHEAD_BYTES: u64 = 16 * 1024;
+/// Room that others make on the file system announces itself to nobody.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What may be freed without a loss is, before a batch is turned away; that is work of the disk, not of the network.
+const REJECT_AFTER: Duration = Duration::from_secs(1);
+/// Dropping waits for what is in flight. When even this has passed, the log cannot be read or the ledger not written.
+const DROP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The bounds of a log, and what happens at them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) wal_max_bytes: u64,
+    pub(crate) wal_min_free_bytes: u64,
+    pub(crate) on_full: OnFull,
+    pub(crate) block_timeout: Option<Duration>,
+}
 
 /// The gate before the log.
 #[derive(Debug)]
 pub(crate) struct Admission {
+    /// Whose clock wakes those who wait; they may be on any runtime, or on none.
+    runtime: Handle,
     wal: Wal,
-    wal_bytes_max: u64,
+    limits: Limits,
+    disk: Disk,
     /// Bytes of batches that are past the gate and not in the log yet.
     entering_bytes: Mutex<u64>,
-    /// Only the first in line looks at the quota, so that a large batch is not overtaken for ever.
+    /// Only the first in line looks at the bounds, so that a large batch is not overtaken for ever.
     turnstile: Semaphore,
-    waiting: AtomicUsize,
+    /// What the first in line waits for.
+    shortage: Mutex<Option<Full>>,
     room_made: Notify,
-    room_wanted: Notify,
+    /// For the settler: free what is settled.
+    pub(crate) reclaims: Demand,
+    /// For the lane: drop what waits longest.
+    pub(crate) drops: Demand,
 }
 
-/// The gate was closed while a batch waited before it; nothing was stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GateClosed;
+/// Why a batch may not enter; nothing was stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Refused {
+    /// The gate was closed.
+    Closed,
+    /// The policy does not let it wait, or not any longer.
+    Full(Full),
+}
+
+/// Until when one batch may wait, over all its attempts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    deadline: Option<Instant>,
+}
 
 /// The right to append so many bytes; dropped when they are in the log, or never will be.
 #[derive(Debug)]
@@ -33,64 +87,166 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(wal: Wal, wal_bytes_max: u64) -> Admission {
+    pub(crate) fn new(
+        runtime: Handle,
+        env: &Env,
+        wal: Wal,
+        directory: PathBuf,
+        limits: Limits,
+    ) -> Admission {
         Admission {
+            runtime,
             wal,
-            wal_bytes_max,
+            limits,
+            disk: Disk::new(env.clone(), directory, limits.wal_min_free_bytes),
             entering_bytes: Mutex::new(0),
             turnstile: Semaphore::new(1),
-            waiting: AtomicUsize::new(0),
+            shortage: Mutex::default(),
             room_made: Notify::new(),
-            room_wanted: Notify::new(),
+            reclaims: Demand::new(),
+            drops: Demand::new(),
         }
     }
 
-    /// Waits until the log has room for so many bytes.
+    /// How long a batch that comes now may wait.
+    pub(crate) fn patience(&self) -> Patience {
+        let limit = match self.limits.on_full {
+            OnFull::Block => self.limits.block_timeout,
+            OnFull::Reject => Some(REJECT_AFTER),
+            OnFull::DropOldest => Some(DROP_TIMEOUT),
+        };
+        Patience { deadline: limit.map(|limit| Instant::now() + limit) }
+    }
+
+    /// Waits, as the policy has it, until the log has room for so many bytes. `found_full` says that an append of
+    /// them has just found no space.
     ///
     /// # Errors
     ///
-    /// [`GateClosed`] if the gate is closed, or is closed meanwhile.
+    /// [`Refused`] if the gate is closed, or the policy has the batch wait no longer.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue; nothing was stored.
-    pub(crate) async fn enter(self: &Arc<Self>, bytes: u64) -> Result<Permit, GateClosed> {
-        let _waiting = Waiting::new(&self.waiting);
-        let _turn = self.turnstile.acquire().await.map_err(|_| GateClosed)?;
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        bytes: u64,
+        patience: Patience,
+        found_full: bool,
+    ) -> Result<Permit, Refused> {
+        let mut found = found_full.then(|| self.disk.append_failed(bytes + OVERHEAD_BYTES));
+        let Ok(turn) = self.before(patience, self.turnstile.acquire()).await else {
+            let full = found.or_else(|| self.shortage()).or_else(|| self.look(bytes));
+            // Room was made in the moment in which the wait ended.
+            return full.map_or_else(|| self.admit(bytes).map_err(Refused::Full), |full| Err(Refused::Full(full)));
+        };
+        let _turn = turn.map_err(|_| Refused::Closed)?;
+        let _first = FirstInLine(self);
+        let mut asked = None;
         loop {
             // Registered before the look, so that room made between look and wait is not missed.
             let room_made = self.room_made.notified();
             tokio::pin!(room_made);
             room_made.as_mut().enable();
             if self.turnstile.is_closed() {
-                return Err(GateClosed);
+                return Err(Refused::Closed);
             }
-            {
-                let mut entering_bytes = self.entering_bytes();
-                if self.wal.bytes() + *entering_bytes + bytes <= self.wal_bytes_max {
-                    *entering_bytes += bytes;
-                    return Ok(Permit { admission: Arc::clone(self), bytes });
+            // A failed append is believed until somebody has made room, or some time has passed.
+            let believes_append = found.is_some();
+            let full = match found.take().map_or_else(|| self.admit(bytes), Err) {
+                Ok(permit) => return Ok(permit),
+                Err(full) => full,
+            };
+            *self.lock_shortage() = Some(full.clone());
+            let number = *asked.get_or_insert_with(|| self.reclaims.ask());
+            let pause = self.sleep(LOOK_INTERVAL);
+            let answered = self.before(patience, async {
+                tokio::select! {
+                    () = room_made => None,
+                    () = pause => None,
+                    succeeded = self.reclaims.answer_to(number), if !believes_append => Some(succeeded),
+                }
+            });
+            match answered.await {
+                Err(_) => return Err(Refused::Full(full)),
+                Ok(None) => {}
+                Ok(Some(succeeded)) => {
+                    self.after_reclaim(bytes, patience, succeeded).await?;
+                    asked = None;
                 }
             }
-            self.room_wanted.notify_one();
-            room_made.await;
         }
     }
 
-    /// Whether somebody waits for room.
-    pub(crate) fn is_full(&self) -> bool {
-        // The first in line counts itself also while it passes; that costs at most an early roll.
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// What the policy asks for when all that is settled was freed. Returns when it is time to look again.
+    async fn after_reclaim(&self, bytes: u64, patience: Patience, succeeded: bool) -> Result<(), Refused> {
+        let room_made = self.room_made.notified();
+        tokio::pin!(room_made);
+        room_made.as_mut().enable();
+        let Some(full) = self.look(bytes) else { return Ok(()) };
+        *self.lock_shortage() = Some(full.clone());
+        match self.limits.on_full {
+            OnFull::Block => {}
+            OnFull::Reject => return Err(Refused::Full(full)),
+            // What cannot be recorded must not be dropped, and nothing is dropped in vain.
+            OnFull::DropOldest if !succeeded || !full.is_mended_by(self.wal.bytes()) => {
+                return Err(Refused::Full(full));
+            }
+            OnFull::DropOldest => {
+                self.drops.ask_once();
+            }
+        }
+        let pause = self.sleep(LOOK_INTERVAL);
+        let waited = self.before(patience, async {
+            tokio::select! {
+                () = room_made => {}
+                () = pause => {}
+            }
+        });
+        waited.await.map_err(|_| Refused::Full(full))
+    }
+
+    /// Lets so many bytes in, if there is room.
+    fn admit(self: &Arc<Self>, bytes: u64) -> Result<Permit, Full> {
+        let mut entering_bytes = self.entering_bytes();
+        self.within_quota(*entering_bytes, bytes + OVERHEAD_BYTES)?;
+        self.disk.admit(bytes + OVERHEAD_BYTES)?;
+        *entering_bytes += bytes;
+        Ok(Permit { admission: Arc::clone(self), bytes })
+    }
+
+    /// Why there is no room for so many bytes, if there is none.
+    fn look(&self, bytes: u64) -> Option<Full> {
+        let (entering_bytes, needed_bytes) = (*self.entering_bytes(), bytes + OVERHEAD_BYTES);
+        self.within_quota(entering_bytes, needed_bytes).err().or_else(|| self.disk.look(needed_bytes))
+    }
+
+    fn within_quota(&self, entering_bytes: u64, needed_bytes: u64) -> Result<(), Full> {
+        let (used_bytes, wal_max_bytes) = (self.wal.bytes() + entering_bytes, self.limits.wal_max_bytes);
+        if used_bytes + needed_bytes <= wal_max_bytes {
+            return Ok(());
+        }
+        Err(Full::Quota { used_bytes, needed_bytes, wal_max_bytes })
+    }
+
+    /// Why the first in line waits, if it does.
+    pub(crate) fn shortage(&self) -> Option<Full> {
+        self.lock_shortage().clone()
+    }
+
+    /// Why a sender waits, or would have to, if it is so.
+    pub(crate) fn why_full(&self) -> Option<Full> {
+        self.shortage().or_else(|| self.look(0))
+    }
+
+    /// What is free on the file system of the log.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes()
     }
 
     /// To be called after the log has become smaller.
     pub(crate) fn room_made(&self) {
         self.room_made.notify_waiters();
-    }
-
-    /// Returns when a sender has found the log full.
-    pub(crate) async fn room_wanted(&self) {
-        self.room_wanted.notified().await;
     }
 
     /// Turns away everybody who waits and everybody who comes.
@@ -99,8 +255,35 @@ impl Admission {
         self.room_made.notify_waiters();
     }
 
+    fn before<T>(
+        &self,
+        patience: Patience,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, Elapsed>> {
+        let _clock = self.runtime.enter();
+        let limited = match patience.deadline {
+            Some(deadline) => Either::Left(tokio::time::timeout_at(deadline, work)),
+            None => Either::Right(work),
+        };
+        async {
+            match limited {
+                Either::Left(work) => work.await,
+                Either::Right(work) => Ok(work.await),
+            }
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        let _clock = self.runtime.enter();
+        tokio::time::sleep(duration)
+    }
+
     fn entering_bytes(&self) -> MutexGuard<'_, u64> {
         self.entering_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_shortage(&self) -> MutexGuard<'_, Option<Full>> {
+        self.shortage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,17 +294,11 @@ impl Drop for Permit {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// While it lives, its owner is the one that [`Admission::shortage`] is about.
+struct FirstInLine<'a>(&'a Admission);
 
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Waiting<'a> {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for FirstInLine<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.0.lock_shortage() = None;
     }
 }

@@ -17,6 +17,8 @@ use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// More than a century.
+const KEPT_FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Deliver what a dead program left in its log, then exit.
 ///
@@ -38,6 +40,9 @@ pub(super) struct DrainArgs {
     /// Workspace URL, for tokens [default: the one that the log was written for].
     #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
     unity_catalog_url: Option<String>,
+    /// Keep what is delivered, now and before, for replay; without this it is freed.
+    #[arg(long)]
+    keep: bool,
     /// Give up after so many seconds for each log.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -141,6 +146,9 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.unity_catalog_url =
         args.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
     configuration.shutdown_timeout = Duration::ZERO;
+    if args.keep {
+        configuration.retain_delivered = KEPT_FOR_EVER;
+    }
     let wal_dir = directory.ancestors().nth(2).unwrap_or(directory);
     if writer_directory(wal_dir, &log.table) != directory {
         let expected = writer_directory(Path::new("<wal_dir>"), &log.table);

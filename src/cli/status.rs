@@ -66,7 +66,8 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn tables(found: &[Status]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["table", "owner", "lane", "rows stored", "delivered", "waiting", "oldest", "log size"]);
+    let header = ["table", "owner", "lane", "rows stored", "delivered", "dropped", "waiting", "oldest", "log size"];
+    table.set_header(header);
     for status in found {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
         let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
@@ -80,6 +81,7 @@ fn tables(found: &[Status]) -> String {
             Cell::new(lane),
             number(status.rows.stored),
             number(status.rows.delivered),
+            number(status.rows.dropped),
             number(status.rows.waiting),
             Cell::new(oldest),
             Cell::new(HumanBytes(status.log_bytes)).set_alignment(CellAlignment::Right),
@@ -87,11 +89,24 @@ fn tables(found: &[Status]) -> String {
     }
     let mut text = table.to_string();
     for status in found {
-        for remark in remarks(status) {
+        for remark in bounds(status).into_iter().chain(remarks(status)) {
             text.push_str(&format!("\n{}: {remark}", status.table));
         }
     }
     text
+}
+
+/// How the log stands to its bounds, which only its owner knows.
+fn bounds(status: &Status) -> Option<String> {
+    let on_full = status.on_full?.as_str();
+    let (quota, min_free) = (HumanBytes(status.wal_max_bytes?), HumanBytes(status.wal_min_free_bytes?));
+    let free = status.free_bytes.map_or("an unknown size".to_owned(), |free| HumanBytes(free).to_string());
+    Some(format!(
+        "{} of {quota} used, {} of it delivered and retained; {free} free on its disk, where {min_free} are kept free; \
+         when full: {on_full}",
+        HumanBytes(status.log_bytes),
+        HumanBytes(status.retained_bytes),
+    ))
 }
 
 /// What needs a person's eye.
@@ -104,6 +119,16 @@ fn remarks(status: &Status) -> Vec<String> {
             "{} after {} failed attempts: {reason}",
             lane.state.as_str(),
             lane.failures_in_a_row
+        ));
+    }
+    if let Some(full) = &status.full {
+        remarks.push(format!("the log is full: {full}"));
+    }
+    if status.frames.dropped > 0 {
+        remarks.push(format!(
+            "{} rows in {} frames were dropped because the log was full",
+            HumanCount(status.rows.dropped),
+            HumanCount(status.frames.dropped)
         ));
     }
     if status.owner_pid.is_none() && status.rows.waiting > 0 {

@@ -1,5 +1,7 @@
 //! What a wrapper can be told, with the defaults, and what of it is refused.
 
+mod bounds;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
+
+pub use bounds::OnFull;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -54,8 +58,21 @@ pub struct WrapperConfiguration {
     pub wait_for: WaitFor,
     /// Size of a segment in bytes; a batch must fit into one.
     pub segment_bytes: u64,
-    /// Quota of the log in bytes; at the quota `send_batch` waits until delivery has freed space.
+    /// Quota of the log in bytes. At the quota the log is full.
     pub wal_max_bytes: u64,
+    /// Bytes that are left free on the file system of the log. A log whose file system has less is full too.
+    pub wal_min_free_bytes: u64,
+    /// What `send_batch` does when the log is full.
+    pub on_full: OnFull,
+    /// How long `send_batch` waits before a full log, with [`OnFull::Block`]; `None` waits for ever.
+    pub block_timeout: Option<Duration>,
+    /// How old settled segments become before they are freed, counted from their last append.
+    ///
+    /// This and `retain_delivered_bytes` are ceilings, and the lower one counts. Zero is no ceiling if the
+    /// other is given, and frees at once if neither is. A full log frees what it retains before anything else.
+    pub retain_delivered: Duration,
+    /// How many bytes of settled segments are kept; see `retain_delivered`.
+    pub retain_delivered_bytes: u64,
     /// Largest request in bytes, framing included.
     pub request_max_bytes: usize,
     /// How many requests may be sent and not acknowledged.
@@ -86,6 +103,11 @@ impl WrapperConfiguration {
             wait_for: WaitFor::Stored,
             segment_bytes: 64 * MIB,
             wal_max_bytes: 8 * 1024 * MIB,
+            wal_min_free_bytes: 512 * MIB,
+            on_full: OnFull::Block,
+            block_timeout: None,
+            retain_delivered: Duration::ZERO,
+            retain_delivered_bytes: 0,
             request_max_bytes: 1_000_000,
             max_inflight_requests: 32,
             stream_max_age: Duration::from_secs(600),
@@ -114,6 +136,7 @@ impl WrapperConfiguration {
         let credentials = self.credentials(&endpoint)?;
         let unity_catalog_url = self.resolved_unity_catalog_url(&endpoint, credentials.is_some())?;
         self.check_numbers()?;
+        self.check_bounds()?;
         let wal_dir = match &self.wal_dir {
             Some(dir) if dir.as_os_str().is_empty() => {
                 return Err(invalid("wal_dir", "", "a directory that this process may write"));
@@ -133,8 +156,7 @@ impl WrapperConfiguration {
             destination: Destination { table, endpoint, unity_catalog_url },
             credentials,
             wal_dir,
-            // A log must have room for a few segments, or none could be freed while one is filled.
-            segment_bytes: self.segment_bytes.min(self.wal_max_bytes / 4).max(SEGMENT_BYTES_MIN),
+            segment_bytes: self.effective_segment_bytes(),
         })
     }
 
@@ -196,7 +218,6 @@ impl WrapperConfiguration {
                 "at most 4294967295 bytes",
             ));
         }
-        at_least("wal_max_bytes", self.wal_max_bytes.into(), WAL_BYTES_MIN.into(), " bytes")?;
         at_least("request_max_bytes", self.request_max_bytes as u128, 1024, " bytes")?;
         if self.request_max_bytes > REQUEST_BYTES_MAX {
             let allowed = format!("at most {REQUEST_BYTES_MAX} bytes, the limit of the service");
@@ -359,6 +380,10 @@ mod tests {
         assert!(refused(|c| c.client_id = None).contains("client_id is missing"));
         assert!(refused(|c| c.client_secret = None).contains("client_secret is missing"));
         assert!(refused(|c| c.wal_max_bytes = 5).contains("wal_max_bytes is \"5\""));
+        assert!(refused(|c| c.wal_min_free_bytes = u64::MAX).contains("wal_min_free_bytes"));
+        assert!(refused(|c| c.block_timeout = Some(Duration::MAX)).contains("block_timeout_secs"));
+        assert!(refused(|c| c.retain_delivered = Duration::MAX).contains("retain_delivered_secs"));
+        assert!(refused(|c| c.retain_delivered_bytes = u64::MAX).contains("at most wal_max_bytes, 8589934592"));
         assert!(refused(|c| c.segment_bytes = 5).contains("segment_bytes"));
         assert!(refused(|c| c.request_max_bytes = 20 << 20).contains("request_max_bytes"));
         assert!(refused(|c| c.max_inflight_requests = usize::MAX).contains("max_inflight_requests"));
@@ -376,6 +401,20 @@ mod tests {
         assert!(
             refused(|c| c.durability = Durability::Interval(Duration::ZERO)).contains("sync_interval_ms")
         );
+    }
+
+    #[test]
+    fn a_timeout_for_waiting_is_refused_where_nobody_waits() {
+        for on_full in [OnFull::Reject, OnFull::DropOldest] {
+            let text = refused(|c| {
+                c.on_full = on_full;
+                c.block_timeout = Some(Duration::from_secs(5));
+            });
+            assert!(text.contains("block_timeout_secs") && text.contains(on_full.as_str()), "{text}");
+        }
+        let mut blocking = good();
+        blocking.block_timeout = Some(Duration::ZERO);
+        assert!(blocking.validate().is_ok());
     }
 
     #[test]

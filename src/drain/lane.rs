@@ -1,18 +1,18 @@
 //! The delivery loop of one log: one stream at a time, a window of requests, retries for ever.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::feed::{Fed, Feed, FeedError, Request};
+use super::dropping::{PATIENCE, out_of_patience};
+use super::feed::{Fed, FeedError, Request};
 use super::inflight::{InFlight, Window};
+use super::requests::{Reads, Requests};
 use super::retry::backoff;
 use super::{LaneState, LaneStatus, Progress, Span};
+use crate::admission::Admission;
 use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
@@ -24,8 +24,6 @@ use crate::wal::Wal;
 /// An acknowledgement takes half a second at most times; a minute without one means that the stream
 /// is gone and nobody told us.
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The tail is looked at this often even if no append announced itself.
-const TAIL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +46,10 @@ pub(crate) struct Lane {
     pub(crate) acknowledged: watch::Sender<Progress>,
     /// Somebody wants the next attempt now.
     pub(crate) nudge: Arc<Notify>,
+    /// Whose wish it is that the oldest frames are dropped.
+    pub(crate) admission: Arc<Admission>,
+    /// The reads of the log that are under way for a request.
+    pub(crate) reads: Reads,
 }
 
 /// What a lane keeps between two streams.
@@ -62,6 +64,12 @@ struct Delivery {
 impl Lane {
     pub(crate) fn new_status() -> watch::Sender<LaneStatus> {
         watch::Sender::new(LaneStatus::new())
+    }
+
+    /// What is to be sent, from the first row on that is not settled.
+    fn requests(&self) -> Requests {
+        let from = self.acknowledged.borrow().settled;
+        Requests::from(&self.wal, &self.reads, from, self.settings.request_max_bytes)
     }
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
@@ -101,33 +109,78 @@ impl Delivery {
 
     /// Sends, from the last acknowledged row on, until something fails.
     async fn deliver(&mut self) -> Result<std::convert::Infallible, TransportError> {
-        let from = self.lane.acknowledged.borrow().settled;
-        let mut requests = Requests::from(&self.lane, from);
+        let mut requests = self.lane.requests();
         let mut waiting: Option<Request> = None;
+        // Opened, and not used because what was to be sent first was dropped meanwhile.
+        let mut spare: Option<(Box<dyn Stream>, Arc<Plan>)> = None;
         loop {
+            if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
+                (requests, waiting) = (self.lane.requests(), None);
+            }
             let request = match waiting.take() {
                 Some(request) => request,
+                None => match self.first_request(&mut requests).await? {
+                    Some(request) => request,
+                    None => continue,
+                },
+            };
+            let stream = match spare.take() {
+                Some((stream, plan)) if plan.descriptor() == request.descriptor() => stream,
+                Some((stream, _)) => {
+                    stream.close().await;
+                    waiting = Some(request);
+                    continue;
+                }
                 None => {
-                    // Without anything to send no stream is needed: an idle one only grows old.
-                    if self.lane.status.borrow().failure.is_none() {
-                        self.set_state(LaneState::Idle);
+                    let (stream, has_dropped) = self.open(&request).await?;
+                    if has_dropped {
+                        (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+                        continue;
                     }
-                    match requests.next().await? {
-                        Fed::Request(request) => request,
-                        Fed::Skipped(span) => {
-                            self.skip(span);
-                            continue;
-                        }
-                    }
+                    stream
                 }
             };
-            if self.lane.status.borrow().failure.is_none() {
-                self.set_state(LaneState::Connecting);
-            }
-            let stream = self.lane.transport.open(request.descriptor()).await?;
-            self.lane.status.send_modify(|status| status.streams_opened += 1);
             waiting = self.pump(stream, request, &mut requests).await?;
         }
+    }
+
+    /// What is to be sent next while there is no stream; none if something else has to be done first.
+    async fn first_request(&self, requests: &mut Requests) -> Result<Option<Request>, TransportError> {
+        // Without anything to send no stream is needed: an idle one only grows old.
+        if self.lane.status.borrow().failure.is_none() {
+            self.set_state(LaneState::Idle);
+        }
+        tokio::select! {
+            biased;
+            () = self.lane.admission.drops.wanted() => Ok(None),
+            fed = requests.next() => match fed? {
+                Fed::Request(request) => Ok(Some(request)),
+                Fed::Skipped(span) => {
+                    self.lane.acknowledged.send_modify(|progress| span.add_to(progress));
+                    Ok(None)
+                }
+            },
+        }
+    }
+
+    /// Opens a stream for a request, and says whether the request was dropped meanwhile.
+    async fn open(&self, request: &Request) -> Result<(Box<dyn Stream>, bool), TransportError> {
+        let lane = &self.lane;
+        if lane.status.borrow().failure.is_none() {
+            self.set_state(LaneState::Connecting);
+        }
+        let mut has_dropped = false;
+        let mut opening = lane.transport.open(request.descriptor());
+        let stream = loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => break opened?,
+                // Nothing is in flight; and who drops shall not keep a stream from being opened.
+                () = lane.admission.drops.wanted() => has_dropped |= lane.drop_oldest().await,
+            }
+        };
+        lane.status.send_modify(|status| status.streams_opened += 1);
+        Ok((stream, has_dropped))
     }
 
     /// Keeps the window full until the stream has to end; returns the request that needs another one.
@@ -141,6 +194,8 @@ impl Delivery {
         let old_age = Instant::now() + self.lane.settings.stream_max_age;
         // Set once nothing more may be sent on this stream: what comes after the last acknowledgement.
         let mut ending: Option<Ending> = None;
+        // Set while the oldest frames are to be dropped: when those in flight are no longer waited for.
+        let mut give_up: Option<Instant> = None;
         // On a slow line the last of a full window waits for all before it: progress counts, not its age.
         let mut last_progress = Instant::now();
         self.send(stream.as_ref(), first).await?;
@@ -152,6 +207,9 @@ impl Delivery {
                 stream.close().await;
                 return after;
             }
+            if oldest.is_none() && give_up.take().is_some() && self.lane.drop_oldest().await {
+                *requests = self.lane.requests();
+            }
             tokio::select! {
                 biased;
                 acknowledged = acknowledgement(stream.as_ref(), oldest) => {
@@ -159,7 +217,13 @@ impl Delivery {
                     last_progress = Instant::now();
                     self.acknowledge_oldest();
                 }
-                next = requests.next(), if ending.is_none() && self.has_room() => {
+                () = self.lane.admission.drops.wanted(), if give_up.is_none() => {
+                    give_up = Some(Instant::now() + PATIENCE);
+                }
+                () = sleep_until(give_up.unwrap_or(old_age)), if give_up.is_some() => {
+                    return Err(out_of_patience());
+                }
+                next = requests.next(), if ending.is_none() && give_up.is_none() && self.has_room() => {
                     ending = self.take(next, stream.as_ref(), &plan).await;
                 }
                 () = sleep_until(old_age), if ending.is_none() => ending = Some(Ok(None)),
@@ -258,9 +322,21 @@ impl Delivery {
             }
         };
         self.report(state, failure, delay);
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = self.lane.nudge.notified() => self.backoff_step = 0,
+        let until = Instant::now() + delay;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                () = self.lane.nudge.notified() => {
+                    self.backoff_step = 0;
+                    return;
+                }
+                () = self.lane.admission.drops.wanted() => {
+                    // What was refused may be among it; then there is no reason to wait.
+                    if self.lane.drop_oldest().await && state == LaneState::Poison {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -300,63 +376,5 @@ async fn acknowledgement(
             ErrorCode::Connection,
             format!("no acknowledgement within {} s", ACKNOWLEDGEMENT_TIMEOUT.as_secs()),
         )),
-    }
-}
-
-/// The feed, unless it is gone, and what it made.
-type Made = (Option<Feed>, Result<Fed, FeedError>);
-
-/// The requests of a log, one made ahead.
-struct Requests {
-    making: Pin<Box<dyn Future<Output = Made> + Send>>,
-    wal: Wal,
-}
-
-impl Requests {
-    fn from(lane: &Lane, from: Settled) -> Requests {
-        let wal = lane.wal.clone();
-        let feed = Feed::new(wal.reader(from.through.next()), from, lane.settings.request_max_bytes);
-        Requests { making: Box::pin(make(wal.clone(), feed)), wal }
-    }
-
-    /// The next request, as soon as there is something to send.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing; the request goes on being made.
-    async fn next(&mut self) -> Result<Fed, FeedError> {
-        let (feed, next) = (&mut self.making).await;
-        self.making = match feed {
-            Some(feed) => Box::pin(make(self.wal.clone(), feed)),
-            None => Box::pin(std::future::pending()),
-        };
-        next
-    }
-}
-
-async fn make(wal: Wal, mut feed: Feed) -> Made {
-    let mut durable = wal.subscribe();
-    loop {
-        durable.mark_unchanged();
-        let made = spawn_blocking(move || {
-            let next = feed.next();
-            (feed, next)
-        });
-        let next = match made.await {
-            Ok((back, next)) => {
-                feed = back;
-                next
-            }
-            Err(error) => {
-                return (None, Err(FeedError::Unreadable(format!("making a request failed: {error}"))));
-            }
-        };
-        match next {
-            Ok(Some(next)) => return (Some(feed), Ok(next)),
-            Ok(None) => {
-                let _ = timeout(TAIL_CHECK_INTERVAL, durable.changed()).await;
-            }
-            Err(error) => return (Some(feed), Err(error)),
-        }
     }
 }

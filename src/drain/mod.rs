@@ -9,14 +9,17 @@
 //! A failure never needs the requests that were in flight: they are read again from the log, from the last
 //! acknowledged row on. So memory is bounded by the window, whatever the outage.
 
+mod dropping;
 mod feed;
 mod inflight;
 mod lane;
+mod requests;
 mod retry;
 mod settle;
 mod state;
 
 pub(crate) use lane::{Lane, LaneSettings};
+pub(crate) use requests::Reads;
 pub(crate) use settle::{Settler, SettlerStatus};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;

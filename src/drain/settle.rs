@@ -12,13 +12,15 @@ use crate::admission::Admission;
 use crate::error::chain;
 use crate::io::Env;
 use crate::ledger::Ledger;
-use crate::reclaim;
+use crate::reclaim::{self, Retention};
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// A fully settled open segment is given back once it holds this much; below it, the disk it takes is not
-/// worth a new file.
-const ROLL_BYTES: u64 = 1024 * 1024;
+/// A fully settled open segment is given back once it holds a quarter of what it may, and this much; below it, the
+/// disk it takes is not worth another file.
+const ROLL_BYTES_MIN: u64 = 1024 * 1024;
+/// What is retained is looked at this often, because the time of day can be set.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is settled, and what keeps it from moving on.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,9 @@ pub(crate) struct Settler {
     pub(crate) ledger: Ledger,
     pub(crate) wal: Wal,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) retention: Retention,
+    /// When something that is retained will be old enough to be freed.
+    pub(crate) next_expiry: Option<Duration>,
     pub(crate) acknowledged: watch::Receiver<Progress>,
     pub(crate) status: watch::Sender<SettlerStatus>,
 }
@@ -43,16 +48,22 @@ pub(crate) struct Settler {
 impl Settler {
     /// Works until the lane is gone and its last acknowledgement is settled, or cannot be.
     pub(crate) async fn run(mut self) {
+        // What an earlier owner has settled may be there still.
+        self.acknowledged.mark_changed();
         loop {
+            let expiry = self.next_expiry.map(|expiry| expiry.min(RETENTION_INTERVAL));
             tokio::select! {
                 // An error means that the lane is gone, which is looked at below.
                 _ = self.acknowledged.changed() => {}
-                () = self.admission.room_wanted() => {}
+                () = self.admission.reclaims.wanted() => {}
+                () = sleep(expiry.unwrap_or_default()), if expiry.is_some() => {}
             }
             let is_last = self.acknowledged.has_changed().is_err();
+            let asked = self.admission.reclaims.newest();
             let Some(back) = self.settle().await else { return };
             self = back;
             let failure = self.status.borrow().failure.clone();
+            self.admission.reclaims.answer(asked, failure.is_none());
             if let Some(reason) = &failure {
                 tracing::warn!(%reason, "settling failed");
             }
@@ -94,10 +105,18 @@ impl Settler {
     fn reclaim(&mut self) -> Result<(), String> {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
-        let roll_bytes = if self.admission.is_full() { 1 } else { ROLL_BYTES };
-        let reclaimed = reclaim::free(&self.wal, settled, roll_bytes);
+        let short_bytes = self.admission.shortage().map_or(0, |full| full.short_bytes());
+        let (segments, now) = (self.wal.segment_infos(), self.env.clock.unix_micros());
+        let through = self.retention.freeable(&segments, settled, now, short_bytes);
+        self.next_expiry = self.retention.next_expiry(&segments, settled, now);
+        let roll_bytes = if short_bytes > 0 { 1 } else { ROLL_BYTES_MIN.max(self.wal.segment_bytes() / 4) };
+        let mut reclaimed = reclaim::free(&self.wal, through, roll_bytes);
+        if reclaimed.is_err() && self.ledger.give_up_reserve() {
+            reclaimed = reclaim::free(&self.wal, through, roll_bytes);
+        }
+        let spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
         // One that fails half-way has made room too.
-        if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes > 0) {
+        if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes + spare_bytes > 0) {
             self.admission.room_made();
         }
         self.ledger.refill_reserve();
@@ -108,6 +127,8 @@ impl Settler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Limits;
+    use crate::config::OnFull;
     use crate::ledger::Settled;
     use crate::types::Lsn;
     use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
@@ -123,7 +144,7 @@ mod tests {
         };
         let locked = LogDirectory::open(&Env::os(), &dir.path().join("log"), &destination).unwrap();
         let epoch = locked.epoch();
-        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync };
+        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync, spare_segments: 0 };
         let (wal, _) = Wal::open(&Env::os(), locked, options, Lsn::ZERO).unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
         std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();
@@ -135,7 +156,20 @@ mod tests {
         let settler = Settler {
             env: Env::os(),
             ledger,
-            admission: Arc::new(Admission::new(wal.clone(), 1 << 20)),
+            admission: Arc::new(Admission::new(
+                tokio::runtime::Handle::current(),
+                &Env::os(),
+                wal.clone(),
+                dir.path().join("log"),
+                Limits {
+                    wal_max_bytes: 1 << 20,
+                    wal_min_free_bytes: 0,
+                    on_full: OnFull::Block,
+                    block_timeout: None,
+                },
+            )),
+            retention: Retention::default(),
+            next_expiry: None,
             wal,
             acknowledged: acknowledged.subscribe(),
             status,

@@ -16,6 +16,8 @@ use std::{
 use crate::canary::Canaries;
 
 mod os;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use os::{OsClock, OsRng, OsStorage};
 

@@ -1,47 +1,42 @@
-//! What is settled, remembered across restarts in sled.
+//! What is settled, remembered across restarts in a key-value store.
 //!
 //! The ledger is derived: losing all of it costs duplicates, never data. It is off the append path and
 //! holds one small record per log epoch, so its size does not depend on the backlog.
 //!
-//! sled's own `flush` only starts write-back (`sync_file_range`). A checkpoint is therefore
-//! `flush` *and* `sync_all` on sled's file, and only then may anything be reclaimed \[I5\].
+//! A store's own flush need not be durable; sled's is not. A checkpoint is therefore a flush *and* a sync, and only
+//! then may anything be reclaimed \[I5\].
 
-#![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
-
+mod dropped;
 mod record;
 mod reserve;
+#[cfg(feature = "sim")]
+mod sim;
+mod sled;
+mod store;
 
-use std::fs::{self, File};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
+pub use dropped::{Dropped, DroppedRange};
 pub use record::{LedgerRecord, Settled};
+#[cfg(feature = "sim")]
+pub use sim::SimPlace;
+pub use store::{LedgerPlace, LedgerStore};
 
-use self::reserve::{Reserve, is_out_of_space};
+use self::reserve::is_out_of_space;
+use self::sled::SledPlace;
 
+use crate::canary::{Canaries, Canary};
 use crate::error::{Coded, ErrorCode};
 use crate::types::Epoch;
 
 /// Name of the ledger's directory in a writer directory.
 pub(crate) const DIRECTORY: &str = "ledger";
-/// The file in which sled 0.34 keeps everything.
-const SLED_FILE: &str = "db";
-/// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
-const CACHE_BYTES: u64 = 1024 * 1024;
-const LOCK_INTERVAL: Duration = Duration::from_millis(5);
-const LOCK_TRIES: u32 = 2000;
-/// How many set-aside ledgers are kept before the oldest name is used again.
-const SET_ASIDE_MAX: u32 = 8;
 
 /// A ledger that cannot be read or made durable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The directory cannot be used.
+    /// The file system refused.
     #[error("cannot {action} the ledger {path}", path = .path.display())]
     Io {
         /// What was tried.
@@ -52,16 +47,16 @@ pub enum LedgerError {
         #[source]
         source: std::io::Error,
     },
-    /// sled refused.
+    /// The store refused.
     #[error("cannot {action} the ledger {path}", path = .path.display())]
-    Sled {
+    Store {
         /// What was tried.
         action: &'static str,
         /// Where.
         path: PathBuf,
         /// Why not.
         #[source]
-        source: sled::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// What is stored cannot be read.
     #[error("the ledger {path} is damaged: {reason}", path = .path.display())]
@@ -76,8 +71,28 @@ pub enum LedgerError {
 impl Coded for LedgerError {
     fn code(&self) -> ErrorCode {
         match self {
-            LedgerError::Io { .. } | LedgerError::Sled { .. } => ErrorCode::Storage,
+            LedgerError::Io { .. } | LedgerError::Store { .. } => ErrorCode::Storage,
             LedgerError::Damaged { .. } => ErrorCode::Corruption,
+        }
+    }
+}
+
+impl LedgerError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError {
+        let path = path.to_owned();
+        move |source| LedgerError::Io { action, path, source }
+    }
+
+    fn is_out_of_space(&self) -> bool {
+        matches!(self, LedgerError::Io { source, .. } if is_out_of_space(source))
+    }
+
+    /// Whether the bytes are what is wrong: a store reports some of that as errors of its reading. An error
+    /// of the operating system has a number and is about the disk.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LedgerError::Io { source, .. } => source.raw_os_error().is_none() && !is_out_of_space(source),
+            LedgerError::Store { .. } | LedgerError::Damaged { .. } => true,
         }
     }
 }
@@ -85,17 +100,11 @@ impl Coded for LedgerError {
 /// The ledger of one log.
 #[derive(Debug)]
 pub struct Ledger {
-    writer_directory: PathBuf,
+    place: Box<dyn LedgerPlace>,
     epoch: Epoch,
-    reserve: Reserve,
     // None after a failed write: that file is never synced again [I8]; the next checkpoint makes a new one.
-    open: Option<OpenLedger>,
-}
-
-#[derive(Debug)]
-struct OpenLedger {
-    db: sled::Db,
-    file: File,
+    open: Option<Box<dyn LedgerStore>>,
+    canaries: Canaries,
 }
 
 /// What opening a ledger found.
@@ -118,28 +127,38 @@ impl Ledger {
     ///
     /// [`LedgerError`] if the directory cannot be written.
     pub fn open(writer_directory: &Path, epoch: Epoch) -> Result<LedgerOpened, LedgerError> {
-        let path = writer_directory.join(DIRECTORY);
-        let mut reserve = Reserve::of(writer_directory);
-        wait_for_lock(&path)?;
-        let mut found = open_and_read(&path, epoch);
-        if found.as_ref().is_err_and(LedgerError::is_out_of_space) && reserve.give_up() {
-            found = open_and_read(&path, epoch);
+        Ledger::open_at(Box::new(SledPlace::of(writer_directory)), epoch, Canaries::default())
+    }
+
+    /// As [`Ledger::open`], with another store than sled, or with a planted bug.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if the place cannot be written.
+    pub fn open_at(
+        mut place: Box<dyn LedgerPlace>,
+        epoch: Epoch,
+        canaries: Canaries,
+    ) -> Result<LedgerOpened, LedgerError> {
+        let mut found = open_and_read(&*place, epoch);
+        if found.as_ref().is_err_and(LedgerError::is_out_of_space) && place.give_up_reserve() {
+            found = open_and_read(&*place, epoch);
         }
-        let (record, open, set_aside) = match found {
+        let (record, mut open, set_aside) = match found {
             Ok((record, open)) => (record.unwrap_or_default(), open, None),
             // A disk that fails or is full says nothing about what the ledger holds.
             Err(error) if !error.is_damage() => return Err(error),
             Err(error) => {
-                let aside = move_aside(&path)?;
-                (LedgerRecord::default(), open_sled(&path)?, Some((aside, error)))
+                let aside = place.move_aside()?;
+                (LedgerRecord::default(), place.open()?, Some((aside, error)))
             }
         };
-        // sled writes lazily: without this the first file of a new ledger would be made when the disk may be full.
-        open.sync(&path)?;
-        reserve.hold();
-        let writer_directory = writer_directory.to_owned();
-        let ledger = Ledger { writer_directory, epoch, reserve, open: Some(open) };
-        Ok(LedgerOpened { ledger, record, set_aside })
+        // A store may write lazily: without this the first file of a new one would be made when the disk may
+        // be full.
+        open.flush()?;
+        open.sync()?;
+        place.hold_reserve();
+        Ok(LedgerOpened { ledger: Ledger { place, epoch, open: Some(open), canaries }, record, set_aside })
     }
 
     /// The same ledger after a failed write.
@@ -160,77 +179,52 @@ impl Ledger {
     /// When this returns, the record survives a power cut.
     pub fn checkpoint(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
         let mut written = self.write(record);
-        if written.is_err() && self.reserve.give_up() {
+        if written.is_err() && self.place.give_up_reserve() {
             written = self.write(record);
         }
         written
     }
 
+    /// Gives the reserve up for something else that has to be done before anything can be freed; false if
+    /// there is none.
+    pub fn give_up_reserve(&mut self) -> bool {
+        self.place.give_up_reserve()
+    }
+
     /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.
     pub fn refill_reserve(&mut self) {
-        self.reserve.hold();
+        self.place.hold_reserve();
     }
 
     fn write(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
-        let path = self.writer_directory.join(DIRECTORY);
-        let open = match self.open.take() {
+        let mut open = match self.open.take() {
             Some(open) => open,
             None => {
-                move_aside(&path)?;
-                guarded(&path, || open_sled(&path))?
+                self.place.move_aside()?;
+                self.place.open()?
             }
         };
-        guarded(&path, || {
-            let write_error = |source| LedgerError::Sled { action: "write", path: path.clone(), source };
-            open.db.insert(record::key(self.epoch), record.encode()).map_err(write_error)?;
-            open.sync(&path)
-        })?;
+        open.insert(&record::key(self.epoch), &record.encode())?;
+        open.flush()?;
+        if !self.canaries.has(Canary::TrustStoreFlush) {
+            open.sync()?;
+        }
         self.open = Some(open);
         Ok(())
     }
 }
 
-impl OpenLedger {
-    fn sync(&self, path: &Path) -> Result<(), LedgerError> {
-        let flush_error = |source| LedgerError::Sled { action: "flush", path: path.to_owned(), source };
-        self.db.flush().map_err(flush_error)?;
-        self.file.sync_all().map_err(io_error("sync", path))
-    }
+type Found = (Option<LedgerRecord>, Box<dyn LedgerStore>);
+
+fn open_and_read(place: &dyn LedgerPlace, epoch: Epoch) -> Result<Found, LedgerError> {
+    let open = place.open()?;
+    let record = decode(place.path(), open.get(&record::key(epoch))?)?;
+    Ok((record, open))
 }
 
-impl LedgerError {
-    fn io(&self) -> Option<&std::io::Error> {
-        match self {
-            LedgerError::Io { source, .. } | LedgerError::Sled { source: sled::Error::Io(source), .. } => {
-                Some(source)
-            }
-            _ => None,
-        }
-    }
-
-    fn is_out_of_space(&self) -> bool {
-        self.io().is_some_and(is_out_of_space)
-    }
-
-    /// Whether the bytes are what is wrong: sled reports some of that as errors of its reading. An error
-    /// of the operating system has a number and is about the disk.
-    fn is_damage(&self) -> bool {
-        self.io().is_none_or(|error| error.raw_os_error().is_none() && !is_out_of_space(error))
-    }
-}
-
-/// sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(LedgerError::Damaged { path: path.to_owned(), reason: "sled panicked".to_owned() })
-    })
-}
-
-fn open_and_read(path: &Path, epoch: Epoch) -> Result<(Option<LedgerRecord>, OpenLedger), LedgerError> {
-    guarded(path, || {
-        let open = open_sled(path)?;
-        Ok((read(&open.db, path, epoch)?, open))
-    })
+fn decode(path: &Path, stored: Option<Vec<u8>>) -> Result<Option<LedgerRecord>, LedgerError> {
+    let damaged = |reason| LedgerError::Damaged { path: path.to_owned(), reason };
+    stored.map(|bytes| LedgerRecord::decode(&bytes).map_err(damaged)).transpose()
 }
 
 /// Reads the record of a ledger that somebody else may own, from a copy: no lock is taken and nothing
@@ -240,112 +234,14 @@ fn open_and_read(path: &Path, epoch: Epoch) -> Result<(Option<LedgerRecord>, Ope
 ///
 /// [`LedgerError`] if the copy cannot be made or read.
 pub fn peek(writer_directory: &Path, epoch: Epoch) -> Result<Option<LedgerRecord>, LedgerError> {
-    let path = writer_directory.join(DIRECTORY);
-    if !path.join(SLED_FILE).exists() {
-        return Ok(None);
-    }
-    let copy = tempfile::tempdir().map_err(io_error("copy", &path))?;
-    copy_tree(&path, copy.path()).map_err(io_error("copy", &path))?;
-    let open = open_sled(copy.path())?;
-    read(&open.db, &path, epoch)
-}
-
-/// Waits until nobody has sled's file locked.
-///
-/// The owner of the writer directory is alone, but threads of sled can outlive the handle that an earlier
-/// owner dropped, by a moment. Without the wait a whole ledger would look like one that cannot be opened.
-fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
-    let file = match File::open(path.join(SLED_FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        file => file.map_err(io_error("open", path))?,
-    };
-    for _ in 0..LOCK_TRIES {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Given back when the file is closed.
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_INTERVAL),
-            Err(error) => return Err(io_error("lock", path)(error.into())),
-        }
-    }
-    Err(io_error("lock", path)(Errno::WOULDBLOCK.into()))
-}
-
-fn open_sled(path: &Path) -> Result<OpenLedger, LedgerError> {
-    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    let db = config.open().map_err(|source| LedgerError::Sled {
-        action: "open",
-        path: path.to_owned(),
-        source,
-    })?;
-    let file = File::open(path.join(SLED_FILE)).map_err(io_error("open", path))?;
-    sync_directory(path)?;
-    if let Some(parent) = path.parent() {
-        sync_directory(parent)?;
-    }
-    Ok(OpenLedger { db, file })
-}
-
-fn read(db: &sled::Db, path: &Path, epoch: Epoch) -> Result<Option<LedgerRecord>, LedgerError> {
-    let stored = db.get(record::key(epoch)).map_err(|source| LedgerError::Sled {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    stored
-        .map(|bytes| {
-            LedgerRecord::decode(&bytes)
-                .map_err(|reason| LedgerError::Damaged { path: path.to_owned(), reason })
-        })
-        .transpose()
-}
-
-/// Renames the ledger's directory to the first free name, or to the last one if all are taken.
-fn move_aside(path: &Path) -> Result<PathBuf, LedgerError> {
-    let name = |n| path.with_file_name(format!("{DIRECTORY}.set-aside-{n}"));
-    let target = (1..SET_ASIDE_MAX).map(name).find(|candidate| !candidate.exists());
-    let target = match target {
-        Some(free) => free,
-        None => {
-            let last = name(SET_ASIDE_MAX);
-            if last.exists() {
-                fs::remove_dir_all(&last).map_err(io_error("replace the set-aside copy of", path))?;
-            }
-            last
-        }
-    };
-    match fs::rename(path, &target) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io_error("move aside", path)(error))
-        }
-        _ => Ok(target),
-    }
-}
-
-fn sync_directory(path: &Path) -> Result<(), LedgerError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(io_error("sync", path))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            fs::create_dir_all(&target)?;
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError {
-    let path = path.to_owned();
-    move |source| LedgerError::Io { action, path, source }
+    decode(&writer_directory.join(DIRECTORY), sled::peek(writer_directory, &record::key(epoch))?)
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests damage what sled has written")]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::types::Lsn;
 
@@ -357,6 +253,7 @@ mod tests {
             delivered_frames: through,
             delivered_rows: 10 * through,
             damaged_frames: 0,
+            dropped: Dropped::default(),
         }
     }
 

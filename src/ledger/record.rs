@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dropped::{Dropped, DroppedRange, RANGES_MAX};
 use crate::types::{Epoch, Lsn};
 
 /// How far a log is settled: all frames up to `through`, and the first rows of the one after it.
@@ -32,10 +33,18 @@ pub struct LedgerRecord {
     pub delivered_rows: u64,
     /// Frames that were stepped over because the disk had damaged them.
     pub damaged_frames: u64,
+    /// What was dropped because the log was full, which only a setting of the user allows \[I4\].
+    pub dropped: Dropped,
 }
 
-const VERSION: u8 = 1;
-const ENCODED_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
+const VERSION: u8 = 2;
+/// The version that knows no drops.
+const VERSION_WITHOUT_DROPS: u8 = 1;
+/// What both versions begin with.
+const COMMON_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
+/// Frames and rows that were dropped, and how many ranges follow.
+const DROPS_BYTES: usize = 8 + 8 + 1;
+const RANGE_BYTES: usize = 8 + 8 + 1;
 
 /// The key holds the epoch, so that a ledger of another log says nothing about ours \[I12\].
 pub(super) fn key(epoch: Epoch) -> [u8; 16] {
@@ -46,52 +55,120 @@ pub(super) fn key(epoch: Epoch) -> [u8; 16] {
 
 impl LedgerRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(ENCODED_BYTES);
+        let ranges = self.dropped.ranges();
+        let mut bytes = Vec::with_capacity(COMMON_BYTES + DROPS_BYTES + RANGE_BYTES * ranges.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.settled.through.get().to_le_bytes());
         bytes.extend_from_slice(&self.settled.rows_of_next.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_frames.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_rows.to_le_bytes());
         bytes.extend_from_slice(&self.damaged_frames.to_le_bytes());
+        bytes.extend_from_slice(&self.dropped.frames.to_le_bytes());
+        bytes.extend_from_slice(&self.dropped.rows.to_le_bytes());
+        bytes.push(ranges.len() as u8);
+        for range in ranges {
+            bytes.extend_from_slice(&range.first.get().to_le_bytes());
+            bytes.extend_from_slice(&range.last.get().to_le_bytes());
+            bytes.push(range.is_whole.into());
+        }
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<LedgerRecord, String> {
-        let bytes: &[u8; ENCODED_BYTES] =
-            bytes.try_into().map_err(|_| format!("a record of {} bytes", bytes.len()))?;
-        if bytes[0] != VERSION {
-            return Err(format!("a record of version {}, this program reads {VERSION}", bytes[0]));
+        let wrong_length = || format!("a record of {} bytes", bytes.len());
+        let version = *bytes.first().ok_or_else(wrong_length)?;
+        if !(VERSION_WITHOUT_DROPS..=VERSION).contains(&version) {
+            return Err(format!("a record of version {version}, this program reads up to {VERSION}"));
         }
-        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        let (common, drops) = bytes.split_at_checked(COMMON_BYTES).ok_or_else(wrong_length)?;
         Ok(LedgerRecord {
-            settled: Settled { through: Lsn::new(u64_at(1)), rows_of_next: u32_at(9) },
-            delivered_frames: u64_at(13),
-            delivered_rows: u64_at(21),
-            damaged_frames: u64_at(29),
+            settled: Settled { through: Lsn::new(u64_at(common, 1)), rows_of_next: u32_at(common, 9) },
+            delivered_frames: u64_at(common, 13),
+            delivered_rows: u64_at(common, 21),
+            damaged_frames: u64_at(common, 29),
+            dropped: match version {
+                VERSION_WITHOUT_DROPS if drops.is_empty() => Dropped::default(),
+                VERSION => decode_drops(drops).ok_or_else(wrong_length)?,
+                _ => return Err(wrong_length()),
+            },
         })
     }
+}
+
+fn decode_drops(bytes: &[u8]) -> Option<Dropped> {
+    let (counts, ranges) = bytes.split_at_checked(DROPS_BYTES)?;
+    let count = usize::from(counts[16]);
+    if count > RANGES_MAX || ranges.len() != count * RANGE_BYTES {
+        return None;
+    }
+    let mut dropped = Dropped::default();
+    (dropped.frames, dropped.rows) = (u64_at(counts, 0), u64_at(counts, 8));
+    for range in ranges.chunks_exact(RANGE_BYTES) {
+        dropped.push(DroppedRange {
+            first: Lsn::new(u64_at(range, 0)),
+            last: Lsn::new(u64_at(range, 8)),
+            is_whole: range[16] == 1,
+        });
+    }
+    Some(dropped)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_survives_its_bytes() {
-        let record = LedgerRecord {
+    fn record() -> LedgerRecord {
+        let mut record = LedgerRecord {
             settled: Settled { through: Lsn::new(u64::MAX), rows_of_next: 17 },
             delivered_frames: 1,
             delivered_rows: u64::MAX - 2,
             damaged_frames: 3,
+            dropped: Dropped::default(),
         };
-        assert_eq!(LedgerRecord::decode(&record.encode()), Ok(record));
+        record.dropped.add(Lsn::new(5)..=Lsn::new(9), 5, 50);
+        record.dropped.add(Lsn::new(20)..=Lsn::new(22), 3, 31);
+        record
+    }
+
+    #[test]
+    fn a_record_survives_its_bytes() {
+        let mut many = record();
+        for number in (100..1_000).step_by(10) {
+            many.dropped.add(Lsn::new(number)..=Lsn::new(number), 1, 1);
+        }
+        for record in [LedgerRecord::default(), record(), many] {
+            assert_eq!(LedgerRecord::decode(&record.encode()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn a_record_of_version_1_is_read_as_one_without_drops() {
+        let mut bytes = record().encode();
+        bytes.truncate(COMMON_BYTES);
+        bytes[0] = 1;
+        assert_eq!(
+            LedgerRecord::decode(&bytes),
+            Ok(LedgerRecord { dropped: Dropped::default(), ..record() })
+        );
     }
 
     #[test]
     fn other_bytes_are_refused_with_a_reason() {
-        let mut bytes = LedgerRecord::default().encode();
-        assert!(LedgerRecord::decode(&bytes[1..]).is_err());
+        let good = record().encode();
+        for length in 0..good.len() {
+            assert!(LedgerRecord::decode(&good[..length]).is_err(), "{length} bytes were taken for a record");
+        }
+        let mut bytes = good;
+        bytes[COMMON_BYTES + DROPS_BYTES - 1] = u8::MAX;
+        assert!(LedgerRecord::decode(&bytes).is_err(), "more ranges than there can be");
         bytes[0] = 9;
         assert!(LedgerRecord::decode(&bytes).unwrap_err().contains("version 9"));
     }

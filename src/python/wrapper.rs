@@ -13,7 +13,7 @@ use super::call::Call;
 use super::completions::{CompletionQueue, Outcome};
 use super::failure::Failure;
 use super::input;
-use crate::config::{WaitFor, WrapperConfiguration};
+use crate::config::{ConfigError, WaitFor, WrapperConfiguration};
 use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
 use crate::wal::Durability;
@@ -37,6 +37,11 @@ struct Settings {
     wait_for: String,
     segment_bytes: u64,
     wal_max_bytes: u64,
+    wal_min_free_bytes: u64,
+    on_full: String,
+    block_timeout_secs: Option<f64>,
+    retain_delivered_secs: f64,
+    retain_delivered_bytes: u64,
     request_max_bytes: usize,
     max_inflight_requests: usize,
     stream_max_age_secs: f64,
@@ -66,6 +71,12 @@ impl Settings {
         };
         configuration.segment_bytes = self.segment_bytes;
         configuration.wal_max_bytes = self.wal_max_bytes;
+        configuration.wal_min_free_bytes = self.wal_min_free_bytes;
+        let on_full = self.on_full.parse();
+        configuration.on_full = on_full.map_err(|error: ConfigError| PyValueError::new_err(error.to_string()))?;
+        configuration.block_timeout = self.block_timeout_secs.map(duration).transpose()?;
+        configuration.retain_delivered = duration(self.retain_delivered_secs)?;
+        configuration.retain_delivered_bytes = self.retain_delivered_bytes;
         configuration.request_max_bytes = self.request_max_bytes;
         configuration.max_inflight_requests = self.max_inflight_requests;
         configuration.stream_max_age = duration(self.stream_max_age_secs)?;

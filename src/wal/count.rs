@@ -34,7 +34,7 @@ pub(super) fn with_partial(
                 walk.pass(&header);
             }
             Step::Bad(stretch) => walk.go_to(stretch.end),
-            Step::Tail(_) | Step::End => break,
+            Step::Tail { .. } | Step::End => break,
         }
     }
     if let Some(oldest) = after.oldest_unix_micros {

@@ -3,7 +3,10 @@
 //! `docs/internals/file-format.md` draws it. All numbers are little-endian; reserved bytes are
 //! written as zero and checked; every structure has a checksum of its own.
 
-use crate::types::{Epoch, Lsn, SegmentId};
+use crate::{
+    io::BLOCK,
+    types::{Epoch, Lsn, SegmentId},
+};
 
 /// The version that this build writes, and the only one that it reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -17,13 +20,13 @@ pub(super) const LOCK_FILE: &str = "LOCK";
 pub(super) const SET_ASIDE: &str = ".damaged";
 
 /// Bytes of the block that a segment begins with.
-pub(super) const SEGMENT_HEADER: usize = 4096;
+pub(super) const SEGMENT_HEADER: usize = BLOCK;
 /// Bytes before the body of a frame.
 pub(super) const FRAME_HEADER: usize = 80;
 /// Bytes of the body of a footer.
-const FOOTER_BODY: usize = 64;
-/// Bytes of the frame that a sealed segment ends with.
-pub(super) const FOOTER: usize = FRAME_HEADER + FOOTER_BODY;
+const FOOTER_BODY: usize = 72;
+/// Bytes of the block that a sealed segment ends with.
+pub(super) const FOOTER: usize = BLOCK;
 /// Frames begin, and bodies end, at multiples of this.
 pub(super) const ALIGNMENT: usize = 8;
 /// The longest body of a frame.
@@ -43,6 +46,22 @@ pub(super) fn parse_segment_name(name: &str) -> Option<SegmentId> {
     let well_formed = digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let id = SegmentId::new(digits.parse().ok().filter(|_| well_formed)?);
     (segment_name(id) == name).then_some(id)
+}
+
+/// The name of a file that was the segment `id` and waits to be another one.
+pub(super) fn spare_name(id: SegmentId) -> String {
+    format!("spare-{:016}", id.get())
+}
+
+/// Whether a file name is that of a spare.
+pub(super) fn is_spare_name(name: &str) -> bool {
+    name.strip_prefix("spare-")
+        .is_some_and(|digits| digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The end of the block that a position is in; the position itself at the beginning of one.
+pub(super) fn block_end(position: u64) -> u64 {
+    position.next_multiple_of(BLOCK as u64)
 }
 
 /// The checksum of everything in the log.
@@ -107,6 +126,14 @@ impl SegmentHeader {
             previous: Lsn::new(u64_at(block, 40)),
             created_unix_micros: u64_at(block, 48).cast_signed(),
         })
+    }
+
+    /// Whether a block that is no whole header can be one of which a crash left a part: the block was
+    /// zero before, and a header has bytes at its beginning and its end only.
+    pub(super) fn may_be_torn(block: &[u8]) -> bool {
+        let end = block.len().min(SEGMENT_HEADER - 4);
+        let starts = block.get(..8).is_none_or(|magic| is_zero(magic) || magic == SEGMENT_MAGIC);
+        starts && block.get(56..end).is_none_or(is_zero)
     }
 }
 
@@ -189,6 +216,22 @@ impl FrameHeader {
         })
     }
 
+    /// Whether bytes are no whole header, but were to be the one at `offset` of this segment: torn, or
+    /// damaged. What a file holds from an earlier life has another segment number and is whole.
+    pub(super) fn is_torn(bytes: &[u8], epoch: Epoch, segment: SegmentId, offset: u64) -> bool {
+        if bytes.len() < FRAME_HEADER {
+            return !is_zero(bytes);
+        }
+        let hits = [
+            FrameHeader::may_begin(bytes),
+            u64_at(bytes, 24) == epoch.get(),
+            u64_at(bytes, 32) == segment.get(),
+            u64_at(bytes, 40) == offset,
+        ];
+        FrameHeader::decode(&bytes[..FRAME_HEADER]).is_none()
+            && hits.into_iter().filter(|hit| *hit).count() >= 2
+    }
+
     /// Whether bytes can begin a frame header at all; a search asks this first.
     pub(super) fn may_begin(bytes: &[u8]) -> bool {
         bytes.starts_with(&FRAME_MAGIC.to_le_bytes())
@@ -256,48 +299,62 @@ impl Totals {
         digest.update(&header.body_checksum.to_le_bytes());
         self.digest = digest.finalize();
     }
+}
 
-    /// The frame that seals a segment at `offset`.
-    pub(super) fn encode_footer(
-        &self,
-        epoch: Epoch,
-        segment: SegmentId,
-        offset: u64,
-        durable: u64,
-    ) -> [u8; FOOTER] {
+/// The block that a sealed segment ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Footer {
+    pub(super) epoch: Epoch,
+    pub(super) segment: SegmentId,
+    /// Where in the file it stands.
+    pub(super) offset: u64,
+    pub(super) totals: Totals,
+    /// Where the last frame ends. What lies between it and the footer means nothing.
+    pub(super) end: u64,
+}
+
+impl Footer {
+    pub(super) fn encode(&self) -> [u8; FOOTER] {
+        let Totals { frames, rows, bytes, first, last, first_unix_micros, last_unix_micros, digest } =
+            self.totals;
         let mut body = [0; FOOTER_BODY];
-        put(&mut body, 0, &self.frames.to_le_bytes());
-        put(&mut body, 8, &self.rows.to_le_bytes());
-        put(&mut body, 16, &self.bytes.to_le_bytes());
-        put(&mut body, 24, &self.first.get().to_le_bytes());
-        put(&mut body, 32, &self.last.get().to_le_bytes());
-        put(&mut body, 40, &self.first_unix_micros.to_le_bytes());
-        put(&mut body, 48, &self.last_unix_micros.to_le_bytes());
-        put(&mut body, 56, &self.digest.to_le_bytes());
+        put(&mut body, 0, &frames.to_le_bytes());
+        put(&mut body, 8, &rows.to_le_bytes());
+        put(&mut body, 16, &bytes.to_le_bytes());
+        put(&mut body, 24, &first.get().to_le_bytes());
+        put(&mut body, 32, &last.get().to_le_bytes());
+        put(&mut body, 40, &first_unix_micros.to_le_bytes());
+        put(&mut body, 48, &last_unix_micros.to_le_bytes());
+        put(&mut body, 56, &digest.to_le_bytes());
+        put(&mut body, 64, &self.end.to_le_bytes());
         let header = FrameHeader {
             kind: FrameKind::Footer,
             body_length: FOOTER_BODY as u32,
             rows: 0,
-            lsn: self.last,
-            epoch,
-            segment,
-            offset,
+            lsn: last,
+            epoch: self.epoch,
+            segment: self.segment,
+            offset: self.offset,
             fingerprint: 0,
-            appended_unix_micros: self.last_unix_micros,
-            durable,
+            appended_unix_micros: last_unix_micros,
+            durable: self.end,
             body_checksum: checksum(&body),
         };
-        let mut footer = [0; FOOTER];
-        put(&mut footer, 0, &header.encode());
-        put(&mut footer, FRAME_HEADER, &body);
-        footer
+        let mut block = [0; FOOTER];
+        put(&mut block, 0, &header.encode());
+        put(&mut block, FRAME_HEADER, &body);
+        block
     }
 
-    /// The totals in a footer's body, whose checksum the caller has compared.
-    pub(super) fn decode_footer(body: &[u8]) -> Option<Totals> {
-        if body.len() != FOOTER_BODY || !is_zero(&body[60..]) {
-            return None;
-        }
+    /// The footer in a block, if it is a whole one.
+    pub(super) fn decode(block: &[u8]) -> Option<Footer> {
+        let header = FrameHeader::decode(block.get(..FRAME_HEADER)?)?;
+        let (body, rest) = block.get(FRAME_HEADER..FOOTER)?.split_at(FOOTER_BODY);
+        let whole = header.kind == FrameKind::Footer
+            && header.body_length as usize == FOOTER_BODY
+            && header.body_checksum == checksum(body)
+            && is_zero(&body[60..64])
+            && is_zero(rest);
         let totals = Totals {
             frames: u64_at(body, 0),
             rows: u64_at(body, 8),
@@ -308,8 +365,16 @@ impl Totals {
             last_unix_micros: u64_at(body, 48).cast_signed(),
             digest: u32_at(body, 56),
         };
+        let end = u64_at(body, 64);
         let span = totals.last.next().get().checked_sub(totals.first.get())?;
-        (totals.frames <= span).then_some(totals)
+        let sensible = totals.frames <= span && (SEGMENT_HEADER as u64..=header.offset).contains(&end);
+        (whole && sensible).then_some(Footer {
+            epoch: header.epoch,
+            segment: header.segment,
+            offset: header.offset,
+            totals,
+            end,
+        })
     }
 }
 
@@ -363,6 +428,10 @@ mod tests {
         }
     }
 
+    fn footer(totals: Totals) -> Footer {
+        Footer { epoch: Epoch::new(1), segment: SegmentId::new(2), offset: 8192, totals, end: 4688 }
+    }
+
     #[test]
     fn headers_and_footers_survive_their_bytes() {
         let frame = frame_header();
@@ -371,11 +440,8 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
         let mut totals = Totals::none(Lsn::new(77));
         totals.add(&frame);
-        let footer = totals.encode_footer(Epoch::new(1), SegmentId::new(2), 8192, 4096);
-        let header = FrameHeader::decode(&footer[..FRAME_HEADER]).unwrap();
-        assert_eq!((header.kind, header.end()), (FrameKind::Footer, 8192 + FOOTER as u64));
-        assert_eq!(checksum(&footer[FRAME_HEADER..]), header.body_checksum);
-        assert_eq!(Totals::decode_footer(&footer[FRAME_HEADER..]), Some(totals));
+        let footer = footer(totals);
+        assert_eq!(Footer::decode(&footer.encode()), Some(footer));
     }
 
     #[test]
@@ -392,6 +458,25 @@ mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHeader::decode(&changed), Err(SegmentHeaderFault::Checksum), "bit {bit}");
         }
+        let footer = footer(Totals::none(Lsn::new(5))).encode();
+        for bit in 0..footer.len() * 8 {
+            let mut changed = footer;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Footer::decode(&changed), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_header_with_one_bit_changed_is_torn_and_one_of_an_earlier_life_is_not() {
+        let header = frame_header();
+        let is_torn = |bytes: &[u8]| FrameHeader::is_torn(bytes, header.epoch, header.segment, header.offset);
+        for bit in 0..FRAME_HEADER * 8 {
+            let mut changed = header.encode();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(is_torn(&changed), "bit {bit}");
+        }
+        assert!(!is_torn(&FrameHeader { segment: SegmentId::new(2), ..header }.encode()));
+        assert!(!is_torn(&[0; FRAME_HEADER]) && !is_torn(&[0xff; FRAME_HEADER]));
     }
 
     #[test]

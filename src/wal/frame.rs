@@ -20,13 +20,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FrameError,
+    aligned::AlignedBuf,
     format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader},
 };
-use crate::types::Lsn;
+use crate::{io::BLOCK, types::Lsn};
 
-/// Bodies up to this length are put together in one buffer: copying them costs less than a vectored
-/// write of many small parts.
-const JOINED_BYTES_MAX: usize = 64 * 1024;
+/// Frames from this length on are written from where they were encoded, in blocks of their own; shorter ones
+/// are copied into the buffer of their group, where they share blocks.
+const LARGE_BYTES_MIN: usize = 32 * 1024;
+/// A body is copied and checksummed in pieces of this length, which stay in the cache meanwhile.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Number that stands for an Arrow schema: the same in every process and on every machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,19 +51,18 @@ impl fmt::Display for SchemaFingerprint {
     }
 }
 
-/// A batch that is ready to be appended: encoded and checksummed on the caller's thread.
-///
-/// A large body shares the batch's buffers instead of copying them, so they must not change before the
-/// append has returned; Arrow's own rules say the same.
-#[derive(Clone, Debug)]
+/// A batch that is ready to be appended: encoded and checksummed on the caller's thread. It holds a copy; the
+/// batch may change or go away.
+#[derive(Debug)]
 pub struct PreparedFrame {
     pub(super) schema: Buffer,
     pub(super) schema_checksum: u32,
     pub(super) fingerprint: SchemaFingerprint,
     pub(super) rows: u32,
-    pub(super) body: Vec<Buffer>,
     pub(super) body_length: u32,
     pub(super) body_checksum: u32,
+    /// Space for the header, and the body; aligned if the frame is large.
+    bytes: AlignedBuf,
 }
 
 impl PreparedFrame {
@@ -75,25 +77,25 @@ impl PreparedFrame {
         let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(encode)?;
         let mut encoder = StreamEncoder::try_new_with_options(&batch.schema(), options).map_err(encode)?;
         let buffers = encoder.encode(&batch).map_err(encode)?;
-        let (schema, body) = split_schema(buffers).map_err(encode)?;
 
-        let bytes: u64 = body.iter().map(|buffer| buffer.len() as u64).sum();
-        let too_large = FrameError::TooLarge { bytes, limit: BODY_MAX };
-        let body_length = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_MAX).ok_or(too_large)?;
+        let schema = schema_message(&buffers).map_err(encode)?;
+        let total: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+        let body = total - schema.len() as u64;
+        let too_large = FrameError::TooLarge { bytes: body, limit: BODY_MAX };
+        let body_length = u32::try_from(body).ok().filter(|_| body <= BODY_MAX).ok_or(too_large)?;
         let rows = u32::try_from(batch.num_rows()).map_err(|_| FrameError::TooLarge {
             bytes: batch.num_rows() as u64,
             limit: u64::from(u32::MAX),
         })?;
-        let mut checksum = crc32fast::Hasher::new();
-        body.iter().for_each(|buffer| checksum.update(buffer));
+        let (bytes, body_checksum) = join(&buffers, schema.len(), body_length as usize);
         Ok(PreparedFrame {
             schema_checksum: format::checksum(&schema),
             fingerprint: SchemaFingerprint::of(&schema),
-            schema,
+            schema: Buffer::from(schema),
             rows,
-            body,
             body_length,
-            body_checksum: checksum.finalize(),
+            body_checksum,
+            bytes,
         })
     }
 
@@ -111,6 +113,25 @@ impl PreparedFrame {
     pub(super) fn schema_frame_bytes(&self) -> u64 {
         (FRAME_HEADER + self.schema.len()) as u64
     }
+
+    /// Whether the frame is written from its own memory, in blocks of its own.
+    pub(super) fn is_large(&self) -> bool {
+        is_large(self.body_length as usize)
+    }
+
+    /// Puts the header before the body.
+    pub(super) fn set_header(&mut self, header: &FrameHeader) {
+        self.bytes.as_mut_slice()[..FRAME_HEADER].copy_from_slice(&header.encode());
+    }
+
+    /// Header and body; of a large frame whole blocks, with zeros behind the body.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+}
+
+fn is_large(body_length: usize) -> bool {
+    FRAME_HEADER + body_length >= LARGE_BYTES_MIN
 }
 
 #[cfg(feature = "sim")]
@@ -171,35 +192,42 @@ fn compact_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::clone(column))
 }
 
-/// The schema message, which comes first and says how long it is, and the rest.
-fn split_schema(buffers: Vec<Buffer>) -> Result<(Buffer, Vec<Buffer>), ArrowError> {
+/// The schema message: it comes first and says how long it is.
+fn schema_message(buffers: &[Buffer]) -> Result<Vec<u8>, ArrowError> {
+    let odd = || ArrowError::IpcError("the encoder wrote messages of an odd length".to_owned());
+    let mut bytes = buffers.iter().flat_map(|buffer| buffer.iter().copied());
+    let mut message: Vec<u8> = bytes.by_ref().take(8).collect();
+    let metadata =
+        message.get(4..8).ok_or_else(odd)?.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    message.extend(bytes.take(metadata));
     let total: usize = buffers.iter().map(Buffer::len).sum();
-    let mut prefix = buffers.iter().flat_map(|buffer| buffer.iter().copied());
-    let mut length = [0; 4];
-    prefix.by_ref().skip(4).zip(&mut length).for_each(|(byte, slot)| *slot = byte);
-    let schema_length = 8 + u32::from_le_bytes(length) as usize;
+    let aligned = message.len().is_multiple_of(ALIGNMENT) && total.is_multiple_of(ALIGNMENT);
+    if message.len() != 8 + metadata || !aligned { Err(odd()) } else { Ok(message) }
+}
 
-    let mut schema = Vec::with_capacity(schema_length);
-    let mut body = Vec::new();
-    let joined = total - schema_length.min(total) <= JOINED_BYTES_MAX;
-    let mut join = Vec::new();
+/// Space for a header and the body that follows the schema message, and the body's checksum.
+fn join(buffers: &[Buffer], schema_bytes: usize, body_bytes: usize) -> (AlignedBuf, u32) {
+    let frame_bytes = FRAME_HEADER + body_bytes;
+    let mut bytes = match is_large(body_bytes) {
+        true => AlignedBuf::of_blocks(frame_bytes.next_multiple_of(BLOCK)),
+        false => AlignedBuf::with_capacity(frame_bytes, 1),
+    };
+    bytes.extend_zeros(FRAME_HEADER);
+    let mut checksum = crc32fast::Hasher::new();
+    let mut skip = schema_bytes;
     for buffer in buffers {
-        let of_schema = (schema_length - schema.len()).min(buffer.len());
-        schema.extend_from_slice(&buffer[..of_schema]);
-        if joined {
-            join.extend_from_slice(&buffer[of_schema..]);
-        } else if of_schema < buffer.len() {
-            body.push(buffer.slice(of_schema));
+        let skipped = skip.min(buffer.len());
+        skip -= skipped;
+        for piece in buffer[skipped..].chunks(PIECE_BYTES) {
+            let start = bytes.len();
+            bytes.extend(piece);
+            checksum.update(&bytes.as_slice()[start..]);
         }
     }
-    if joined {
-        body.push(Buffer::from(join));
+    if is_large(body_bytes) {
+        bytes.extend_zeros(frame_bytes.next_multiple_of(BLOCK) - frame_bytes);
     }
-    let aligned = schema.len().is_multiple_of(ALIGNMENT) && total.is_multiple_of(ALIGNMENT);
-    if schema.len() != schema_length || !aligned {
-        return Err(ArrowError::IpcError("the encoder wrote messages of an odd length".to_owned()));
-    }
-    Ok((Buffer::from(schema), body))
+    (bytes, checksum.finalize())
 }
 
 /// A schema as the log has it.

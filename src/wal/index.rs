@@ -17,8 +17,11 @@ pub(super) struct Segment {
     pub(super) totals: Totals,
     /// Where they end.
     pub(super) end: u64,
-    /// What the segment counts for: header, frames, footer, and what is torn behind them.
+    /// What the segment counts for: its file if it is sealed; else header, frames, and what is torn behind
+    /// them.
     pub(super) bytes: u64,
+    /// Whether its file can become another segment when it is settled.
+    pub(super) is_recyclable: bool,
     /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
     pub(super) damage: Vec<Damage>,
 }
@@ -27,7 +30,15 @@ impl Segment {
     /// A segment without frames.
     pub(super) fn empty(id: SegmentId, path: PathBuf, base: Lsn) -> Segment {
         let header = SEGMENT_HEADER as u64;
-        Segment { id, path, totals: Totals::none(base), end: header, bytes: header, damage: Vec::new() }
+        Segment {
+            id,
+            path,
+            totals: Totals::none(base),
+            end: header,
+            bytes: header,
+            is_recyclable: false,
+            damage: Vec::new(),
+        }
     }
 }
 
@@ -35,6 +46,19 @@ impl Segment {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) segments: Vec<Segment>,
+}
+
+/// What can be told of a segment with frames without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its first frame.
+    pub first: Lsn,
+    /// Its last frame that may be read.
+    pub last: Lsn,
+    /// What it counts for in [`Wal::bytes`](super::Wal::bytes).
+    pub bytes: u64,
+    /// When its last frame was appended.
+    pub last_unix_micros: i64,
 }
 
 /// How much of the log lies from some frame on.
@@ -71,6 +95,19 @@ impl Index {
     /// The bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The segments with frames, in order.
+    pub(super) fn infos(&self) -> Vec<SegmentInfo> {
+        let with_frames = self.segments.iter().filter(|segment| segment.totals.frames > 0);
+        with_frames
+            .map(|segment| SegmentInfo {
+                first: segment.totals.first,
+                last: segment.totals.last,
+                bytes: segment.bytes,
+                last_unix_micros: segment.totals.last_unix_micros,
+            })
+            .collect()
     }
 
     /// The first frame that is there.

@@ -2,23 +2,29 @@
 
 use std::{
     io::{self, ErrorKind},
-    sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
+    sync::Arc,
 };
 
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError, Recovery,
-    WalOptions,
-    appender::{Appender, Shared},
+    Append, AppendError, Appended, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError,
+    Recovery, SegmentInfo, WalOptions,
+    appender::Appender,
     count,
     directory::storage,
     format,
     index::{Index, Segment},
+    queue::Shared,
     recovery::{Role, recover},
+    spare::{Put, Spares},
 };
-use crate::{io::Env, types::Lsn};
+use crate::{
+    canary::Canary,
+    io::{BLOCK, Env},
+    sync::{Builder, JoinHandle, Mutex, PoisonError},
+    types::Lsn,
+};
 
 /// What a reclaim freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,15 +78,26 @@ impl Wal {
     ) -> Result<(Wal, Recovery), OpenError> {
         let dir = directory.path().to_owned();
         let epoch = directory.epoch();
+        let segment_bytes = options.segment_bytes / BLOCK as u64 * BLOCK as u64;
+        let options = WalOptions { segment_bytes, ..options };
+        let spares = Spares::open(env, &dir, options)?;
         let recovered = recover(env, &dir, epoch, Role::Owner)?;
         let mut recovery = recovered.report;
-        recovery.last = recovery.last.max(floor);
-        let index = Index { segments: recovered.segments };
-        let shared = Arc::new(Shared::new(env, dir.clone(), epoch, options, index, recovery.last));
-        let appender = Appender::new(Arc::clone(&shared), recovery.last.next(), recovered.next_segment);
-        let thread = std::thread::Builder::new()
+        if !env.canaries.has(Canary::ReuseLsn) {
+            recovery.last = recovery.last.max(floor);
+        }
+        let mut index = Index { segments: recovered.segments };
+        for segment in &mut index.segments {
+            segment.is_recyclable &= segment.bytes == segment_bytes;
+        }
+        let appender = Appender::new(recovery.last.next(), recovered.next_segment, env.clock.monotonic());
+        let shared = Arc::new(Shared::new(env, dir.clone(), epoch, options, spares, index, appender));
+        let thread = Builder::new()
             .name("wal-appender".to_owned())
-            .spawn(move || appender.run())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.run()
+            })
             .map_err(storage("start a thread for", &dir))?;
         let running = Mutex::new(Some(Running { thread, _directory: directory }));
         let handle = Arc::new(Handle { shared, running, reclaim: Mutex::default() });
@@ -99,6 +116,20 @@ impl Wal {
     /// An append that was started is always finished, even if the returned value is dropped.
     pub fn append(&self, frame: PreparedFrame) -> Append {
         self.shared().append(frame)
+    }
+
+    /// Appends a frame and waits for the answer, on this thread, which must not be one that drives a runtime.
+    /// If nobody else is writing, this thread writes: that saves two switches of threads.
+    ///
+    /// # Errors
+    ///
+    /// Those of the answer; see [`AppendError`].
+    ///
+    /// # Durability
+    ///
+    /// As [`Wal::append`].
+    pub fn append_blocking(&self, frame: PreparedFrame) -> Result<Appended, AppendError> {
+        self.shared().append_blocking(frame)
     }
 
     /// Whether the frame fits into a segment.
@@ -126,14 +157,32 @@ impl Wal {
         self.shared().subscribe()
     }
 
-    /// The bytes of all segments that exist, without what is only reserved.
+    /// The bytes of all segments and spare files, without what is only reserved in the open segment.
     pub fn bytes(&self) -> u64 {
-        self.shared().index().bytes()
+        self.shared().index().bytes() + self.shared().spares.bytes()
+    }
+
+    /// How long a segment may become.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared().options.segment_bytes
+    }
+
+    /// Removes the spare files, because their space is needed; returns how much that frees.
+    pub fn give_up_spares(&self) -> u64 {
+        let shared = self.shared();
+        let bytes = shared.spares.bytes();
+        shared.spares.clear(&shared.env);
+        bytes
     }
 
     /// The first frame that the log holds; none if it holds none.
     pub fn first(&self) -> Option<Lsn> {
         self.shared().index().first()
+    }
+
+    /// The segments with frames, in order.
+    pub fn segment_infos(&self) -> Vec<SegmentInfo> {
+        self.shared().index().infos()
     }
 
     /// How many segments there are.
@@ -202,13 +251,18 @@ impl Wal {
     }
 
     fn free(&self, segment: &Segment) -> io::Result<()> {
-        let storage = &self.shared().env.storage;
-        let result = if segment.damage.is_empty() {
-            storage.remove(&segment.path)
-        } else {
-            let mut name = segment.path.clone().into_os_string();
-            name.push(format::SET_ASIDE);
-            storage.rename(&segment.path, name.as_ref())
+        let Shared { env, spares, .. } = &**self.shared();
+        let result = match segment {
+            Segment { damage, path, .. } if !damage.is_empty() => {
+                let mut name = path.clone().into_os_string();
+                name.push(format::SET_ASIDE);
+                env.storage.rename(path, name.as_ref())
+            }
+            Segment { is_recyclable: true, id, path, .. } => match spares.put(env, *id, path) {
+                Ok(Put::Full) => env.storage.remove(path),
+                result => result.map(|_| ()),
+            },
+            Segment { path, .. } => env.storage.remove(path),
         };
         match result {
             // A settled segment that is gone already is no loss [I5].
@@ -234,11 +288,12 @@ impl Handle {
         let _no_reclaim = self.reclaim.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.close();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(running) = running
-            && running.thread.join().is_err()
-        {
+        let Some(Running { thread, _directory }) = running else { return };
+        if thread.join().is_err() {
             tracing::error!(log = %self.shared.dir.display(), "the appender ended in a panic");
         }
+        // Before the directory is anybody else's.
+        self.shared.spares.clear(&self.shared.env);
     }
 }
 

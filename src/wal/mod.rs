@@ -1,16 +1,18 @@
 //! The promise: after `append` returns, the batch survives a crash.
 //!
 //! ```text
-//!  PreparedFrame ─► Wal::append ─► queue ─► appender ─ one write, one sync ─► Append answers
+//!  PreparedFrame ─► Wal::append ─► queue ─► appender ─ one durable write ─► Append answers
 //!                                              │
 //!   segment-…1.wal │ segment-…2.wal │ segment-…3.wal (open)
 //!   reclaim ──►     sealed            ▲ LogReader        ▲ durable ≤ appended
+//!     └──► spare ──────────────────► the next segment
 //! ```
 //!
 //! A log is a directory that one process owns: an identity file, a lock file and numbered segments.
 //! A segment is a header and frames; a sealed one ends in a footer, so that opening a log reads the
-//! ends of its segments and scans only what was not sealed. `format` owns the bytes, `recovery` the
-//! decisions after a crash, `appender` what happens when a disk fails;
+//! ends of its segments and scans only what was not sealed. `format` owns the bytes, `queue` and
+//! `appender` the way in, `segment` and `spare` the files, `recovery` the decisions after a crash, `walk`
+//! and `tail` the way out;
 //! `docs/internals/file-format.md` and `docs/internals/recovery.md` are the same for readers
 //! without the code.
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod aligned;
 mod appender;
 mod count;
 mod damage;
@@ -27,19 +30,21 @@ mod format;
 mod frame;
 mod index;
 mod log;
+mod queue;
 mod recovery;
 mod segment;
+mod spare;
 mod tail;
 mod view;
 mod walk;
 
-pub use appender::{Append, Appended};
 pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
-pub use index::Count;
+pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};
+pub use queue::{Append, Appended};
 pub use recovery::Recovery;
 pub use tail::{LogReader, Next};
 pub use view::LogView;
@@ -60,8 +65,11 @@ pub enum Durability {
 /// How a log writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalOptions {
-    /// How long a segment may become; a frame that does not fit into one is refused.
+    /// How long a segment may become, in whole blocks of 4096 bytes; a frame that does not fit into one is
+    /// refused.
     pub segment_bytes: u64,
     /// When an append answers.
     pub durability: Durability,
+    /// How many files of settled segments are kept to become segments again, while the log is open.
+    pub spare_segments: usize,
 }

@@ -10,8 +10,8 @@
 //! | whole header, whole footer at the very end, none of its frames void | sealed: its footer is believed, its frames are not read now |
 //! | whole header, anything else | unsealed: scanned |
 //! | no whole header, but frames of ours | reported, scanned all the same |
-//! | no whole header, all zero behind it | was being created: empty, nothing was promised in it |
-//! | no whole header, no frame of ours, something else | unreadable: reported, left alone |
+//! | no whole header, no frame of ours, a block that can be a header written in part | was being created: empty, nothing was promised in it |
+//! | no whole header, no frame of ours, anything else | unreadable: reported, left alone |
 //!
 //! **Per position of a scan.**
 //!
@@ -19,11 +19,12 @@
 //! |---|---|---|
 //! | whole frame | | kept |
 //! | whole frame, LSN above what a later segment says came before it | | void: it failed, and its number was given again \[I12\] |
+//! | zeros up to the end of the block | the next frame, or none | padding |
 //! | whole header, bad body | a frame behind it | damage: that frame is lost |
 //! | whole header, bad body | nothing behind it | torn tail, cut |
 //! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |
 //! | no header | frames behind it, none of which says so | reported as an unsynced group, frames kept |
-//! | no header | nothing behind it | torn tail, cut |
+//! | no header | nothing behind it | torn tail, cut; or what the file holds from an earlier life |
 //! | footer | | sealed after all |
 //!
 //! **Between segments.** Frames that a later segment says came before it, and that no segment has: missing,
@@ -42,13 +43,14 @@ use super::{
     Damage, DamageReason, OpenError,
     directory::{self, storage},
     format::{
-        self, FOOTER, FORMAT_VERSION, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader,
-        SegmentHeaderFault, Totals,
+        self, FOOTER, FORMAT_VERSION, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader,
+        SegmentHeaderFault, Totals, block_end,
     },
     index::Segment,
     walk::{Step, Stretch, Walk},
 };
 use crate::{
+    canary::Canary,
     io::{Access, Env, StorageFile},
     types::{Epoch, Lsn, SegmentId},
 };
@@ -103,7 +105,9 @@ struct Found {
     file: Arc<dyn StorageFile>,
     length: u64,
     header: Option<SegmentHeader>,
-    sealed: Option<Totals>,
+    /// Whether what stands in the header's place can be one that was written in part.
+    may_be_new: bool,
+    footer: Option<Footer>,
 }
 
 /// Decides about every segment of a directory.
@@ -113,42 +117,45 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
     let mut report = Recovery::default();
     let mut found = Vec::new();
     for id in ids {
-        let Some(file) = inspect(env, dir, epoch, id, role)? else { continue };
+        let Some(file) = inspect(env, dir, epoch, id, role)? else {
+            // Segments go oldest first.
+            found.clear();
+            continue;
+        };
         let foreign = file.header.is_some_and(|header| header.epoch != epoch || header.id != file.id);
-        if foreign {
-            report.damage.push(whole_file(&file, DamageReason::Foreign));
-        } else {
-            found.push(file);
+        match foreign {
+            true if is_gone(env, &file, role) => found.clear(),
+            true => report.damage.push(whole_file(&file, DamageReason::Foreign)),
+            false => found.push(file),
         }
-    }
-
-    // [I12] A later segment says which frames came before it; what is above that is void.
-    let mut limits = vec![NO_LIMIT; found.len()];
-    let mut limit = NO_LIMIT;
-    for (at, file) in found.iter().enumerate().rev() {
-        limits[at] = limit;
-        limit = file.header.map_or(limit, |header| limit.min(header.previous));
     }
 
     let mut segments: Vec<Segment> = Vec::new();
     let mut last = Lsn::ZERO;
-    for (file, limit) in found.iter().zip(limits) {
+    for (file, limit) in found.iter().zip(limits(env, &found)) {
         if let Some(header) = file.header.filter(|header| !segments.is_empty() && header.previous > last) {
             report.damage.push(missing(dir, &segments, file, last.next()..=header.previous));
         }
         let base = file.header.map_or(last.next(), |header| header.base);
-        let segment = match file.sealed.filter(|totals| totals.last <= limit) {
-            Some(totals) => Segment {
-                totals,
-                end: file.length - FOOTER as u64,
+        let sealed = file.footer.filter(|footer| file.header.is_some() && footer.totals.last <= limit);
+        let segment = match sealed {
+            Some(footer) => Segment {
+                totals: footer.totals,
+                end: footer.end,
                 bytes: file.length,
+                is_recyclable: true,
                 ..Segment::empty(file.id, file.path.clone(), base)
             },
-            None => match scan(env, file, epoch, base, limit, role, &mut report)? {
+            None => match scan(env, file, Scan::new(file, epoch, base, limit), role, &mut report)? {
                 Some(segment) => segment,
                 None => continue,
             },
         };
+        if !segment.damage.is_empty() && is_gone(env, file, role) {
+            report.damage.retain(|damage| damage.segment != file.path);
+            segments.clear();
+            continue;
+        }
         last = last.max(segment.totals.last).max(base.previous());
         segments.push(segment);
     }
@@ -160,6 +167,27 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
     report.rows = segments.iter().map(|segment| segment.totals.rows).sum();
     report.bytes = segments.iter().map(|segment| segment.bytes).sum();
     Ok(Recovered { segments, next_segment, report })
+}
+
+/// The highest frame that each segment may hold: a later one says which frames came before it, and what
+/// is above that is void \[I12\].
+fn limits(env: &Env, found: &[Found]) -> Vec<Lsn> {
+    let mut limits = vec![NO_LIMIT; found.len()];
+    let mut limit = NO_LIMIT;
+    for (at, file) in found.iter().enumerate().rev() {
+        limits[at] = limit;
+        if !env.canaries.has(Canary::ReuseLsn) {
+            limit = file.header.map_or(limit, |header| limit.min(header.previous));
+        }
+    }
+    limits
+}
+
+/// Whether a file that looks odd was reclaimed while an onlooker read it: its bytes are another segment's
+/// then.
+fn is_gone(env: &Env, found: &Found, role: Role) -> bool {
+    let open = || env.storage.open(&found.path, Access::Read);
+    role == Role::Onlooker && open().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Reads both ends of a file. Nothing if it went away meanwhile, which it may for an onlooker.
@@ -185,11 +213,9 @@ fn inspect(
             return Err(OpenError::UnsupportedVersion { path, version, known: FORMAT_VERSION });
         }
     };
-    let sealed = match header {
-        Some(_) => read_footer(&*file, epoch, id, length).map_err(storage("read", &path))?,
-        None => None,
-    };
-    Ok(Some(Found { id, path, file, length, header, sealed }))
+    let may_be_new = SegmentHeader::may_be_torn(&block[..count]);
+    let footer = read_footer(&*file, epoch, id, length).map_err(storage("read", &path))?;
+    Ok(Some(Found { id, path, file, length, header, may_be_new, footer }))
 }
 
 fn read_footer(
@@ -197,29 +223,21 @@ fn read_footer(
     epoch: Epoch,
     id: SegmentId,
     length: u64,
-) -> std::io::Result<Option<Totals>> {
+) -> std::io::Result<Option<Footer>> {
     let Some(offset) = length.checked_sub(FOOTER as u64) else { return Ok(None) };
-    let mut bytes = vec![0; FOOTER];
-    if file.read_at(&mut bytes, offset)? < FOOTER {
+    let mut block = vec![0; FOOTER];
+    if file.read_at(&mut block, offset)? < FOOTER {
         return Ok(None);
     }
-    let (header, body) = bytes.split_at(FRAME_HEADER);
-    Ok(FrameHeader::decode(header)
-        .filter(|header| {
-            header.kind == FrameKind::Footer
-                && (header.epoch, header.segment, header.offset) == (epoch, id, offset)
-                && header.body_checksum == format::checksum(body)
-        })
-        .and_then(|_| Totals::decode_footer(body)))
+    Ok(Footer::decode(&block)
+        .filter(|footer| (footer.epoch, footer.segment, footer.offset) == (epoch, id, offset)))
 }
 
 /// Reads an unsealed segment frame by frame. Nothing if it holds nothing that can be used.
 fn scan(
     env: &Env,
     found: &Found,
-    epoch: Epoch,
-    base: Lsn,
-    limit: Lsn,
+    mut scan: Scan<'_>,
     role: Role,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
@@ -229,64 +247,69 @@ fn scan(
         found.file.sync_data().map_err(storage("sync", &found.path))?;
         found.file.drop_page_cache().map_err(storage("read", &found.path))?;
     }
-    let walk = Walk::new(Arc::clone(&found.file), epoch, found.id, found.length);
-    let mut scan = Scan::new(found, walk, base, limit);
+    scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
     scan.run().map_err(storage("read", &found.path))?;
 
+    let base = scan.totals.first;
     let has_frames = scan.end > 0;
     let end = scan.end.max(SEGMENT_HEADER as u64);
-    let written_end = scan.written_end.max(end);
+    let torn_end = scan.torn_end.max(end);
+    let keep_end = block_end(scan.keep_end.max(torn_end));
     let (totals, mut damage) = scan.finish();
     if found.header.is_none() && has_frames {
         let header = Stretch::of(0..SEGMENT_HEADER as u64);
         damage.insert(0, stretch_damage(found, header, None, DamageReason::SegmentHeader));
-    } else if found.header.is_none() && written_end > end {
+    } else if found.header.is_none() && !found.may_be_new {
         report.damage.push(whole_file(found, DamageReason::Unreadable));
         return Ok(None);
     }
-    report.torn_bytes += written_end - end;
+    report.torn_bytes += torn_end - end;
     report.damage.extend(damage.iter().cloned());
     if role == Role::Owner {
-        give_back(env, found, written_end)?;
+        give_back(env, found, keep_end)?;
     }
-    Ok(Some(Segment {
-        totals,
-        end,
-        bytes: written_end,
-        damage,
-        ..Segment::empty(found.id, found.path.clone(), base)
-    }))
+    let empty = Segment::empty(found.id, found.path.clone(), base);
+    Ok(Some(Segment { totals, end, bytes: keep_end.min(found.length).max(end), damage, ..empty }))
 }
 
 struct Scan<'a> {
     found: &'a Found,
     walk: Walk,
+    /// Frames up to here stand in earlier segments.
+    floor: Lsn,
     limit: Lsn,
     totals: Totals,
-    /// Where the last batch or footer ends; 0 before the first.
+    /// Where the last batch ends; 0 before the first.
     end: u64,
-    /// Where the last byte ends that was ever written.
-    written_end: u64,
+    /// Where the last frame ends that is not whole.
+    torn_end: u64,
+    /// Where the last bytes end that say anything of this segment.
+    keep_end: u64,
     /// The highest position that any frame knew to be durable.
     durable: u64,
     /// The stretch since the last batch.
     pending: Option<(Stretch, DamageReason)>,
     bad: Vec<(Stretch, Damage)>,
+    /// A bug that a test plants.
+    stops_at_damage: bool,
 }
 
 impl<'a> Scan<'a> {
-    fn new(found: &'a Found, walk: Walk, base: Lsn, limit: Lsn) -> Scan<'a> {
-        let totals = Totals::none(base);
+    fn new(found: &'a Found, epoch: Epoch, base: Lsn, limit: Lsn) -> Scan<'a> {
+        let walk_end = found.footer.map_or(found.length, |footer| footer.end);
         Scan {
             found,
-            walk,
+            walk: Walk::new(Arc::clone(&found.file), epoch, found.id, walk_end),
+            floor: base.previous(),
             limit,
-            totals,
+            totals: Totals::none(base),
             end: 0,
-            written_end: 0,
+            torn_end: 0,
+            keep_end: found.footer.map_or(0, |_| found.length),
             durable: 0,
             pending: None,
             bad: Vec::new(),
+            stops_at_damage: false,
         }
     }
 
@@ -294,35 +317,35 @@ impl<'a> Scan<'a> {
         loop {
             match self.walk.step()? {
                 Step::End => return Ok(()),
-                Step::Tail(tail) => {
-                    if !tail.is_zero() {
-                        self.written_end = tail.written_end;
-                    }
+                Step::Tail { torn_end, .. } => {
+                    self.torn_end = self.torn_end.max(torn_end.unwrap_or(0));
                     return Ok(());
                 }
+                Step::Bad(_) if self.stops_at_damage => return Ok(()),
                 Step::Bad(stretch) => {
                     self.pend(stretch, DamageReason::Overwritten);
                     self.walk.go_to(stretch.end);
                 }
                 Step::Frame(header) => {
-                    self.written_end = header.end();
+                    self.keep_end = self.keep_end.max(header.end());
                     if !self.walk.body_is_whole(&header)? {
+                        if self.stops_at_damage {
+                            return Ok(());
+                        }
+                        self.torn_end = self.torn_end.max(header.end());
                         self.pend(Stretch::of(header.offset..header.end()), DamageReason::Body);
                         self.walk.go_to(header.end());
                         continue;
                     }
                     self.walk.pass(&header);
-                    // [I12] Void: the write failed, and a later segment gave the number again.
-                    if header.lsn > self.limit {
-                        continue;
-                    }
-                    self.durable = self.durable.max(header.durable);
-                    // A schema counts with the batch that needs it.
-                    if header.kind != FrameKind::Schema {
-                        self.accept(&header);
-                    }
-                    if header.kind == FrameKind::Footer {
-                        return Ok(());
+                    match header.kind {
+                        // A schema counts with the batch that needs it.
+                        FrameKind::Schema => self.durable = self.durable.max(header.durable),
+                        FrameKind::Batch => self.accept(&header),
+                        FrameKind::Footer => {
+                            self.footer(&header);
+                            return Ok(());
+                        }
                     }
                 }
             }
@@ -337,21 +360,37 @@ impl<'a> Scan<'a> {
         });
     }
 
-    /// Counts a batch or a footer; what could not be read before it is damage.
+    /// Counts a batch; what could not be read before it is damage.
     fn accept(&mut self, header: &FrameHeader) {
-        let before = match header.kind {
-            FrameKind::Batch => header.lsn.previous(),
-            FrameKind::Schema | FrameKind::Footer => header.lsn,
-        };
-        if let Some((stretch, reason)) = self.pending.take() {
-            let expected = self.totals.last.next();
-            let lsns = (before >= expected).then_some(expected..=before);
+        // [I12] Void: the write failed, and a later segment gave the number again; or it stands in an earlier
+        // segment, and this one never came so far as to have a header.
+        if header.lsn > self.limit || header.lsn <= self.floor {
+            return;
+        }
+        self.durable = self.durable.max(header.durable);
+        self.conclude(header.lsn.previous(), header.offset);
+        self.totals.add(header);
+        self.end = header.end();
+    }
+
+    /// Sees a segment that was sealed although its footer is not at the end of its file.
+    fn footer(&mut self, header: &FrameHeader) {
+        if header.lsn <= self.limit {
+            self.durable = self.durable.max(header.durable);
+            // What lies between the last frame and the footer means nothing.
+            self.pending = self.pending.take().filter(|(stretch, _)| stretch.start < header.durable);
+            self.conclude(header.lsn, header.offset);
+        }
+    }
+
+    /// What could not be read up to `offset`, where batches up to `last` should have come, is damage.
+    fn conclude(&mut self, last: Lsn, offset: u64) {
+        let expected = self.totals.last.next();
+        let lsns = (last >= expected).then_some(expected..=last);
+        let gap = || (Stretch::of(self.end.max(SEGMENT_HEADER as u64)..offset), DamageReason::Missing);
+        if let Some((stretch, reason)) = self.pending.take().or_else(|| lsns.is_some().then(gap)) {
             self.bad.push((stretch, stretch_damage(self.found, stretch, lsns, reason)));
         }
-        if header.kind == FrameKind::Batch {
-            self.totals.add(header);
-        }
-        self.end = header.end();
     }
 
     /// The totals, and the damage now that everything behind it was seen.
@@ -362,7 +401,7 @@ impl<'a> Scan<'a> {
         let classify = |(stretch, damage): (Stretch, Damage)| {
             let reason = match damage.reason {
                 _ if stretch.start >= durable => DamageReason::Unsynced,
-                DamageReason::Overwritten if stretch.is_zero() => DamageReason::Zeros,
+                DamageReason::Overwritten if stretch.is_zero => DamageReason::Zeros,
                 reason => reason,
             };
             Damage { reason, ..damage }
@@ -395,12 +434,11 @@ fn missing(dir: &Path, before: &[Segment], found: &Found, lsns: std::ops::RangeI
     Damage { segment, offset, bytes: 0, lsns: Some(lsns), reason: DamageReason::Missing }
 }
 
-/// Cuts the zeros behind the last byte that was written: a dead process's reserve must not fill the
-/// disk.
-fn give_back(env: &Env, found: &Found, written_end: u64) -> Result<(), OpenError> {
-    if written_end >= found.length || found.header.is_none() {
+/// Cuts what a segment does not use: a dead process's reserve must not fill the disk.
+fn give_back(env: &Env, found: &Found, keep_end: u64) -> Result<(), OpenError> {
+    if keep_end >= found.length {
         return Ok(());
     }
-    let cut = || env.storage.open(&found.path, Access::Write)?.set_len(written_end);
+    let cut = || env.storage.open(&found.path, Access::Write)?.set_len(keep_end);
     cut().map_err(storage("cut", &found.path))
 }

@@ -1,37 +1,58 @@
-//! The open segment: created, written at its end, synced, sealed, and after a failure never touched
-//! again.
+//! The open segment: created or recycled, written at its end in whole blocks, sealed, and after a failure
+//! never touched again.
 
 use std::{
     collections::HashSet,
     io::{self, ErrorKind, IoSlice},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    AppendError, PreparedFrame, SchemaFingerprint,
-    format::{self, FOOTER, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, Totals},
+    AppendError, Durability, PreparedFrame, SchemaFingerprint, WalOptions,
+    aligned::AlignedBuf,
+    format::{
+        self, FOOTER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, Totals, block_end,
+    },
+    spare::Spares,
 };
 use crate::{
-    io::{Access, Env, StorageFile},
+    canary::{Canaries, Canary},
+    io::{Access, BLOCK, Env, StorageFile},
     types::{Epoch, Lsn, SegmentId},
 };
 
-/// The segment that frames are appended to. One thread owns it.
+/// A group that ends beyond what was ever written of a new file takes so many zeros along. A write to
+/// space that is only reserved changes metadata, which costs a durable write half as much again; so
+/// the next groups find it written. Large groups gain nothing from that.
+const ZEROS_AHEAD: u64 = 256 * 1024;
+/// What a large group is, for that purpose.
+const ZEROS_AHEAD_GROUP_MAX: u64 = 128 * 1024;
+
+/// The segment that frames are appended to. One thread at a time has it.
 #[derive(Debug)]
 pub(super) struct OpenSegment {
     id: SegmentId,
     epoch: Epoch,
     path: PathBuf,
     file: Arc<dyn StorageFile>,
+    durability: Durability,
+    segment_bytes: u64,
     /// Where the next frame goes.
     end: u64,
+    /// Where the last frame ends.
+    frames_end: u64,
     /// Up to where it is known to be durable.
     durable: u64,
     /// Up to where disk space is reserved; `u64::MAX` where the file system cannot.
     allocated: u64,
+    /// Up to where the file was written at some time.
+    written: u64,
     totals: Totals,
     schemas: HashSet<SchemaFingerprint>,
+    group: AlignedBuf,
+    canaries: Canaries,
 }
 
 /// What a segment failed at.
@@ -39,16 +60,35 @@ pub(super) fn failure(action: &'static str, path: &Path, source: io::Error) -> A
     AppendError::Storage { action, path: path.to_owned(), source: Arc::new(source) }
 }
 
+/// A segment that is ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    /// The length of its file.
+    pub(super) bytes: u64,
+    /// Whether the file can become another segment.
+    pub(super) is_recyclable: bool,
+}
+
 impl OpenSegment {
-    /// Creates a segment and makes it, and its name, durable before anything is promised in it.
-    pub(super) fn create(env: &Env, dir: &Path, header: &SegmentHeader) -> Result<OpenSegment, AppendError> {
+    /// Makes a segment out of a spare file, or creates one; it and its name are durable before anything
+    /// is promised in it.
+    pub(super) fn create(
+        env: &Env,
+        dir: &Path,
+        header: &SegmentHeader,
+        options: WalOptions,
+        spares: &Spares,
+    ) -> Result<OpenSegment, AppendError> {
         let path = dir.join(format::segment_name(header.id));
-        let file = env.storage.open(&path, Access::New).map_err(|source| failure("create", &path, source))?;
-        let durable = file
-            .write_at(&mut [IoSlice::new(&header.encode())], 0)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| env.storage.sync_dir(dir));
-        if let Err(source) = durable {
+        let recycled = spares.take(env, &path);
+        let written = recycled.as_ref().map_or(0, |_| options.segment_bytes);
+        let file = match recycled {
+            Some(file) => file,
+            None => {
+                env.storage.open(&path, Access::New).map_err(|source| failure("create", &path, source))?
+            }
+        };
+        if let Err(source) = begin(env, dir, &*file, header, options.durability) {
             // Nothing was promised in it. If it cannot be removed either, its number is not used again.
             let _ = env.storage.remove(&path);
             return Err(failure("create", &path, source));
@@ -59,11 +99,17 @@ impl OpenSegment {
             epoch: header.epoch,
             path,
             file,
+            durability: options.durability,
+            segment_bytes: options.segment_bytes,
             end,
+            frames_end: end,
             durable: end,
-            allocated: end,
+            allocated: written.max(end),
+            written: written.max(end),
             totals: Totals::none(header.base),
             schemas: HashSet::new(),
+            group: AlignedBuf::of_blocks(0),
+            canaries: env.canaries,
         })
     }
 
@@ -75,8 +121,9 @@ impl OpenSegment {
         &self.path
     }
 
-    pub(super) fn end(&self) -> u64 {
-        self.end
+    /// Where the last frame ends.
+    pub(super) fn frames_end(&self) -> u64 {
+        self.frames_end
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -85,40 +132,36 @@ impl OpenSegment {
 
     /// The bytes of a segment that holds this frame and nothing else.
     pub(super) fn bytes_needed(frame: &PreparedFrame) -> u64 {
-        (SEGMENT_HEADER + FOOTER) as u64 + frame.schema_frame_bytes() + frame.frame_bytes()
+        let place = Place::of(SEGMENT_HEADER as u64, frame, true);
+        block_end(place.end) + FOOTER as u64
     }
 
     /// How many of the frames fit, with the footer behind them; and where they would end.
-    pub(super) fn room<'a>(
-        &self,
-        frames: impl Iterator<Item = &'a PreparedFrame>,
-        segment_bytes: u64,
-    ) -> (usize, u64) {
+    pub(super) fn room<'a>(&self, frames: impl Iterator<Item = &'a PreparedFrame>) -> (usize, u64) {
         let (mut count, mut end) = (0, self.end);
         let mut new_schemas = HashSet::new();
         for frame in frames {
             let is_new =
                 !self.schemas.contains(&frame.fingerprint) && !new_schemas.contains(&frame.fingerprint);
-            let schema_bytes = if is_new { frame.schema_frame_bytes() } else { 0 };
-            let next = end + schema_bytes + frame.frame_bytes();
-            if next + FOOTER as u64 > segment_bytes {
+            let place = Place::of(end, frame, is_new);
+            if block_end(place.end) + FOOTER as u64 > self.segment_bytes {
                 break;
             }
             new_schemas.insert(frame.fingerprint);
-            (count, end) = (count + 1, next);
+            (count, end) = (count + 1, place.end);
         }
-        (count, end)
+        (count, block_end(end))
     }
 
     /// Reserves disk space up to `end` and a footer: for the whole segment if there is enough, else
     /// for as much as is needed now. A full disk shows here, where it leaves no torn frame behind.
-    pub(super) fn reserve(&mut self, end: u64, segment_bytes: u64) -> Result<(), AppendError> {
+    pub(super) fn reserve(&mut self, end: u64) -> Result<(), AppendError> {
         let needed = end + FOOTER as u64;
         if needed <= self.allocated {
             return Ok(());
         }
         let mut result = Err(ErrorKind::StorageFull.into());
-        for target in [segment_bytes, needed] {
+        for target in [self.segment_bytes, needed] {
             result = self.file.allocate(self.allocated, target - self.allocated).map(|()| target);
             if !matches!(&result, Err(error) if error.kind() == ErrorKind::StorageFull) {
                 break;
@@ -132,16 +175,50 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Writes frames, each with its LSN and time, and the schemas that the segment does not have yet.
-    /// Bodies are written from where they are.
+    /// Writes frames, each with its LSN and time, and the schemas that the segment does not have yet, in one
+    /// call; with [`Durability::Sync`] they are durable then.
     pub(super) fn write<'a>(
         &mut self,
-        frames: impl Iterator<Item = (&'a PreparedFrame, Lsn, i64)>,
+        frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
     ) -> Result<(), AppendError> {
-        let mut headers: Vec<[u8; FRAME_HEADER]> = Vec::new();
-        let mut bodies: Vec<&[arrow_buffer::Buffer]> = Vec::new();
+        let start = self.end;
+        let (parts, end) = self.assemble(frames);
+        let is_durable = self.durability == Durability::Sync;
+        let end = if is_durable { block_end(end) } else { end };
+        self.take_zeros_along(end);
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
+        let mut copied = 0;
+        for part in &parts {
+            slices.push(IoSlice::new(&self.group.as_slice()[copied..part.copied_end]));
+            slices.push(IoSlice::new(part.frame));
+            copied = part.copied_end;
+        }
+        slices.push(IoSlice::new(&self.group.as_slice()[copied..]));
+        slices.retain(|slice| !slice.is_empty());
+        let written_end = start + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        let written = match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
+            true => self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error)),
+            false => self.file.write_at(&mut slices, start),
+        };
+        written.map_err(|source| failure("write to", &self.path, source))?;
+        self.end = end;
+        self.written = self.written.max(written_end);
+        if is_durable {
+            self.durable = end;
+        }
+        Ok(())
+    }
+
+    /// Puts the group together: small frames and schemas are copied, large frames stay where they are.
+    fn assemble<'a>(
+        &mut self,
+        frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
+    ) -> (Vec<Part<'a>>, u64) {
+        self.group.clear();
+        let mut parts = Vec::new();
         let mut end = self.end;
         for (frame, lsn, appended_unix_micros) in frames {
+            let place = Place::of(end, frame, self.schemas.insert(frame.fingerprint));
             let header = FrameHeader {
                 kind: FrameKind::Batch,
                 body_length: frame.body_length,
@@ -149,64 +226,153 @@ impl OpenSegment {
                 lsn,
                 epoch: self.epoch,
                 segment: self.id,
-                offset: end,
+                offset: place.frame,
                 fingerprint: frame.fingerprint.0,
                 appended_unix_micros,
                 durable: self.durable,
                 body_checksum: frame.body_checksum,
             };
-            let mut push = |header: FrameHeader, body: &'a [arrow_buffer::Buffer]| {
-                headers.push(header.encode());
-                bodies.push(body);
-                header.end()
-            };
-            if self.schemas.insert(frame.fingerprint) {
-                end = push(
-                    FrameHeader {
-                        kind: FrameKind::Schema,
-                        body_length: frame.schema.len() as u32,
-                        rows: 0,
-                        lsn: Lsn::ZERO,
-                        body_checksum: frame.schema_checksum,
-                        ..header
-                    },
-                    std::slice::from_ref(&frame.schema),
-                );
+            if let Some(offset) = place.schema {
+                let header = FrameHeader {
+                    kind: FrameKind::Schema,
+                    body_length: frame.schema.len() as u32,
+                    rows: 0,
+                    lsn: Lsn::ZERO,
+                    offset,
+                    body_checksum: frame.schema_checksum,
+                    ..header
+                };
+                self.group.extend(&header.encode());
+                self.group.extend(&frame.schema);
+                end = header.end();
             }
-            let header = FrameHeader { offset: end, ..header };
-            end = push(header, &frame.body);
+            self.group.extend_zeros((place.frame - end) as usize);
+            frame.set_header(&header);
             self.totals.add(&header);
+            self.frames_end = header.end();
+            end = place.end;
+            match frame.is_large() {
+                true => parts.push(Part { copied_end: self.group.len(), frame: frame.bytes() }),
+                false => self.group.extend(frame.bytes()),
+            }
         }
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(4 * headers.len());
-        for (header, body) in headers.iter().zip(&bodies) {
-            slices.push(IoSlice::new(header));
-            slices.extend(body.iter().map(|part| IoSlice::new(part)));
+        if self.durability == Durability::Sync {
+            self.group.extend_zeros((block_end(end) - end) as usize);
         }
-        self.file
-            .write_at(&mut slices, self.end)
-            .map_err(|source| failure("write to", &self.path, source))?;
-        self.end = end;
-        Ok(())
+        (parts, end)
     }
 
-    /// Makes everything written so far durable.
+    /// Lets a group that ends at `end` take zeros along for those that follow.
+    fn take_zeros_along(&mut self, end: u64) {
+        let is_small = end - self.end <= ZEROS_AHEAD_GROUP_MAX;
+        let helps = self.durability == Durability::Sync && self.allocated != u64::MAX;
+        if helps && is_small && end > self.written {
+            let ahead = (end + ZEROS_AHEAD).min(self.allocated).min(self.segment_bytes - FOOTER as u64);
+            self.group.extend_zeros(ahead.saturating_sub(end) as usize);
+        }
+    }
+
+    /// The bug that a test plants: a sync that fails is tried again, and believed.
+    fn believe_again(&self, error: io::Error) -> io::Result<()> {
+        match self.canaries.has(Canary::SyncAgainAfterFailure) {
+            true => self.file.sync_data(),
+            false => Err(error),
+        }
+    }
+
+    /// Makes everything written so far durable. What comes next begins in a block of its own: a block
+    /// that holds durable frames is not written again.
     pub(super) fn sync(&mut self) -> Result<(), AppendError> {
-        self.file.sync_data().map_err(|source| failure("sync", &self.path, source))?;
-        self.durable = self.end;
+        let padded = block_end(self.end);
+        let padding = [0; BLOCK];
+        let padding = &padding[..(padded - self.end) as usize];
+        let pad = match padding.is_empty() {
+            true => Ok(()),
+            false => self.file.write_at(&mut [IoSlice::new(padding)], self.end),
+        };
+        pad.and_then(|()| self.file.sync_data())
+            .or_else(|error| self.believe_again(error))
+            .map_err(|source| failure("sync", &self.path, source))?;
+        self.end = padded;
+        self.durable = padded;
         Ok(())
     }
 
-    /// Ends the segment with its footer, gives back what is reserved behind it, and makes all of it
-    /// durable. Returns the length of the file.
-    pub(super) fn seal(&mut self) -> Result<u64, AppendError> {
-        let footer = self.totals.encode_footer(self.epoch, self.id, self.end, self.durable);
-        let length = self.end + footer.len() as u64;
-        self.file
-            .write_at(&mut [IoSlice::new(&footer)], self.end)
-            .and_then(|()| self.file.set_len(length))
-            .and_then(|()| self.file.sync_all())
-            .map_err(|source| failure("seal", &self.path, source))?;
-        self.durable = self.end;
-        Ok(length)
+    /// Ends the segment with its footer and makes all of it durable. A file of full length keeps it, to be
+    /// recycled, unless it is to be made `short`.
+    pub(super) fn seal(&mut self, short: bool) -> Result<Sealed, AppendError> {
+        let at_end = block_end(self.end);
+        let is_recyclable = !short && self.allocated == self.segment_bytes;
+        let offset = if is_recyclable { self.segment_bytes - FOOTER as u64 } else { at_end };
+        let footer =
+            Footer { epoch: self.epoch, segment: self.id, offset, totals: self.totals, end: self.frames_end };
+        let mut block = AlignedBuf::of_blocks(FOOTER);
+        block.extend(&footer.encode());
+        let bytes = offset + FOOTER as u64;
+        let seal = || {
+            if self.end < at_end {
+                self.file
+                    .write_at(&mut [IoSlice::new(&[0; BLOCK][..(at_end - self.end) as usize])], self.end)?;
+            }
+            if !is_recyclable {
+                self.file.set_len(bytes)?;
+            }
+            self.file.write_durable_at(&mut [IoSlice::new(block.as_slice())], offset)?;
+            match is_recyclable && self.durability == Durability::Sync {
+                true => Ok(()),
+                false => self.file.sync_all(),
+            }
+        };
+        seal().map_err(|source| failure("seal", &self.path, source))?;
+        self.end = at_end;
+        self.durable = at_end;
+        Ok(Sealed { bytes, is_recyclable })
+    }
+}
+
+/// Makes the header of a new segment, and its name, durable.
+fn begin(
+    env: &Env,
+    dir: &Path,
+    file: &dyn StorageFile,
+    header: &SegmentHeader,
+    durability: Durability,
+) -> io::Result<()> {
+    let mut block = AlignedBuf::of_blocks(SEGMENT_HEADER);
+    block.extend(&header.encode());
+    match file.set_direct(durability == Durability::Sync) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        result => result?,
+    }
+    file.write_at(&mut [IoSlice::new(block.as_slice())], 0)?;
+    file.sync_all()?;
+    match env.canaries.has(Canary::ForgetDirectorySync) {
+        true => Ok(()),
+        false => env.storage.sync_dir(dir),
+    }
+}
+
+/// A large frame of a group, and how much was copied before it.
+struct Part<'a> {
+    copied_end: usize,
+    frame: &'a [u8],
+}
+
+/// Where a frame goes.
+struct Place {
+    /// Where its schema goes before it, if the segment needs that.
+    schema: Option<u64>,
+    frame: u64,
+    /// Where it ends, with what it does not share.
+    end: u64,
+}
+
+impl Place {
+    fn of(end: u64, frame: &PreparedFrame, is_new_schema: bool) -> Place {
+        let schema = is_new_schema.then_some(end);
+        let behind = end + if is_new_schema { frame.schema_frame_bytes() } else { 0 };
+        let at = if frame.is_large() { block_end(behind) } else { behind };
+        let Range { start, end } = at..at + frame.frame_bytes();
+        Place { schema, frame: start, end: if frame.is_large() { block_end(end) } else { end } }
     }
 }

@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     Damage, DamageReason, Frame, ReadError, SchemaFingerprint,
-    appender::Shared,
     format::{FrameHeader, FrameKind},
     frame::StoredSchema,
     index::Segment,
+    queue::Shared,
     walk::{Step, Stretch, Walk},
 };
 use crate::{
@@ -43,15 +43,18 @@ pub struct LogReader {
     next: Lsn,
     cursor: Option<Cursor>,
     bookmark: Option<Bookmark>,
+    /// The frame before which damage was met once, and not yet a second time.
+    doubted: Option<Lsn>,
     schemas: HashMap<SchemaFingerprint, StoredSchema>,
 }
 
 /// Where a reader that has caught up goes on. It keeps no file open meanwhile: the disk gets the space of a
 /// reclaimed segment back only when nobody has it open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bookmark {
     segment: SegmentId,
     position: u64,
+    passed: Lsn,
     pending: Option<(Stretch, DamageReason)>,
 }
 
@@ -71,6 +74,7 @@ impl LogReader {
             next: from.max(Lsn::FIRST),
             cursor: None,
             bookmark: None,
+            doubted: None,
             schemas: HashMap::new(),
         }
     }
@@ -94,8 +98,18 @@ impl LogReader {
         if self.next < segment.totals.first {
             return Ok(Some(self.missing(segment.path, segment.totals.first.previous())));
         }
+        let (next, bookmark) = (self.next, self.bookmark());
         match self.read(&segment) {
-            Ok(next) => Ok(Some(next)),
+            Ok(Next::Damaged(_)) if self.doubted != Some(next) => {
+                (self.next, self.bookmark, self.cursor) = (next, bookmark, None);
+                self.doubted = Some(next);
+                self.look_again(&segment)?;
+                self.next()
+            }
+            Ok(found) => {
+                self.doubted = None;
+                Ok(Some(found))
+            }
             Err(source) if source.kind() == ErrorKind::NotFound => {
                 self.cursor = None;
                 if self.shared.index().find(self.next).is_some_and(|found| found.id == segment.id) {
@@ -111,11 +125,33 @@ impl LogReader {
         }
     }
 
+    /// Damage is believed when it is there a second time, on the disk and not only in memory: another
+    /// reader may have filled the page cache while the appender wrote past it, and the file of a
+    /// segment that was reclaimed meanwhile holds another one.
+    fn look_again(&self, segment: &Segment) -> Result<(), ReadError> {
+        let open = self.shared.env.storage.open(&segment.path, Access::Read);
+        match open.and_then(|file| file.drop_page_cache()) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(ReadError { action: "read", path: segment.path.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Closes the file until there is more to read.
     fn rest(&mut self) {
-        if let Some(Cursor { segment, walk, pending }) = self.cursor.take() {
-            self.bookmark = Some(Bookmark { segment, position: walk.position(), pending });
-        }
+        self.bookmark = self.bookmark();
+        self.cursor = None;
+    }
+
+    fn bookmark(&self) -> Option<Bookmark> {
+        let of_cursor = |cursor: &Cursor| Bookmark {
+            segment: cursor.segment,
+            position: cursor.walk.position(),
+            passed: cursor.walk.passed(),
+            pending: cursor.pending,
+        };
+        self.cursor.as_ref().map(of_cursor).or_else(|| self.bookmark.clone())
     }
 
     /// Frames up to `last` that are in no segment.
@@ -141,7 +177,7 @@ impl LogReader {
                     continue;
                 }
                 Step::Frame(header) if header.kind == FrameKind::Batch => header,
-                Step::Tail(stretch) => {
+                Step::Tail { stretch, .. } => {
                     cursor.pend(stretch, DamageReason::Overwritten);
                     return Ok(self.lost(segment, segment.totals.last));
                 }
@@ -166,7 +202,7 @@ impl LogReader {
                 let mut walk = Walk::new(file, self.shared.epoch, segment.id, segment.end);
                 let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
                 let pending = bookmark.and_then(|bookmark| {
-                    walk.go_to(bookmark.position);
+                    walk.resume(bookmark.position, bookmark.passed);
                     bookmark.pending
                 });
                 Cursor { segment: segment.id, walk, pending }
@@ -250,7 +286,7 @@ impl LogReader {
                         walk.pass(&header);
                     }
                     Step::Bad(stretch) => walk.go_to(stretch.end),
-                    Step::Tail(_) | Step::End => break,
+                    Step::Tail { .. } | Step::End => break,
                 }
             }
         }
@@ -264,7 +300,7 @@ impl LogReader {
         let (stretch, reason) = pending.unwrap_or((Stretch::of(position..position), DamageReason::Missing));
         let lsns: Option<RangeInclusive<Lsn>> = (last >= self.next).then_some(self.next..=last);
         self.next = self.next.max(last.next());
-        let zeros = reason == DamageReason::Overwritten && stretch.is_zero();
+        let zeros = reason == DamageReason::Overwritten && stretch.is_zero;
         let known = segment.damage.iter().find(|damage| damage.offset == stretch.start);
         let reason = match known {
             Some(known) => known.reason,

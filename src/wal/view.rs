@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Count, Damage, Destination, OpenError, ReadError, count,
+    Count, Damage, Destination, OpenError, ReadError, SegmentInfo, count,
     directory::look,
     index::Index,
     recovery::{Recovery, Role, recover},
@@ -63,6 +63,11 @@ impl LogView {
     /// The first frame that is there.
     pub fn first(&self) -> Option<Lsn> {
         self.report.first
+    }
+
+    /// The segments with frames, in order.
+    pub fn segment_infos(&self) -> Vec<SegmentInfo> {
+        self.index.infos()
     }
 
     /// How many segments there are.

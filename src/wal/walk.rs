@@ -1,16 +1,17 @@
 //! How to get from one frame of a segment to the next, whatever its bytes are.
 //!
-//! Recovery, the reader and the counter all walk with this. A walk reads in large pieces, allocates
-//! no more than the file is long, and always moves forward, so that any bytes come to an end
-//! \[I14\].
+//! Frames follow each other directly or, where a group or a large frame begins, at the next block, with
+//! zeros between. Recovery, the reader and the counter all walk with this. A walk reads in large pieces,
+//! allocates no more than the file is long, and always moves forward, so that any bytes come to an
+//! end \[I14\].
 
 use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, SEGMENT_HEADER};
+use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end};
 use crate::{
-    io::StorageFile,
+    io::{BLOCK, StorageFile},
     types::{Epoch, Lsn, SegmentId},
 };
 
@@ -26,8 +27,13 @@ pub(super) enum Step {
     Frame(FrameHeader),
     /// Bytes that are no frame, with a frame behind them.
     Bad(Stretch),
-    /// Bytes that are no frame, up to the end.
-    Tail(Stretch),
+    /// Bytes that are no frame, up to the end; whether they begin with what was to be one.
+    Tail {
+        /// The bytes.
+        stretch: Stretch,
+        /// Where the frame ends that they begin, as far as can be told; none if there is none.
+        torn_end: Option<u64>,
+    },
     /// The end of the segment, or of what may be read of it.
     End,
 }
@@ -37,8 +43,8 @@ pub(super) enum Step {
 pub(super) struct Stretch {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Where its last byte that is not zero ends; `start` if all are.
-    pub(super) written_end: u64,
+    /// Whether every byte is zero.
+    pub(super) is_zero: bool,
 }
 
 /// A walk through one segment.
@@ -73,9 +79,19 @@ impl Walk {
         self.position
     }
 
+    /// The last batch that lies behind.
+    pub(super) fn passed(&self) -> Lsn {
+        self.passed
+    }
+
     /// Goes on to a position that a step named.
     pub(super) fn go_to(&mut self, position: u64) {
         self.position = position;
+    }
+
+    /// Goes on where an earlier walk stood.
+    pub(super) fn resume(&mut self, position: u64, passed: Lsn) {
+        (self.position, self.passed) = (position, passed);
     }
 
     /// Goes on behind a frame that [`Walk::step`] showed.
@@ -91,13 +107,33 @@ impl Walk {
 
     /// What stands at the position. The walk stays where it is.
     pub(super) fn step(&mut self) -> io::Result<Step> {
-        if self.position >= self.end {
-            return Ok(Step::End);
-        }
-        if let Some(header) = self.header_at(self.position)? {
+        let start = self.position;
+        if let Some(header) = self.header_at(start)? {
             return Ok(Step::Frame(header));
         }
-        self.search()
+        let next = self.skip_padding(start)?;
+        if next >= self.end {
+            return Ok(Step::End);
+        }
+        match self.header_at(next)? {
+            // Zeros that swallowed a frame are no padding: its number is missing.
+            Some(header) if header.kind == FrameKind::Batch && !self.follows(header.lsn) => {
+                Ok(Step::Bad(Stretch { start, end: next, is_zero: true }))
+            }
+            Some(header) => Ok(Step::Frame(header)),
+            None => self.search(next),
+        }
+    }
+
+    fn follows(&self, lsn: Lsn) -> bool {
+        self.passed == Lsn::ZERO || self.passed.next() == lsn
+    }
+
+    /// The end of the block if there is nothing but zeros up to there.
+    fn skip_padding(&mut self, start: u64) -> io::Result<u64> {
+        let end = block_end(start);
+        let padding = self.fetch(start, (end - start) as usize)?;
+        Ok(if padding.iter().all(|byte| *byte == 0) { end } else { start })
     }
 
     /// The body of a frame that [`Walk::step`] showed, if its checksum matches.
@@ -131,34 +167,38 @@ impl Walk {
                 && header.offset == offset
                 && (header.body_length as usize).is_multiple_of(ALIGNMENT)
                 && header.end() <= self.end
-                && (header.kind != super::format::FrameKind::Batch || header.lsn > self.passed)
+                && (header.kind != FrameKind::Batch || header.lsn > self.passed)
         }))
     }
 
     /// Looks for the next frame behind bytes that are none: a lost header does not take the frames
     /// after it along.
-    fn search(&mut self) -> io::Result<Step> {
-        let start = self.position;
-        let mut written_end = start;
+    fn search(&mut self, start: u64) -> io::Result<Step> {
+        let mut is_zero = true;
         let mut offset = start;
         loop {
             let piece = self.fetch(offset, READ_BYTES_MAX)?;
             if piece.is_empty() {
-                return Ok(Step::Tail(Stretch { start, end: self.end, written_end }));
+                let stretch = Stretch { start, end: self.end, is_zero };
+                return Ok(Step::Tail { stretch, torn_end: self.torn_end(start)? });
             }
             for (number, word) in piece.chunks(ALIGNMENT).enumerate() {
-                if word.iter().all(|byte| *byte == 0) {
-                    continue;
-                }
                 let here = offset + (number * ALIGNMENT) as u64;
                 if here > start && FrameHeader::may_begin(word) && self.header_at(here)?.is_some() {
-                    return Ok(Step::Bad(Stretch { start, end: here, written_end }));
+                    return Ok(Step::Bad(Stretch { start, end: here, is_zero }));
                 }
-                let used = word.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-                written_end = here + used as u64;
+                is_zero = is_zero && word.iter().all(|byte| *byte == 0);
             }
             offset += piece.len() as u64;
         }
+    }
+
+    /// Where a frame ends of which the header at `offset` was written in part, or damaged. Its length is
+    /// not to be believed; a block is what is kept of it.
+    fn torn_end(&mut self, offset: u64) -> io::Result<Option<u64>> {
+        let bytes = self.fetch(offset, FRAME_HEADER)?;
+        let is_torn = FrameHeader::is_torn(&bytes, self.epoch, self.segment, offset);
+        Ok(is_torn.then(|| (offset + BLOCK as u64).min(self.end)))
     }
 
     /// Bytes from `offset` on: `length` of them, or fewer at the end.
@@ -184,16 +224,11 @@ impl Walk {
 impl Stretch {
     /// A stretch of which nothing is known but where it is.
     pub(super) fn of(range: Range<u64>) -> Stretch {
-        Stretch { start: range.start, end: range.end, written_end: range.end }
+        Stretch { start: range.start, end: range.end, is_zero: false }
     }
 
     /// How long it is.
     pub(super) fn length(&self) -> u64 {
         self.end - self.start
-    }
-
-    /// Whether every byte is zero.
-    pub(super) fn is_zero(&self) -> bool {
-        self.written_end == self.start
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
-use super::{BatchState, Inner, SendError, SendFailure, TransmissionResult, delivery};
-use crate::admission::Permit;
+use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult, delivery};
+use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
 use crate::convert::{ConversionError, Plan};
 use crate::types::Lsn;
@@ -83,14 +83,9 @@ pub(super) async fn send_batch(
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
     let failures_before = inner.lane.borrow().failures;
-    let permit = match inner.admission.enter(frame.frame_bytes()).await {
-        Ok(permit) => permit,
-        Err(_) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
-    };
-    let appended = match CountedAppend::start(&inner, frame, permit).await {
+    let appended = match append(&inner, &batch, frame).await {
         Ok(appended) => appended,
-        Err(AppendError::Closed) => return Err(SendError::not_stored(batch, SendFailure::Closed)),
-        Err(error) => return Err(SendError::not_stored(batch, error)),
+        Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
     // Waiting for delivery needs the batch no more: it is in the log.
     drop(batch);
@@ -128,8 +123,61 @@ fn prepare(inner: &Inner, batch: &RecordBatch) -> Result<Option<PreparedFrame>, 
     }
     let frame = PreparedFrame::new(batch)?;
     // Such a frame would wait for room that can never be made.
-    inner.wal.check_size(&frame)?;
-    Ok(Some(frame))
+    match inner.wal.check_size(&frame) {
+        Err(AppendError::TooLarge { needed_bytes, segment_bytes }) => {
+            let (setting, value) = inner.settings.segment_limit;
+            Err(SendFailure::TooLarge { needed_bytes, limit_bytes: segment_bytes, setting, value })
+        }
+        checked => Ok(checked.map(|()| Some(frame))?),
+    }
+}
+
+/// Appends as soon as there is room, if the policy has it wait for that.
+async fn append(
+    inner: &Arc<Inner>,
+    batch: &RecordBatch,
+    frame: PreparedFrame,
+) -> Result<Appended, SendFailure> {
+    let bytes = frame.frame_bytes();
+    let patience = inner.admission.patience();
+    let (mut frame, mut found_full) = (Some(frame), false);
+    loop {
+        let permit = match inner.admission.enter(bytes, patience, found_full).await {
+            Ok(permit) => permit,
+            Err(Refused::Closed) => return Err(SendFailure::Closed),
+            Err(Refused::Full(full)) => return Err(inner.full(full)),
+        };
+        let frame = match frame.take() {
+            Some(frame) => frame,
+            None => PreparedFrame::new(batch)?,
+        };
+        match CountedAppend::start(inner, frame, permit).await {
+            Ok(appended) => return Ok(appended),
+            Err(AppendError::Closed) => return Err(SendFailure::Closed),
+            // A disk that is full is a log that is full.
+            Err(error) if is_full_disk(&error) => found_full = true,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether others can make room. A limit on the size of files, which also is a lack of space, nobody lifts.
+fn is_full_disk(error: &AppendError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        AppendError::Storage { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+        _ => false,
+    }
+}
+
+impl Inner {
+    fn full(&self, full: Full) -> SendFailure {
+        let lane = self.lane.borrow();
+        let why = lane.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+        let delivery = format!("{}{why}", lane.state.as_str());
+        let Settings { on_full, block_timeout, .. } = self.settings;
+        SendFailure::Full { full, on_full, waited: block_timeout, delivery }
+    }
 }
 
 pub(super) fn rounded_ms(duration: Duration) -> u64 {

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::append::rounded_ms;
 use super::{BatchState, DeliveryError, Inner, TransmissionResult};
-use crate::drain::{LaneState, LaneStatus};
+use crate::drain::{LaneState, LaneStatus, SettlerStatus};
+use crate::ledger::DroppedRange;
 use crate::types::Lsn;
 
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ pub(super) async fn wait_delivered(
     }
     let started = inner.env.clock.monotonic();
     let failures_before = inner.lane.borrow().failures;
-    within(timeout, settled(&inner, lsn, failures_before)).await?;
+    within(&inner, timeout, settled(&inner, lsn, failures_before)).await?;
     Ok(TransmissionResult {
         success: true,
         error: None,
@@ -48,7 +49,26 @@ pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Resul
         // Who calls flush wants to know now, not at the next probe.
         inner.nudge.notify_one();
     }
-    within(timeout, settled(&inner, last, failures_before)).await
+    let told = inner.drops_told.load(Ordering::Acquire);
+    match within(&inner, timeout, settled(&inner, last, failures_before)).await {
+        Ok(()) | Err(DeliveryError::Dropped { .. }) => tell_drops(&inner, told, last),
+        other => other,
+    }
+}
+
+/// What was dropped of the frames up to `last` and no `flush` has told, if anything was: each drop is told once.
+fn tell_drops(inner: &Inner, told: u64, last: Lsn) -> Result<(), DeliveryError> {
+    let dropped = inner.settler.borrow().settled.dropped;
+    let untold = dropped.ranges().iter().filter(|range| range.last.get() > told && range.first <= last);
+    let Some(range) = untold.copied().reduce(|all, next| DroppedRange {
+        first: all.first.min(next.first),
+        last: all.last.max(next.last),
+        is_whole: false,
+    }) else {
+        return Ok(());
+    };
+    inner.drops_told.fetch_max(range.last.get(), Ordering::AcqRel);
+    Err(DeliveryError::Dropped { lsn: None, dropped: range })
 }
 
 /// Waits until the frame is settled, or until there is reason to tell the caller that it is not.
@@ -60,7 +80,7 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
         {
             let settler = settler.borrow_and_update();
             if settler.settled.settled.through >= lsn {
-                return Ok(());
+                return is_delivered(&settler, lsn);
             }
             if settler.failures_in_a_row >= inner.settings.retry_max_attempts {
                 let reason = settler.failure.clone().unwrap_or_default();
@@ -73,12 +93,16 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
             return Err(DeliveryError::Unsynced { lsn, reason });
         }
         verdict(&lane.borrow_and_update(), failures_before, inner.settings.retry_max_attempts)?;
+        let pause = {
+            let _clock = inner.runtime.handle().enter();
+            tokio::time::sleep(LOG_CHECK_INTERVAL)
+        };
         let is_stopping = tokio::select! {
             changed = lane.changed() => changed.is_err(),
             changed = settler.changed() => changed.is_err(),
             () = stopping(&mut stop) => true,
             // What the log says of itself is looked at now and then; it announces no failure.
-            () = tokio::time::sleep(LOG_CHECK_INTERVAL) => false,
+            () = pause => false,
         };
         if is_stopping && !*stop.borrow() {
             return Err(DeliveryError::Ended);
@@ -87,9 +111,18 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
             // The last word is the settler's.
             let mut outcome = inner.stopped.subscribe();
             let stopped = outcome.wait_for(Option::is_some).await.is_ok();
-            let is_settled = stopped && inner.settler.borrow().settled.settled.through >= lsn;
-            return if is_settled { Ok(()) } else { Err(DeliveryError::Closed) };
+            let settler = inner.settler.borrow();
+            let is_settled = stopped && settler.settled.settled.through >= lsn;
+            return if is_settled { is_delivered(&settler, lsn) } else { Err(DeliveryError::Closed) };
         }
+    }
+}
+
+/// Whether a frame that is settled was delivered, and not dropped.
+fn is_delivered(settler: &SettlerStatus, lsn: Lsn) -> Result<(), DeliveryError> {
+    match settler.settled.dropped.find(lsn) {
+        Some(dropped) => Err(DeliveryError::Dropped { lsn: Some(lsn), dropped }),
+        None => Ok(()),
     }
 }
 
@@ -120,13 +153,19 @@ pub(super) fn attempts_since(inner: &Inner, failures_before: u64) -> u32 {
 }
 
 async fn within<T>(
+    inner: &Inner,
     timeout: Option<Duration>,
     wait: impl Future<Output = Result<T, DeliveryError>>,
 ) -> Result<T, DeliveryError> {
     match timeout {
         None => wait.await,
         Some(timeout) => {
-            tokio::time::timeout(timeout, wait).await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
+            // The caller may be on another runtime, or on none.
+            let limited = {
+                let _clock = inner.runtime.handle().enter();
+                tokio::time::timeout(timeout, wait)
+            };
+            limited.await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
         }
     }
 }

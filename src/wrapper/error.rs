@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 
-use crate::config::ConfigError;
+use crate::admission::Full;
+use crate::config::{ConfigError, OnFull};
 use crate::convert::ConversionError;
 use crate::error::{Coded, ErrorCode};
-use crate::ledger::LedgerError;
+use crate::ledger::{DroppedRange, LedgerError};
 use crate::transport::TransportError;
 use crate::types::Lsn;
 use crate::wal::{AppendError, FrameError, ReadError};
@@ -76,6 +77,33 @@ pub enum SendFailure {
     /// The batch cannot become a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// No segment of this log can hold it. Nothing was written.
+    #[error(
+        "the batch needs {needed_bytes} bytes in the log, at most {limit_bytes} are possible with {setting} = {value}; \
+         send it in smaller parts or set {setting} higher"
+    )]
+    TooLarge {
+        /// What the batch needs.
+        needed_bytes: u64,
+        /// What a segment holds.
+        limit_bytes: u64,
+        /// The setting that limits a segment.
+        setting: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The log is full. Nothing was written.
+    #[error("{full}; {}; delivery is {delivery}", policy(*on_full, *waited))]
+    Full {
+        /// Why the log is full.
+        full: Full,
+        /// What the user has chosen for that.
+        on_full: OnFull,
+        /// How long it was waited for room.
+        waited: Option<Duration>,
+        /// What delivery is doing, and why it makes no room.
+        delivery: String,
+    },
     /// The log did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -111,9 +139,22 @@ impl SendError {
 
     fn headline(&self) -> String {
         match self.lsn {
+            Some(lsn) if matches!(self.cause, SendFailure::Delivery(DeliveryError::Dropped { .. })) => {
+                format!("the batch was stored as LSN {lsn}, and is not any more")
+            }
             Some(lsn) => format!("the batch is stored as LSN {lsn}, and not delivered yet"),
             None => "the batch was not stored".to_owned(),
         }
+    }
+}
+
+fn policy(on_full: OnFull, waited: Option<Duration>) -> String {
+    match (on_full, waited) {
+        (OnFull::Block, Some(waited)) => {
+            format!("no room was made within {} s (block_timeout_secs)", waited.as_secs_f64())
+        }
+        (OnFull::DropOldest, _) => "dropping the oldest frames makes no room (on_full = drop_oldest)".to_owned(),
+        (on_full, _) => format!("nothing waits for room with on_full = {}", on_full.as_str()),
     }
 }
 
@@ -122,6 +163,8 @@ impl Coded for SendError {
         match &self.cause {
             SendFailure::Conversion(error) => error.code(),
             SendFailure::Frame(error) => error.code(),
+            SendFailure::TooLarge { .. } => ErrorCode::BatchTooLarge,
+            SendFailure::Full { .. } => ErrorCode::BufferFull,
             SendFailure::Append(error) => error.code(),
             SendFailure::Delivery(error) => error.code(),
             SendFailure::Closed => ErrorCode::Closed,
@@ -134,7 +177,8 @@ impl Coded for SendError {
     }
 }
 
-/// Delivery that was waited for and did not happen. Nothing is lost: delivery goes on.
+/// Delivery that was waited for and did not happen. Nothing is lost and delivery goes on, but for
+/// [`DeliveryError::Dropped`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
@@ -170,6 +214,17 @@ pub enum DeliveryError {
         /// The first failure.
         reason: Arc<str>,
     },
+    /// Dropped because the log was full, as the user has allowed with [`OnFull::DropOldest`].
+    #[error(
+        "{}dropped because the log was full (on_full = drop_oldest); what was dropped is not delivered",
+        which_frames(.dropped, *.lsn)
+    )]
+    Dropped {
+        /// The frame that was waited for; `None` if it was everything.
+        lsn: Option<Lsn>,
+        /// The stretch of the log that it is in, or the newest one.
+        dropped: DroppedRange,
+    },
     /// A background task is gone, which is a bug.
     #[error("a background task has ended, which is a bug; what waits is stored, open the wrapper again")]
     Ended,
@@ -189,6 +244,16 @@ pub enum DeliveryError {
     Forked(#[from] ForkedProcess),
 }
 
+fn which_frames(range: &DroppedRange, lsn: Option<Lsn>) -> String {
+    let DroppedRange { first, last, is_whole } = range;
+    match (lsn, is_whole) {
+        (Some(lsn), true) => format!("frame {lsn} was "),
+        (Some(lsn), false) => format!("frame {lsn} may have been among the frames between {first} and {last} that were "),
+        (None, true) => format!("frames {first} to {last} were "),
+        (None, false) => format!("frames between {first} and {last} were "),
+    }
+}
+
 impl Coded for DeliveryError {
     fn code(&self) -> ErrorCode {
         match self {
@@ -197,6 +262,7 @@ impl Coded for DeliveryError {
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
             DeliveryError::Ledger { .. } => ErrorCode::Storage,
             DeliveryError::Unsynced { .. } => ErrorCode::Poisoned,
+            DeliveryError::Dropped { .. } => ErrorCode::Transmission,
             DeliveryError::Ended => ErrorCode::Internal,
             DeliveryError::Unknown { .. } => ErrorCode::Configuration,
             DeliveryError::Closed => ErrorCode::Closed,

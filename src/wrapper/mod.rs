@@ -10,7 +10,7 @@ mod shutdown;
 mod status;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -24,7 +24,7 @@ use self::append::Stored;
 use self::runtime::SharedRuntime;
 use self::shutdown::Tasks;
 use crate::admission::Admission;
-use crate::config::{WaitFor, WrapperConfiguration};
+use crate::config::{OnFull, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::types::{Epoch, Lsn};
@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     damage: Vec<Damage>,
     admission: Arc<Admission>,
     stored: Stored,
+    /// Up to this frame a `flush` has told what was dropped.
+    drops_told: AtomicU64,
     plans: append::CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
@@ -69,6 +71,11 @@ pub(crate) struct Inner {
 struct Settings {
     wait_for: WaitFor,
     wal_max_bytes: u64,
+    wal_min_free_bytes: u64,
+    on_full: OnFull,
+    block_timeout: Option<Duration>,
+    /// The setting that limits a segment, and its value.
+    segment_limit: (&'static str, u64),
     retry_max_attempts: u32,
     shutdown_timeout: Duration,
 }
@@ -96,6 +103,8 @@ impl ZerobusWrapper {
     /// [`SendError`]: either the batch was not stored, and the error hands it back, or it is stored and was
     /// not delivered within the attempts allowed, and the error names its LSN.
     ///
+    /// What happens when the log is full is a setting, [`OnFull`].
+    ///
     /// # Durability
     ///
     /// When this returns, the batch is durable in the configured sense \[I3\].
@@ -116,7 +125,8 @@ impl ZerobusWrapper {
     /// # Errors
     ///
     /// [`DeliveryError`] after `retry_max_attempts` failed attempts, a refusal, or the timeout. Nothing is
-    /// lost and delivery goes on.
+    /// lost and delivery goes on, but for [`DeliveryError::Dropped`]: with [`OnFull::DropOldest`] the frame
+    /// may have been dropped.
     ///
     /// # Cancel safety
     ///
@@ -133,7 +143,7 @@ impl ZerobusWrapper {
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`].
+    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`]. What was dropped is told once.
     ///
     /// # Cancel safety
     ///

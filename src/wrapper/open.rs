@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{Notify, watch};
 
@@ -11,15 +11,16 @@ use super::runtime::SharedRuntime;
 use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
-use crate::admission::Admission;
+use crate::admission::{Admission, Limits};
 use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
-use crate::drain::{Lane, LaneSettings, Settler, SettlerStatus};
+use crate::drain::{Lane, LaneSettings, Reads, Settler, SettlerStatus};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord, Settled};
+use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
+use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
-use crate::types::{Epoch, Lsn};
-use crate::wal::{self, Damage, LogDirectory, ReadError, Wal, WalOptions};
+use crate::types::Epoch;
+use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
@@ -31,13 +32,16 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
-    let options = WalOptions { segment_bytes, durability: configuration.durability };
+    let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
+    let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
 
-    let admission = Arc::new(Admission::new(wal.clone(), configuration.wal_max_bytes));
+    let limits = Limits::from(configuration);
+    let runtime_handle = runtime.handle().clone();
+    let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
     let acknowledged = watch::Sender::new(record);
     let lane_status = Lane::new_status();
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
@@ -49,6 +53,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         ledger,
         wal: wal.clone(),
         admission: Arc::clone(&admission),
+        retention: Retention::from(configuration),
+        next_expiry: None,
         acknowledged: acknowledged.subscribe(),
         status: settler_status,
     };
@@ -60,6 +66,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         status: lane_status,
         acknowledged,
         nudge: Arc::clone(&nudge),
+        admission: Arc::clone(&admission),
+        reads: Reads::new(),
     };
     let tasks = Tasks {
         lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
@@ -81,6 +89,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             damage,
             admission,
             stored,
+            drops_told: AtomicU64::new(record.dropped.last().get()),
             plans: CheckedSchemas::default(),
             lane,
             settler,
@@ -91,6 +100,12 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// Files that are kept to be segments again: enough for a reclaim that frees a few at once, and never more
+/// than a small part of the quota.
+fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
+    (wal_max_bytes / 8 / segment_bytes).min(2) as usize
 }
 
 /// A log and what is known of it.
@@ -117,26 +132,14 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
-    let record = reconcile(record, &wal, recovery.last)?;
+    let record = reclaim::reconcile(record, &wal, recovery.last)?;
     let waiting = wal.count_from(record.settled.through.next())?;
-    // [I6] Delivered or still in the log; a frame that is delivered in part stands in both counts.
-    let frames = record.delivered_frames + waiting.frames;
-    let rows = (record.delivered_rows + waiting.rows).saturating_sub(record.settled.rows_of_next.into());
+    // [I6] Delivered, dropped or still in the log; a frame that is delivered in part stands in two counts.
+    let frames = record.delivered_frames + record.dropped.frames + waiting.frames;
+    let rows = record.delivered_rows + record.dropped.rows + waiting.rows;
+    let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
-}
-
-/// What the ledger says, as far as it is about this log.
-fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
-    let settled = &mut record.settled;
-    if *settled == Settled::default() {
-        // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
-        settled.through = wal.first().map_or(last, Lsn::previous);
-    } else if wal.count_from(settled.through.next())?.frames == 0 {
-        // A frame that was delivered in part can have gone with a power cut, if it was never synced.
-        *settled = Settled { through: settled.highest(), rows_of_next: 0 };
-    }
-    Ok(record)
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
@@ -161,8 +164,32 @@ impl From<&WrapperConfiguration> for Settings {
         Settings {
             wait_for: configuration.wait_for,
             wal_max_bytes: configuration.wal_max_bytes,
+            wal_min_free_bytes: configuration.wal_min_free_bytes,
+            on_full: configuration.on_full,
+            block_timeout: configuration.block_timeout,
+            segment_limit: configuration.segment_limit(),
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
+        }
+    }
+}
+
+impl From<&WrapperConfiguration> for Limits {
+    fn from(configuration: &WrapperConfiguration) -> Limits {
+        Limits {
+            wal_max_bytes: configuration.wal_max_bytes,
+            wal_min_free_bytes: configuration.wal_min_free_bytes,
+            on_full: configuration.on_full,
+            block_timeout: configuration.block_timeout,
+        }
+    }
+}
+
+impl From<&WrapperConfiguration> for Retention {
+    fn from(configuration: &WrapperConfiguration) -> Retention {
+        Retention {
+            age_max: configuration.retain_delivered,
+            bytes_max: configuration.retain_delivered_bytes,
         }
     }
 }

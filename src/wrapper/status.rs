@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
+use crate::config::OnFull;
 use crate::error::chain;
+use crate::reclaim::retained_bytes;
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
@@ -32,7 +34,7 @@ pub struct Status {
     pub settled_lsn: Lsn,
     /// Every frame up to here is durable.
     pub durable_lsn: Lsn,
-    /// Rows and frames since the log began. `stored = delivered + waiting` holds at rest; rows that
+    /// Rows and frames since the log began. `stored = delivered + dropped + waiting` holds at rest; rows that
     /// damage took are in none of them.
     pub rows: Counts,
     /// The same in frames.
@@ -41,8 +43,18 @@ pub struct Status {
     pub damaged_frames: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Of these, bytes of segments in which every frame is settled: kept for replay, or not freed yet.
+    pub retained_bytes: u64,
     /// Quota of the log in bytes; `None` when nobody owns it.
     pub wal_max_bytes: Option<u64>,
+    /// Bytes that are left free on the file system; `None` when nobody owns the log.
+    pub wal_min_free_bytes: Option<u64>,
+    /// Bytes that are free on the file system of the log, if that can be told.
+    pub free_bytes: Option<u64>,
+    /// What `send_batch` does when the log is full; `None` when nobody owns the log.
+    pub on_full: Option<OnFull>,
+    /// Why the log is full, if it is.
+    pub full: Option<String>,
     /// Age in seconds of the oldest frame that waits.
     pub oldest_waiting_secs: Option<f64>,
     /// What the lane is doing; `None` when nobody owns the log.
@@ -60,6 +72,8 @@ pub struct Counts {
     pub stored: u64,
     /// Delivered since the log began.
     pub delivered: u64,
+    /// Dropped since the log began because it was full, as `on_full = "drop_oldest"` allows.
+    pub dropped: u64,
     /// Still to be delivered.
     pub waiting: u64,
 }
@@ -113,16 +127,23 @@ impl Inner {
             rows: Counts {
                 stored: self.stored.rows(),
                 delivered: settler.settled.delivered_rows,
+                dropped: settler.settled.dropped.rows,
                 waiting: waiting.rows.saturating_sub(settled.rows_of_next.into()),
             },
             frames: Counts {
                 stored: self.stored.frames(),
                 delivered: settler.settled.delivered_frames,
+                dropped: settler.settled.dropped.frames,
                 waiting: waiting.frames,
             },
             damaged_frames: settler.settled.damaged_frames,
             log_bytes: self.wal.bytes(),
+            retained_bytes: retained_bytes(&self.wal.segment_infos(), settled.through),
             wal_max_bytes: Some(self.settings.wal_max_bytes),
+            wal_min_free_bytes: Some(self.settings.wal_min_free_bytes),
+            free_bytes: self.admission.free_bytes(),
+            on_full: Some(self.settings.on_full),
+            full: self.admission.why_full().map(|full| full.to_string()),
             oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
             lane: Some(LaneReport {
                 state: lane.state,

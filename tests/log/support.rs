@@ -24,7 +24,7 @@ use arrow_zerobus_sdk_wrapper::{
     },
 };
 
-pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 128 * 1024;
 
 pub(crate) fn destination() -> Destination {
     Destination {
@@ -35,7 +35,7 @@ pub(crate) fn destination() -> Destination {
 }
 
 pub(crate) fn options(durability: Durability) -> WalOptions {
-    WalOptions { segment_bytes: SEGMENT_BYTES, durability }
+    WalOptions { segment_bytes: SEGMENT_BYTES, durability, spare_segments: 0 }
 }
 
 pub(crate) fn open_with(env: &Env, dir: &Path, options: WalOptions, floor: u64) -> (Wal, Recovery) {
@@ -287,6 +287,7 @@ impl StorageFile for FaultyFile {
         if let Err(error) = self.state.call(Call::Write, &self.path) {
             // As a full or failing disk does: a part of it arrives.
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.file.set_direct(false)?;
             self.file.write_at(&mut [IoSlice::new(&bytes[..bytes.len() / 2])], offset)?;
             return Err(error);
         }

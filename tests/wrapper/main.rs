@@ -9,7 +9,9 @@
 mod support;
 
 mod delivery;
+mod full_disk;
 mod outage;
+mod policy;
 mod refusal;
 mod site;
 mod storing;

@@ -1,0 +1,205 @@
+//! The ledger's store in sled: the only file that knows it.
+//!
+//! sled's own `flush` only starts write-back (`sync_file_range`): what makes a record durable is `sync_all` on the
+//! file that sled keeps everything in.
+
+#![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
+
+use std::fs::{self, File};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::reserve::Reserve;
+use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore};
+
+/// The file in which sled 0.34 keeps everything.
+const SLED_FILE: &str = "db";
+/// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
+const CACHE_BYTES: u64 = 1024 * 1024;
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+const LOCK_TRIES: u32 = 2000;
+/// How many set-aside ledgers are kept before the oldest name is used again.
+const SET_ASIDE_MAX: u32 = 8;
+
+/// A sled in a directory below the writer directory.
+#[derive(Debug)]
+pub(super) struct SledPlace {
+    path: PathBuf,
+    reserve: Reserve,
+}
+
+impl SledPlace {
+    pub(super) fn of(writer_directory: &Path) -> SledPlace {
+        SledPlace { path: writer_directory.join(DIRECTORY), reserve: Reserve::of(writer_directory) }
+    }
+}
+
+impl LedgerPlace for SledPlace {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
+        wait_for_lock(&self.path)?;
+        believe_the_disk(&self.path)?;
+        guarded(&self.path, || Ok(Box::new(SledStore::open(&self.path)?) as _))
+    }
+
+    /// Renames the ledger's directory to the first free name, or to the last one if all are taken.
+    fn move_aside(&self) -> Result<PathBuf, LedgerError> {
+        let path = &self.path;
+        let name = |n| path.with_file_name(format!("{DIRECTORY}.set-aside-{n}"));
+        let target = (1..SET_ASIDE_MAX).map(name).find(|candidate| !candidate.exists());
+        let target = match target {
+            Some(free) => free,
+            None => {
+                let last = name(SET_ASIDE_MAX);
+                if last.exists() {
+                    fs::remove_dir_all(&last)
+                        .map_err(LedgerError::io("replace the set-aside copy of", path))?;
+                }
+                last
+            }
+        };
+        match fs::rename(path, &target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(LedgerError::io("move aside", path)(error))
+            }
+            _ => Ok(target),
+        }
+    }
+
+    fn hold_reserve(&mut self) {
+        self.reserve.hold();
+    }
+
+    fn give_up_reserve(&mut self) -> bool {
+        self.reserve.give_up()
+    }
+}
+
+#[derive(Debug)]
+struct SledStore {
+    path: PathBuf,
+    db: sled::Db,
+    file: File,
+}
+
+impl SledStore {
+    fn open(path: &Path) -> Result<SledStore, LedgerError> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = config.open().map_err(failure("open", path))?;
+        let file = File::open(path.join(SLED_FILE)).map_err(LedgerError::io("open", path))?;
+        sync_directory(path)?;
+        if let Some(parent) = path.parent() {
+            sync_directory(parent)?;
+        }
+        Ok(SledStore { path: path.to_owned(), db, file })
+    }
+}
+
+impl LedgerStore for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        guarded(&self.path, || {
+            let value = self.db.get(key).map_err(failure("read", &self.path))?;
+            Ok(value.map(|bytes| bytes.to_vec()))
+        })
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
+        guarded(&self.path, || {
+            self.db.insert(key, value).map(|_| ()).map_err(failure("write", &self.path))
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), LedgerError> {
+        guarded(&self.path, || self.db.flush().map(|_| ()).map_err(failure("flush", &self.path)))
+    }
+
+    fn sync(&mut self) -> Result<(), LedgerError> {
+        self.file.sync_all().map_err(LedgerError::io("sync", &self.path))
+    }
+}
+
+/// Reads a value from a copy of a store that somebody else may own: no lock is taken and nothing is written.
+pub(super) fn peek(writer_directory: &Path, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+    let path = writer_directory.join(DIRECTORY);
+    if !path.join(SLED_FILE).exists() {
+        return Ok(None);
+    }
+    let copy = tempfile::tempdir().map_err(LedgerError::io("copy", &path))?;
+    copy_tree(&path, copy.path()).map_err(LedgerError::io("copy", &path))?;
+    SledStore::open(copy.path())?.get(key)
+}
+
+/// sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(LedgerError::Damaged { path: path.to_owned(), reason: "sled panicked".to_owned() })
+    })
+}
+
+/// What sled says of the file system is an error of the file system; the rest is its own.
+fn failure(action: &'static str, path: &Path) -> impl FnOnce(sled::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |error| match error {
+        sled::Error::Io(source) => LedgerError::Io { action, path, source },
+        other => LedgerError::Store { action, path, source: Box::new(other) },
+    }
+}
+
+/// Waits until nobody has sled's file locked.
+///
+/// The owner of the writer directory is alone, but threads of sled can outlive the handle that an earlier
+/// owner dropped, by a moment. Without the wait a whole ledger would look like one that cannot be opened.
+fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
+    let file = match File::open(path.join(SLED_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(LedgerError::io("open", path))?,
+    };
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Given back when the file is closed.
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_INTERVAL),
+            Err(error) => return Err(LedgerError::io("lock", path)(error.into())),
+        }
+    }
+    Err(LedgerError::io("lock", path)(Errno::WOULDBLOCK.into()))
+}
+
+/// Makes sled read what the disk has: a failed sync can have left records in the page cache that are nowhere else, and
+/// what is freed because of them would be missing after a power cut \[I13\].
+fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
+    let file = match File::open(path.join(SLED_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(LedgerError::io("open", path))?,
+    };
+    file.sync_all().map_err(LedgerError::io("sync", path))?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        .map_err(|errno| LedgerError::io("read", path)(errno.into()))?;
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), LedgerError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(LedgerError::io("sync", path))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What the ledger asks of the key-value store below it.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use super::LedgerError;
+
+/// An open store. It is dropped after a failed write and never used again \[I8\].
+pub trait LedgerStore: Send + Debug {
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if it cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
+
+    /// Gives a key a value.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if the store refuses it.
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError>;
+
+    /// Hands everything that was inserted to the operating system. Promises nothing about a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if the operating system refuses it.
+    fn flush(&mut self) -> Result<(), LedgerError>;
+
+    /// Makes everything that was flushed durable.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if it is not durable.
+    fn sync(&mut self) -> Result<(), LedgerError>;
+}
+
+/// Where the store of one ledger lies, and the space that is kept for it.
+pub trait LedgerPlace: Send + Debug {
+    /// For messages.
+    fn path(&self) -> &Path;
+
+    /// Opens the store; makes an empty one, under a durable name, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; [`LedgerError::is_damage`] tells whether the bytes are what is wrong.
+    fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError>;
+
+    /// Gives the store that is there another name, under which it is kept, and says which.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if it cannot be moved.
+    fn move_aside(&self) -> Result<PathBuf, LedgerError>;
+
+    /// Takes the space that is kept for a full disk, if it is to be had.
+    fn hold_reserve(&mut self);
+
+    /// Gives that space up for the store; false if there is none.
+    fn give_up_reserve(&mut self) -> bool;
+}

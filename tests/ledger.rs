@@ -1,0 +1,108 @@
+//! Goal: the ledger stays small, on the disk and in memory, however much is settled and however often it is opened.
+//!
+//! Method: real checkpoints, each one written, flushed and synced, one million of them, or `LEDGER_SETTLES=n`
+//! (the long run is ten million). In between both sizes are looked at and have to stay below their bounds. The ledger lies in
+//! memory if there is such a file system, because a million syncs of a disk take hours; sled cannot tell.
+
+#![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow_zerobus_sdk_wrapper::ledger::{Dropped, Ledger, LedgerRecord, Settled};
+use arrow_zerobus_sdk_wrapper::types::{Epoch, Lsn};
+
+const SETTLES: u64 = 1_000_000;
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+const EPOCH: Epoch = Epoch::new(7);
+
+/// One test at a time: they look at the memory of the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn record(number: u64) -> LedgerRecord {
+    let mut dropped = Dropped::default();
+    // Of full length, so that the record is as large as one can be.
+    for range in 1..=8 {
+        dropped.add(Lsn::new(range * 10)..=Lsn::new(range * 10), number, number);
+    }
+    LedgerRecord {
+        settled: Settled { through: Lsn::new(number), rows_of_next: (number % 7) as u32 },
+        delivered_frames: number,
+        delivered_rows: number * 100,
+        damaged_frames: 0,
+        dropped,
+    }
+}
+
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// The bytes that a directory takes, as the file system counts them or as the files are long, whatever is more.
+fn disk_bytes(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+            Ok(metadata) => metadata.len().max(metadata.blocks() * 512),
+            // sled removes files of its own meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => panic!("{}: {error}", entry.path().display()),
+        })
+        .sum()
+}
+
+/// What the process has in memory, in pages of the smallest size that there is.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[test]
+fn a_million_settles_leave_a_ledger_below_64_mib_on_the_disk_and_in_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let settles = std::env::var("LEDGER_SETTLES").map_or(SETTLES, |text| text.parse().unwrap());
+    let directory = in_memory();
+    let mut ledger = Ledger::open(directory.path(), EPOCH).unwrap().ledger;
+    let resident_before = resident_bytes();
+    let started = Instant::now();
+    let (mut disk_most, mut resident_most) = (0, 0);
+    for number in 1..=settles {
+        ledger.checkpoint(&record(number)).unwrap();
+        if number % 1_000 == 0 || number == settles {
+            disk_most = disk_most.max(disk_bytes(directory.path()));
+            resident_most = resident_most.max(resident_bytes().saturating_sub(resident_before));
+            assert!(disk_most < BYTES_MAX, "{disk_most} bytes on the disk after {number} settles");
+            assert!(resident_most < BYTES_MAX, "{resident_most} bytes in memory after {number} settles");
+        }
+    }
+    drop(ledger);
+    println!(
+        "{settles} settles in {:.1} s: at most {} KiB on the disk, {} KiB more in memory",
+        started.elapsed().as_secs_f64(),
+        disk_most / 1024,
+        resident_most / 1024
+    );
+    assert_eq!(Ledger::open(directory.path(), EPOCH).unwrap().record, record(settles));
+}
+
+#[test]
+fn a_ledger_that_is_opened_again_and_again_does_not_grow() {
+    const OPENINGS: u64 = 300;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = in_memory();
+    let mut disk_most = 0;
+    for number in 1..=OPENINGS {
+        let mut opened = Ledger::open(directory.path(), EPOCH).unwrap();
+        assert_eq!(opened.record.settled.through.get(), number - 1);
+        opened.ledger.checkpoint(&record(number)).unwrap();
+        drop(opened);
+        disk_most = disk_most.max(disk_bytes(directory.path()));
+        assert!(disk_most < BYTES_MAX, "{disk_most} bytes on the disk after {number} openings");
+    }
+    println!("{OPENINGS} openings: at most {} KiB on the disk", disk_most / 1024);
+}

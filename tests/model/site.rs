@@ -1,0 +1,544 @@
+//! One log with its ledger in a simulated world, and the steps that a process, a power company and fate can take.
+
+use std::path::{Path, PathBuf};
+
+use arrow_zerobus_sdk_wrapper::{
+    canary::Canary,
+    io::sim::{SplitMix, World},
+    ledger::{Ledger, LedgerOpened, LedgerRecord, Settled, SimPlace},
+    reclaim,
+    types::{Epoch, Lsn},
+    wal::{
+        Append, AppendError, Appended, Destination, Durability, LogDirectory, Next, OpenError, Recovery, Wal,
+        WalOptions,
+    },
+};
+use futures::FutureExt;
+
+use crate::{
+    batches, checks,
+    oracle::{Check, Fate, Oracle},
+};
+
+const DIR: &str = "/logs/main.default.events/writer-000";
+/// Openings that fail in a row before the disk is healed.
+const OPENINGS_MAX: u32 = 4;
+/// What may lie about in a log that was drained, beside its newest segments.
+const REST_BYTES: u64 = 96 * 1024;
+
+/// How a file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    Bit,
+    Burst,
+    Zeros,
+    Cut,
+    Gone,
+}
+
+/// What becomes of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgery {
+    Lost,
+    Old,
+    Ahead,
+    Garbage,
+}
+
+/// The open log of the process that lives now.
+#[derive(Debug)]
+struct Process {
+    wal: Wal,
+    ledger: Ledger,
+    /// Failures that the disk had shown when it was opened.
+    errors_before: u64,
+}
+
+/// Numbers of one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) appends: u64,
+    pub(crate) refused: u64,
+    pub(crate) openings: u64,
+    pub(crate) failed_openings: u64,
+    pub(crate) reclaimed: u64,
+    pub(crate) poisoned: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) oracle: Oracle,
+    pub(crate) counts: Counts,
+    options: WalOptions,
+    process: Option<Process>,
+    epoch: Option<Epoch>,
+    /// Ledger records that were durable once.
+    old_records: Vec<LedgerRecord>,
+    /// Segments were sealed when the last process ended, so that their ends are known.
+    ended_cleanly: bool,
+    damaged_since_opening: u32,
+    /// Whether every step is printed.
+    pub(crate) prints: bool,
+}
+
+fn destination() -> Destination {
+    Destination {
+        table: "main.default.events".parse().unwrap(),
+        endpoint: "https://1.zerobus.eu-west-1.cloud.databricks.com".to_owned(),
+        unity_catalog_url: None,
+    }
+}
+
+impl Site {
+    pub(crate) fn new(seed: u64, options: WalOptions, canary: Option<Canary>) -> Site {
+        Site {
+            world: canary.map_or_else(|| World::new(seed), |canary| World::with_canary(seed, canary)),
+            oracle: Oracle::default(),
+            counts: Counts::default(),
+            options,
+            process: None,
+            epoch: None,
+            old_records: Vec::new(),
+            ended_cleanly: false,
+            damaged_since_opening: 0,
+            prints: false,
+        }
+    }
+
+    pub(crate) fn say(&self, step: impl FnOnce() -> String) {
+        if self.prints {
+            eprintln!("  {:>5} {}", self.world.disk().operations(), step());
+        }
+    }
+
+    /// Whether everything that was ever appended is settled, as far as anybody knows.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.oracle.progress.settled.through.get() >= self.oracle.last
+    }
+
+    /// Whether a failure has a cause: the disk has shown one since the log was opened.
+    fn has_cause(&self) -> bool {
+        let disk = self.world.disk();
+        let before = self.process.as_ref().map_or(0, |process| process.errors_before);
+        disk.is_off() || disk.counts().errors() > before
+    }
+
+    fn blame(&self, what: &str, error: &dyn std::fmt::Debug) -> Check {
+        if self.has_cause() { Ok(()) } else { Err(format!("R12: {what} without a cause: {error:?}")) }
+    }
+
+    // ---- Opening and ending.
+
+    /// Opens the log; heals the disk if it does not want to. Compares what is there with what was promised.
+    pub(crate) fn open(&mut self) -> Check {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        for attempt in 1..=OPENINGS_MAX {
+            if self.try_open()? {
+                return Ok(());
+            }
+            if self.world.disk().is_off() {
+                self.world.crash();
+            }
+            if attempt + 1 == OPENINGS_MAX {
+                self.world.disk().heal();
+            }
+        }
+        Err("R12: a healthy disk cannot be opened".to_owned())
+    }
+
+    /// Opens the log unless the disk fails.
+    pub(crate) fn try_open(&mut self) -> Check<bool> {
+        let errors_before = self.world.disk().counts().errors();
+        self.counts.openings += 1;
+        match self.open_parts() {
+            Ok(opened) => {
+                self.say(|| format!("open: {:?}", opened.recovery));
+                self.accept(opened, errors_before)?;
+                Ok(true)
+            }
+            Err(failure) => {
+                self.say(|| format!("open: {failure}"));
+                self.counts.failed_openings += 1;
+                let disk = self.world.disk();
+                if disk.is_off() || disk.counts().errors() > errors_before {
+                    return Ok(false);
+                }
+                Err(format!("R12: opening fails without a cause: {failure}"))
+            }
+        }
+    }
+
+    /// As the wrapper does it.
+    fn open_parts(&mut self) -> Result<OpenedParts, String> {
+        let env = self.world.env();
+        let dir = Path::new(DIR);
+        let failed = |error: OpenError| format!("{error}: {error:?}");
+        let directory = LogDirectory::open(&env, dir, &destination()).map_err(failed)?;
+        let epoch = directory.epoch();
+        let place = Box::new(SimPlace::of(&env.storage, dir));
+        let LedgerOpened { ledger, record: stored, .. } =
+            Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
+        let (wal, recovery) =
+            Wal::open(&env, directory, self.options, stored.settled.highest()).map_err(failed)?;
+        let record =
+            reclaim::reconcile(stored, &wal, recovery.last).map_err(|error| format!("{error:?}"))?;
+        Ok(OpenedParts { wal, ledger, epoch, stored, record, recovery })
+    }
+
+    fn accept(&mut self, opened: OpenedParts, errors_before: u64) -> Check {
+        let OpenedParts { wal, ledger, epoch, stored, record, recovery } = opened;
+        if self.epoch.is_some_and(|known| known != epoch) && !self.oracle.disk_lies {
+            return Err(format!("R10: the log's epoch was {:?} and is {epoch}", self.epoch));
+        }
+        self.epoch = Some(epoch);
+        // What is read now is compared; that reads can fail is another matter.
+        let mut read_errors = 0;
+        self.world.disk().faults(|faults| read_errors = std::mem::take(&mut faults.read_errors));
+        checks::opened(&mut self.oracle, &wal, &recovery, &stored, &record, self.options.durability)?;
+        self.world.disk().faults(|faults| faults.read_errors = read_errors);
+        self.oracle.progress = record;
+        self.process = Some(Process { wal, ledger, errors_before });
+        self.damaged_since_opening = 0;
+        self.ended_cleanly = false;
+        self.check_rules_of_the_disk()
+    }
+
+    /// Ends the process in an orderly way.
+    pub(crate) fn close(&mut self) -> Check {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        let has_failed = self.world.disk().counts().errors() > process.errors_before;
+        process.wal.close();
+        let durable = process.wal.durable().get();
+        let is_off = self.world.disk().is_off();
+        self.say(|| format!("close: {durable} is durable"));
+        let is_sealed = !is_off && !has_failed && process.wal.poisoned().is_none();
+        if self.options.durability != Durability::Os || is_sealed {
+            self.oracle.durable(durable)?;
+        }
+        if is_sealed && durable != self.oracle.last {
+            return Err(format!("I3: {} was appended, {durable} is durable in the end", self.oracle.last));
+        }
+        self.ended_cleanly = is_sealed;
+        self.check_rules_of_the_disk()
+    }
+
+    /// The power goes.
+    pub(crate) fn cut(&mut self) -> Check {
+        self.observe()?;
+        self.say(|| "cut".to_owned());
+        self.world.crash();
+        self.process = None;
+        self.check_rules_of_the_disk()
+    }
+
+    /// The process is killed.
+    pub(crate) fn kill(&mut self) -> Check {
+        self.observe()?;
+        self.say(|| "kill".to_owned());
+        self.world.kill();
+        self.process = None;
+        self.check_rules_of_the_disk()
+    }
+
+    /// If a planned cut has come: ends what lived, and lets the power come back.
+    pub(crate) fn after_the_cut(&mut self) -> Check<bool> {
+        if !self.world.disk().is_off() {
+            return Ok(false);
+        }
+        self.cut().map(|()| true)
+    }
+
+    fn check_rules_of_the_disk(&self) -> Check {
+        self.world.disk().violations().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    // ---- What a process does.
+
+    /// Appends so many batches: the first by itself, the others in one group while the disk is held up.
+    pub(crate) fn append(&mut self, count: u64) -> Check {
+        let Some(process) = &self.process else { return Ok(()) };
+        let wal = process.wal.clone();
+        let first = self.oracle.batches + 1;
+        self.oracle.batches += count;
+        self.counts.appends += count;
+        let answers = if count == 1 {
+            vec![wal.append(batches::frame(first)).wait()]
+        } else {
+            self.append_group(&wal, first..first + count)
+        };
+        for (batch, answer) in (first..).zip(answers) {
+            self.say(|| format!("append {batch}: {answer:?}"));
+            self.answered(batch, answer)?;
+        }
+        if wal.poisoned().is_some() {
+            self.counts.poisoned += 1;
+        }
+        self.observe()
+    }
+
+    fn append_group(&self, wal: &Wal, batches: std::ops::Range<u64>) -> Vec<Result<Appended, AppendError>> {
+        let disk = self.world.disk();
+        let mut batches = batches.map(batches::frame);
+        disk.pause();
+        let mut first = batches.next().map(|frame| wal.append(frame));
+        let mut answers = Vec::new();
+        while let Some(append) = &mut first
+            && !disk.has_arrived()
+        {
+            match append.now_or_never() {
+                Some(answer) => {
+                    answers.push(answer);
+                    first = None;
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+        let others: Vec<Append> = batches.map(|frame| wal.append(frame)).collect();
+        disk.resume();
+        answers.extend(first.into_iter().chain(others).map(Append::wait));
+        answers
+    }
+
+    fn answered(&mut self, batch: u64, answer: Result<Appended, AppendError>) -> Check {
+        match answer {
+            Ok(appended) => {
+                let is_sync = self.options.durability == Durability::Sync;
+                if appended.durable != is_sync {
+                    return Err(format!("I3: {appended:?} with {:?}", self.options.durability));
+                }
+                self.oracle.stored(batch, appended.lsn.get(), is_sync)
+            }
+            Err(AppendError::TooLarge { .. }) => {
+                Err(format!("R12: batch {batch} is too large for a segment of {} bytes", self.options.segment_bytes))
+            }
+            Err(error) => {
+                self.counts.refused += 1;
+                self.oracle.fates.insert(batch, Fate::Unknown);
+                self.blame("an append fails", &error)
+            }
+        }
+    }
+
+    /// Tries to append what no segment can hold.
+    pub(crate) fn append_oversized(&mut self) -> Check {
+        let Some(process) = &self.process else { return Ok(()) };
+        let operations = self.world.disk().operations();
+        let answer = process.wal.append(batches::oversized(self.options.segment_bytes)).wait();
+        self.say(|| format!("append what is too large: {answer:?}"));
+        match answer {
+            Err(AppendError::TooLarge { .. }) if self.world.disk().operations() == operations => Ok(()),
+            answer => Err(format!("R11: a frame that no segment can hold: {answer:?}")),
+        }
+    }
+
+    /// What the log says is durable is a promise.
+    pub(crate) fn observe(&mut self) -> Check {
+        let Some(process) = &self.process else { return Ok(()) };
+        if self.options.durability == Durability::Os {
+            return Ok(());
+        }
+        self.oracle.durable(process.wal.durable().get())
+    }
+
+    /// Reads and delivers so many frames, as the drainer does: only what is durable.
+    pub(crate) fn settle(&mut self, count: u64) -> Check {
+        let Some(process) = &self.process else { return Ok(()) };
+        let wal = process.wal.clone();
+        let mut reader = wal.reader(self.oracle.progress.settled.through.next());
+        for _ in 0..count {
+            let next = match reader.next() {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(error) => return self.blame("reading fails", &error),
+            };
+            self.settle_one(next, wal.durable())?;
+        }
+        let settled = self.oracle.progress.settled;
+        self.say(|| format!("settled through {}", settled.through));
+        Ok(())
+    }
+
+    fn settle_one(&mut self, next: Next, durable: Lsn) -> Check {
+        let progress = &mut self.oracle.progress;
+        let through = match next {
+            Next::Frame(frame) => {
+                let batch = batches::number_of(&frame)?;
+                if frame.lsn > durable {
+                    return Err(format!("I1: frame {} was read, {durable} is durable", frame.lsn));
+                }
+                progress.delivered_frames += 1;
+                progress.delivered_rows += u64::from(frame.rows);
+                self.oracle.read(frame.lsn.get(), batch, self.options.durability != Durability::Os)?;
+                self.oracle.deliver(batch);
+                frame.lsn
+            }
+            Next::Damaged(damage) => {
+                self.oracle.damaged(&damage, self.options.durability)?;
+                match &damage.lsns {
+                    Some(lsns) => *lsns.end(),
+                    None => return Ok(()),
+                }
+            }
+        };
+        self.oracle.progress.settled = Settled { through, rows_of_next: 0 };
+        Ok(())
+    }
+
+    /// Delivers the first row of the next frame, if it has more than one.
+    pub(crate) fn settle_a_row(&mut self) -> Check {
+        let Some(process) = &self.process else { return Ok(()) };
+        let next = process.wal.reader(self.oracle.progress.settled.through.next()).next();
+        if let Ok(Some(Next::Frame(frame))) = next
+            && frame.rows > 1
+        {
+            self.oracle.progress.settled.rows_of_next = 1;
+            self.say(|| format!("settled a row of {}", frame.lsn));
+        }
+        Ok(())
+    }
+
+    /// Makes the progress durable and frees what it settles.
+    pub(crate) fn reclaim(&mut self, roll_bytes: u64) -> Check {
+        let env = self.world.env();
+        let record = self.oracle.progress;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let written = reclaim::checkpoint(&env, &mut process.ledger, &process.wal, &record);
+        match written {
+            Ok(()) => {
+                self.oracle.checkpoint = Some(record);
+                self.old_records.push(record);
+            }
+            Err(error) => {
+                self.say(|| format!("checkpoint: {error:?}"));
+                // [I5] Nothing may be freed: the ledger may say this, or the one before, or nothing.
+                self.oracle.checkpoint = None;
+                return self.blame("a checkpoint fails", &error);
+            }
+        }
+        let freed = reclaim::free(&process.wal, record.settled.through, roll_bytes);
+        process.ledger.refill_reserve();
+        self.say(|| format!("reclaim through {}: {freed:?}", record.settled.through));
+        match freed {
+            Ok(reclaimed) => {
+                self.counts.reclaimed += reclaimed.segments as u64;
+                Ok(())
+            }
+            Err(error) => self.blame("a reclaim fails", &error),
+        }
+    }
+
+    // ---- What fate does.
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let mut files = self.world.disk().files(Path::new(DIR));
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+        files
+    }
+
+    /// Damages a segment while no process lives.
+    pub(crate) fn damage(&mut self, damage: Damage, rng: &mut SplitMix) -> Check {
+        let segments = self.segments();
+        let Some(path) = rng.pick(&segments) else { return Ok(()) };
+        let disk = self.world.disk();
+        let length = disk.platter(path).map_or(0, |bytes| bytes.len() as u64);
+        if self.process.is_some() || length == 0 {
+            return Ok(());
+        }
+        // Most of a segment is often empty; what is hit should not always be.
+        let reach = if rng.coin() { length } else { length.min(16 * 1024) };
+        let offset = rng.below(reach);
+        let (bit, seed) = (rng.below(8), rng.next());
+        match damage {
+            Damage::Bit => disk.rot(path, offset, 1, |_, byte| byte ^ 1 << bit),
+            Damage::Burst => disk.rot(path, offset, 512, |at, byte| byte ^ (seed >> (at % 57)) as u8),
+            Damage::Zeros => disk.rot(path, offset, 4096, |_, _| 0),
+            Damage::Cut => disk.truncate(path, offset),
+            Damage::Gone => disk.erase(path),
+        }
+        .map_err(|error| error.to_string())?;
+        self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
+        self.oracle.media_damage += 1;
+        self.damaged_since_opening += 1;
+        // Nothing tells where an unsealed log ended, nor one of which the seal is damaged too.
+        self.oracle.tail_may_be_gone |= !self.ended_cleanly
+            || self.damaged_since_opening > 1
+            || !matches!(damage, Damage::Bit);
+        Ok(())
+    }
+
+    /// Puts another ledger in the place of ours while no process lives.
+    pub(crate) fn forge(&mut self, forgery: Forgery, rng: &mut SplitMix) -> Check {
+        let (Some(epoch), None) = (self.epoch, &self.process) else { return Ok(()) };
+        let disk = self.world.disk();
+        let path = SimPlace::file(Path::new(DIR));
+        if disk.platter(&path).is_none() {
+            return Ok(());
+        }
+        let forged = match forgery {
+            Forgery::Lost => disk.erase(&path),
+            Forgery::Garbage => disk.put(&path, &rng.next().to_le_bytes().repeat(128)),
+            Forgery::Old => match rng.pick(&self.old_records) {
+                Some(record) => disk.put(&path, &SimPlace::forge(epoch, record)),
+                None => return Ok(()),
+            },
+            Forgery::Ahead => {
+                let through = Lsn::new(self.oracle.last + rng.below(5));
+                let settled = Settled { through, rows_of_next: rng.below(2) as u32 };
+                disk.put(&path, &SimPlace::forge(epoch, &LedgerRecord { settled, ..self.oracle.progress }))
+            }
+        };
+        forged.map_err(|error| error.to_string())?;
+        self.say(|| format!("the ledger is {forgery:?}"));
+        self.oracle.ledger_forged = true;
+        self.oracle.checkpoint = None;
+        Ok(())
+    }
+
+    // ---- The end.
+
+    /// Everything heals; everything must drain, and the disk must go to nearly nothing.
+    pub(crate) fn finish(&mut self) -> Check {
+        self.world.disk().heal();
+        if self.world.disk().is_off() {
+            self.cut()?;
+        }
+        // An interval's last frames become durable at the end of a process, a poisoned log is opened again.
+        self.close()?;
+        self.open()?;
+        self.settle(u64::MAX)?;
+        let wal = self.process.as_ref().map(|process| process.wal.clone()).ok_or("R12: it is not open")?;
+        let settled = self.oracle.progress.settled.through;
+        if settled < wal.durable() {
+            return Err(format!("R12: settled through {settled}, durable is {}", wal.durable()));
+        }
+        self.oracle.drained()?;
+        self.reclaim(1)?;
+        let count = wal.count_from(settled.next()).map_err(|error| format!("R12: {error:?}"))?;
+        if count.frames > 0 || self.oracle.checkpoint.is_none() {
+            return Err(format!("I6: everything is settled, and there is {count:?}"));
+        }
+        self.append(1)?;
+        self.settle(1)?;
+        self.oracle.drained()?;
+        if self.oracle.media_damage == 0 && !self.oracle.disk_lies {
+            let used = self.world.disk().used_bytes();
+            if used > 4 * self.options.segment_bytes + REST_BYTES {
+                let files = self.world.disk().files(Path::new(DIR));
+                return Err(format!("R11: a drained log takes {used} bytes: {files:?}"));
+            }
+        }
+        self.close()
+    }
+}
+
+struct OpenedParts {
+    wal: Wal,
+    ledger: Ledger,
+    epoch: Epoch,
+    stored: LedgerRecord,
+    record: LedgerRecord,
+    recovery: Recovery,
+}
