@@ -52,12 +52,13 @@ pub fn open(dir: &Path, durability: Durability, segment_bytes: u64) -> Result<Wa
         unity_catalog_url: None,
     };
     let directory = LogDirectory::open(&env, dir, &destination)?;
-    let (wal, _) = Wal::open(&env, directory, WalOptions { segment_bytes, durability, spare_segments: 2 }, Lsn::ZERO)?;
+    let options = WalOptions { segment_bytes, durability, spare_segments: SPARE_SEGMENTS };
+    let (wal, _) = Wal::open(&env, directory, options, Lsn::ZERO)?;
     Ok(wal)
 }
 
 fn append(wal: &Wal, frame: PreparedFrame) -> Result<Appended> {
-    Ok(wal.append(frame).wait()?)
+    Ok(wal.append_blocking(frame)?)
 }
 
 impl Ours {

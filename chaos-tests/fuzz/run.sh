@@ -12,7 +12,7 @@ cd "$(dirname "$0")"
 seconds=${1:?usage: run.sh SECONDS [TARGET…]}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(segment_scan frame ledger)
+[ ${#targets[@]} -gt 0 ] || targets=(segment_scan frame ledger operations)
 
 skip() {
 	printf '\n*** FUZZING IS LEFT OUT: %s ***\n\n' "$1" >&2
@@ -29,7 +29,7 @@ RUSTC_WRAPPER="$PWD/instrument.sh" CARGO_INCREMENTAL=0 \
 
 failed=()
 for target in "${targets[@]}"; do
-	mkdir -p "$work/corpus/$target" "$work/artifacts/$target"
+	mkdir -p "$work/corpus/$target" "$work/artifacts/$target" "corpus/$target"
 	echo "fuzzing $target for $seconds s"
 	"$work/debug/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=65536 \
 		-print_final_stats=1 -verbosity=0 -artifact_prefix="$work/artifacts/$target/" \

@@ -145,14 +145,16 @@ impl PreparedFrame {
             Buffer::from(bytes)
         };
         let (schema, body) = (padded(schema), padded(body));
+        let body_length = body.len();
+        let (bytes, body_checksum) = join(&[body], 0, body_length);
         PreparedFrame {
             schema_checksum: format::checksum(&schema),
             fingerprint: SchemaFingerprint::of(&schema),
             schema,
             rows,
-            body_length: body.len() as u32,
-            body_checksum: format::checksum(&body),
-            body: vec![body],
+            body_length: body_length as u32,
+            body_checksum,
+            bytes,
         }
     }
 }

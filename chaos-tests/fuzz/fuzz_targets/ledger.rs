@@ -25,6 +25,7 @@ fn record(through: u64) -> LedgerRecord {
         delivered_frames: through,
         delivered_rows: 10 * through,
         damaged_frames: 0,
+        ..LedgerRecord::default()
     }
 }
 

@@ -67,7 +67,7 @@ pub fn open(env: &Env, dir: &Path) -> Result<(Wal, Recovery), OpenError> {
         unity_catalog_url: None,
     };
     let directory = LogDirectory::open(env, dir, &destination)?;
-    let options = WalOptions { segment_bytes: SEGMENT_BYTES, durability: Durability::Os };
+    let options = WalOptions { segment_bytes: SEGMENT_BYTES, durability: Durability::Os, spare_segments: 1 };
     Wal::open(env, directory, options, Lsn::ZERO)
 }
 
