@@ -31,6 +31,8 @@ const ROLL_BYTES: u64 = 1024 * 1024;
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 /// How many segments are filled before anything is measured.
 const WARM_UP_SEGMENTS: u64 = 4;
+/// How many files a wrapper with the default quota keeps to be segments again.
+const SPARE_SEGMENTS: usize = 2;
 
 /// Our log.
 pub struct Ours {
