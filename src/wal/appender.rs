@@ -264,6 +264,14 @@ impl Appender {
     /// Seals the open segment; a log at rest takes no more disk than its frames.
     pub(super) fn close(&mut self, shared: &Shared) {
         self.settle(shared, |appender| appender.seal(shared, true));
+        if self.has_retained() {
+            self.append(shared, VecDeque::new());
+            self.settle(shared, |appender| appender.seal(shared, true));
+        }
+        if self.has_retained() {
+            let (log, frames) = (shared.dir.display(), self.retained.len());
+            tracing::error!(%log, frames, "frames that were stored without a sync are lost: the disk takes no more");
+        }
     }
 }
 

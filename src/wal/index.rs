@@ -22,6 +22,8 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// Whether its file can become another segment when it is settled.
     pub(super) is_recyclable: bool,
+    /// Whether it holds batches whose schema only another segment has.
+    pub(super) has_orphans: bool,
     /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
     pub(super) damage: Vec<Damage>,
 }
@@ -37,6 +39,7 @@ impl Segment {
             end: header,
             bytes: header,
             is_recyclable: false,
+            has_orphans: false,
             damage: Vec::new(),
         }
     }

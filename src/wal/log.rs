@@ -230,11 +230,10 @@ impl Wal {
             let oldest = {
                 let index = shared.index();
                 // The newest segment stays: it is where the next LSN is known from.
-                index
-                    .segments
-                    .first()
-                    .filter(|oldest| index.segments.len() > 1 && is_settled(oldest))
-                    .cloned()
+                // And as long as a batch waits whose schema only another segment has, all of them do.
+                let is_needed = |segment: &Segment| segment.has_orphans && !is_settled(segment);
+                let may_go = index.segments.len() > 1 && !index.segments.iter().any(is_needed);
+                index.segments.first().filter(|oldest| may_go && is_settled(oldest)).cloned()
             };
             let Some(oldest) = oldest else { break Ok(()) };
             if let Err(error) = self.free(&oldest) {

@@ -32,6 +32,7 @@
 //! `docs/internals/recovery.md` argues why no promised frame is lost and no number has two contents.
 
 use std::{
+    collections::HashSet,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -203,6 +204,12 @@ fn inspect(
         Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
         result => result.map_err(storage("open", &path))?,
     };
+    if role == Role::Owner {
+        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
+        // as if it were written leaves the page cache. What is read then is on the disk.
+        file.sync_data().map_err(storage("sync", &path))?;
+        file.drop_page_cache().map_err(storage("read", &path))?;
+    }
     let length = file.length().map_err(storage("read", &path))?;
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
@@ -241,16 +248,10 @@ fn scan(
     role: Role,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
-    if role == Role::Owner {
-        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
-        // as if it were written leaves the page cache. What the scan then reads is on the disk.
-        found.file.sync_data().map_err(storage("sync", &found.path))?;
-        found.file.drop_page_cache().map_err(storage("read", &found.path))?;
-    }
     scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
     scan.run().map_err(storage("read", &found.path))?;
 
-    let base = scan.totals.first;
+    let (base, has_orphans) = (scan.totals.first, scan.has_orphans);
     let has_frames = scan.end > 0;
     let end = scan.end.max(SEGMENT_HEADER as u64);
     let torn_end = scan.torn_end.max(end);
@@ -269,7 +270,8 @@ fn scan(
         give_back(env, found, keep_end)?;
     }
     let empty = Segment::empty(found.id, found.path.clone(), base);
-    Ok(Some(Segment { totals, end, bytes: keep_end.min(found.length).max(end), damage, ..empty }))
+    let bytes = keep_end.min(found.length).max(end);
+    Ok(Some(Segment { totals, end, bytes, has_orphans, damage, ..empty }))
 }
 
 struct Scan<'a> {
@@ -290,6 +292,10 @@ struct Scan<'a> {
     /// The stretch since the last batch.
     pending: Option<(Stretch, DamageReason)>,
     bad: Vec<(Stretch, Damage)>,
+    /// The schemas that were passed.
+    schemas: HashSet<u64>,
+    /// Whether a batch came whose schema did not.
+    has_orphans: bool,
     /// A bug that a test plants.
     stops_at_damage: bool,
 }
@@ -309,6 +315,8 @@ impl<'a> Scan<'a> {
             durable: 0,
             pending: None,
             bad: Vec::new(),
+            schemas: HashSet::new(),
+            has_orphans: false,
             stops_at_damage: false,
         }
     }
@@ -340,7 +348,10 @@ impl<'a> Scan<'a> {
                     self.walk.pass(&header);
                     match header.kind {
                         // A schema counts with the batch that needs it.
-                        FrameKind::Schema => self.durable = self.durable.max(header.durable),
+                        FrameKind::Schema => {
+                            self.durable = self.durable.max(header.durable);
+                            self.schemas.insert(header.fingerprint);
+                        }
                         FrameKind::Batch => self.accept(&header),
                         FrameKind::Footer => {
                             self.footer(&header);
@@ -368,6 +379,7 @@ impl<'a> Scan<'a> {
             return;
         }
         self.durable = self.durable.max(header.durable);
+        self.has_orphans |= !self.schemas.contains(&header.fingerprint);
         self.conclude(header.lsn.previous(), header.offset);
         self.totals.add(header);
         self.end = header.end();

@@ -301,21 +301,24 @@ impl OpenSegment {
     /// Ends the segment with its footer and makes all of it durable. A file of full length keeps it, to be
     /// recycled, unless it is to be made `short`.
     pub(super) fn seal(&mut self, short: bool) -> Result<Sealed, AppendError> {
-        let at_end = block_end(self.end);
+        if self.durable < self.end {
+            // A footer vouches for the frames before it, so they are on the disk first.
+            self.sync()?;
+        }
         let is_recyclable = !short && self.allocated == self.segment_bytes;
-        let offset = if is_recyclable { self.segment_bytes - FOOTER as u64 } else { at_end };
+        let offset = if is_recyclable { self.segment_bytes - FOOTER as u64 } else { self.end };
         let footer =
             Footer { epoch: self.epoch, segment: self.id, offset, totals: self.totals, end: self.frames_end };
         let mut block = AlignedBuf::of_blocks(FOOTER);
         block.extend(&footer.encode());
         let bytes = offset + FOOTER as u64;
         let seal = || {
-            if self.end < at_end {
-                self.file
-                    .write_at(&mut [IoSlice::new(&[0; BLOCK][..(at_end - self.end) as usize])], self.end)?;
-            }
             if !is_recyclable {
                 self.file.set_len(bytes)?;
+            }
+            if self.durability != Durability::Sync {
+                // Whoever sees a footer believes it: what it speaks of is durable before.
+                self.file.sync_data()?;
             }
             self.file.write_durable_at(&mut [IoSlice::new(block.as_slice())], offset)?;
             match is_recyclable && self.durability == Durability::Sync {
@@ -324,8 +327,6 @@ impl OpenSegment {
             }
         };
         seal().map_err(|source| failure("seal", &self.path, source))?;
-        self.end = at_end;
-        self.durable = at_end;
         Ok(Sealed { bytes, is_recyclable })
     }
 }

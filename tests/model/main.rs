@@ -8,7 +8,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod batches;
+mod canaries;
 mod checks;
+mod every_operation;
 mod oracle;
+mod order;
 mod site;
 mod swarm;

@@ -46,8 +46,10 @@ pub(crate) struct Oracle {
     pub(crate) lost: BTreeSet<u64>,
     /// How often bytes were changed behind the log's back.
     pub(crate) media_damage: u64,
-    /// Promised frames at the end of the log may be gone, and nothing can tell.
-    pub(crate) tail_may_be_gone: bool,
+    /// Promised frames from this one on may be gone from the end of the log, and nothing can tell.
+    pub(crate) tail_may_be_gone_from: Option<u64>,
+    /// The first frames of the last two calls that appended. Each begins in a block of its own.
+    pub(crate) last_groups: [u64; 2],
     /// The ledger was replaced or lost.
     pub(crate) ledger_forged: bool,
     /// The disk lies about syncs.
@@ -183,7 +185,7 @@ impl Oracle {
             if is_safe {
                 continue;
             }
-            let is_excused = self.disk_lies || self.tail_may_be_gone && lsn > last;
+            let is_excused = self.disk_lies || lsn > last && self.tail_may_be_gone_from.is_some_and(|from| lsn >= from);
             if !is_excused {
                 return Err(format!(
                     "R1: batch {batch} was promised as frame {lsn} and is gone; settled through {through}, \
@@ -193,7 +195,7 @@ impl Oracle {
             self.lost.insert(*batch);
         }
         self.contents.retain(|lsn, batch| *lsn <= last || !self.lost.contains(batch));
-        self.tail_may_be_gone = false;
+        self.tail_may_be_gone_from = None;
         let lost = &self.lost;
         self.fates.retain(|batch, fate| match *fate {
             Fate::Stored { lsn, promised } => promised && lsn > through && !lost.contains(batch),

@@ -20,7 +20,7 @@ use crate::{
     oracle::{Check, Fate, Oracle},
 };
 
-const DIR: &str = "/logs/main.default.events/writer-000";
+pub(crate) const DIR: &str = "/logs/main.default.events/writer-000";
 /// Openings that fail in a row before the disk is healed.
 const OPENINGS_MAX: u32 = 4;
 /// What may lie about in a log that was drained, beside its newest segments.
@@ -110,6 +110,10 @@ impl Site {
         if self.prints {
             eprintln!("  {:>5} {}", self.world.disk().operations(), step());
         }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Whether everything that was ever appended is settled, as far as anybody knows.
@@ -209,8 +213,8 @@ impl Site {
     /// Ends the process in an orderly way.
     pub(crate) fn close(&mut self) -> Check {
         let Some(process) = self.process.take() else { return Ok(()) };
-        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         process.wal.close();
+        let has_failed = self.world.disk().counts().errors() > process.errors_before;
         let durable = process.wal.durable().get();
         let is_off = self.world.disk().is_off();
         self.say(|| format!("close: {durable} is durable"));
@@ -264,6 +268,10 @@ impl Site {
         let first = self.oracle.batches + 1;
         self.oracle.batches += count;
         self.counts.appends += count;
+        let next = self.oracle.last + 1;
+        if self.oracle.last_groups[1] != next {
+            self.oracle.last_groups = [self.oracle.last_groups[1], next];
+        }
         let answers = if count == 1 {
             vec![wal.append(batches::frame(first)).wait()]
         } else {
@@ -441,7 +449,8 @@ impl Site {
     /// Damages a segment while no process lives.
     pub(crate) fn damage(&mut self, damage: Damage, rng: &mut SplitMix) -> Check {
         let segments = self.segments();
-        let Some(path) = rng.pick(&segments) else { return Ok(()) };
+        let newest = segments.last().filter(|_| rng.coin());
+        let Some(path) = newest.or_else(|| rng.pick(&segments)) else { return Ok(()) };
         let disk = self.world.disk();
         let length = disk.platter(path).map_or(0, |bytes| bytes.len() as u64);
         if self.process.is_some() || length == 0 {
@@ -462,10 +471,20 @@ impl Site {
         self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
         self.oracle.media_damage += 1;
         self.damaged_since_opening += 1;
-        // Nothing tells where an unsealed log ended, nor one of which the seal is damaged too.
-        self.oracle.tail_may_be_gone |= !self.ended_cleanly
-            || self.damaged_since_opening > 1
-            || !matches!(damage, Damage::Bit);
+        let [before, last] = self.oracle.last_groups;
+        let is_sync = self.options.durability == Durability::Sync;
+        let is_alone = self.damaged_since_opening == 1 && is_sync;
+        let from = match (damage, self.ended_cleanly) {
+            // A seal tells where a log ended.
+            (Damage::Bit, true) if is_alone => return Ok(()),
+            // Of one that was not sealed, the last group may be damaged or torn. What is before it has frames
+            // behind it.
+            (Damage::Bit, false) if is_alone => last,
+            // No longer than a block, so it reaches into two at most.
+            (Damage::Burst | Damage::Zeros, false) if is_alone => before,
+            _ => 0,
+        };
+        self.oracle.tail_may_be_gone_from = Some(from);
         Ok(())
     }
 
@@ -525,7 +544,7 @@ impl Site {
         self.oracle.drained()?;
         if self.oracle.media_damage == 0 && !self.oracle.disk_lies {
             let used = self.world.disk().used_bytes();
-            if used > 4 * self.options.segment_bytes + REST_BYTES {
+            if used > (4 + self.options.spare_segments as u64) * self.options.segment_bytes + REST_BYTES {
                 let files = self.world.disk().files(Path::new(DIR));
                 return Err(format!("R11: a drained log takes {used} bytes: {files:?}"));
             }

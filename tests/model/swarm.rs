@@ -76,7 +76,7 @@ impl Swarm {
             planned_cuts: 60 + sometimes(2, 250),
             kills: sometimes(2, 150),
             closes: sometimes(2, 100),
-            damage: sometimes(6, 60),
+            damage: sometimes(4, 120),
             forgeries: sometimes(6, 60),
             clock_jumps: sometimes(4, 100),
             weather: 50 + sometimes(2, 300),
