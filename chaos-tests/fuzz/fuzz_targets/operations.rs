@@ -103,7 +103,11 @@ fn step(site: &mut Site, storm: &Faults, input: &mut Input<'_>, rng: &mut SplitM
 fn between_lives(site: &mut Site, choice: u64, rng: &mut SplitMix) -> Check {
     const DAMAGE: [Damage; 5] = [Damage::Bit, Damage::Burst, Damage::Zeros, Damage::Cut, Damage::Gone];
     const FORGERY: [Forgery; 4] = [Forgery::Lost, Forgery::Old, Forgery::Garbage, Forgery::Ahead];
-    if choice % 2 == 0 { site.cut()? } else { site.close()? }
+    if choice % 2 == 0 {
+        site.cut()?
+    } else {
+        site.close()?
+    }
     let kind = choice as usize / 2;
     match DAMAGE.get(kind) {
         Some(damage) => site.damage(*damage, rng),
