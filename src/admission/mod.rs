@@ -87,13 +87,7 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(
-        runtime: Handle,
-        env: &Env,
-        wal: Wal,
-        directory: PathBuf,
-        limits: Limits,
-    ) -> Admission {
+    pub(crate) fn new(runtime: Handle, env: &Env, wal: Wal, directory: PathBuf, limits: Limits) -> Admission {
         Admission {
             runtime,
             wal,
@@ -138,7 +132,8 @@ impl Admission {
         let Ok(turn) = self.before(patience, self.turnstile.acquire()).await else {
             let full = found.or_else(|| self.shortage()).or_else(|| self.look(bytes));
             // Room was made in the moment in which the wait ended.
-            return full.map_or_else(|| self.admit(bytes).map_err(Refused::Full), |full| Err(Refused::Full(full)));
+            return full
+                .map_or_else(|| self.admit(bytes).map_err(Refused::Full), |full| Err(Refused::Full(full)));
         };
         let _turn = turn.map_err(|_| Refused::Closed)?;
         let _first = FirstInLine(self);

@@ -383,7 +383,9 @@ mod tests {
         assert!(refused(|c| c.wal_min_free_bytes = u64::MAX).contains("wal_min_free_bytes"));
         assert!(refused(|c| c.block_timeout = Some(Duration::MAX)).contains("block_timeout_secs"));
         assert!(refused(|c| c.retain_delivered = Duration::MAX).contains("retain_delivered_secs"));
-        assert!(refused(|c| c.retain_delivered_bytes = u64::MAX).contains("at most wal_max_bytes, 8589934592"));
+        assert!(
+            refused(|c| c.retain_delivered_bytes = u64::MAX).contains("at most wal_max_bytes, 8589934592")
+        );
         assert!(refused(|c| c.segment_bytes = 5).contains("segment_bytes"));
         assert!(refused(|c| c.request_max_bytes = 20 << 20).contains("request_max_bytes"));
         assert!(refused(|c| c.max_inflight_requests = usize::MAX).contains("max_inflight_requests"));

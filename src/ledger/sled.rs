@@ -111,9 +111,7 @@ impl LedgerStore for SledStore {
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
-        guarded(&self.path, || {
-            self.db.insert(key, value).map(|_| ()).map_err(failure("write", &self.path))
-        })
+        guarded(&self.path, || self.db.insert(key, value).map(|_| ()).map_err(failure("write", &self.path)))
     }
 
     fn flush(&mut self) -> Result<(), LedgerError> {

@@ -73,7 +73,8 @@ impl Settings {
         configuration.wal_max_bytes = self.wal_max_bytes;
         configuration.wal_min_free_bytes = self.wal_min_free_bytes;
         let on_full = self.on_full.parse();
-        configuration.on_full = on_full.map_err(|error: ConfigError| PyValueError::new_err(error.to_string()))?;
+        configuration.on_full =
+            on_full.map_err(|error: ConfigError| PyValueError::new_err(error.to_string()))?;
         configuration.block_timeout = self.block_timeout_secs.map(duration).transpose()?;
         configuration.retain_delivered = duration(self.retain_delivered_secs)?;
         configuration.retain_delivered_bytes = self.retain_delivered_bytes;

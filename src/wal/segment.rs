@@ -316,10 +316,6 @@ impl OpenSegment {
             if !is_recyclable {
                 self.file.set_len(bytes)?;
             }
-            if self.durability != Durability::Sync {
-                // Whoever sees a footer believes it: what it speaks of is durable before.
-                self.file.sync_data()?;
-            }
             self.file.write_durable_at(&mut [IoSlice::new(block.as_slice())], offset)?;
             match is_recyclable && self.durability == Durability::Sync {
                 true => Ok(()),

@@ -153,7 +153,9 @@ fn policy(on_full: OnFull, waited: Option<Duration>) -> String {
         (OnFull::Block, Some(waited)) => {
             format!("no room was made within {} s (block_timeout_secs)", waited.as_secs_f64())
         }
-        (OnFull::DropOldest, _) => "dropping the oldest frames makes no room (on_full = drop_oldest)".to_owned(),
+        (OnFull::DropOldest, _) => {
+            "dropping the oldest frames makes no room (on_full = drop_oldest)".to_owned()
+        }
         (on_full, _) => format!("nothing waits for room with on_full = {}", on_full.as_str()),
     }
 }
@@ -248,7 +250,9 @@ fn which_frames(range: &DroppedRange, lsn: Option<Lsn>) -> String {
     let DroppedRange { first, last, is_whole } = range;
     match (lsn, is_whole) {
         (Some(lsn), true) => format!("frame {lsn} was "),
-        (Some(lsn), false) => format!("frame {lsn} may have been among the frames between {first} and {last} that were "),
+        (Some(lsn), false) => {
+            format!("frame {lsn} may have been among the frames between {first} and {last} that were ")
+        }
         (None, true) => format!("frames {first} to {last} were "),
         (None, false) => format!("frames between {first} and {last} were "),
     }

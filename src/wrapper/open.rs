@@ -187,10 +187,7 @@ impl From<&WrapperConfiguration> for Limits {
 
 impl From<&WrapperConfiguration> for Retention {
     fn from(configuration: &WrapperConfiguration) -> Retention {
-        Retention {
-            age_max: configuration.retain_delivered,
-            bytes_max: configuration.retain_delivered_bytes,
-        }
+        Retention { age_max: configuration.retain_delivered, bytes_max: configuration.retain_delivered_bytes }
     }
 }
 

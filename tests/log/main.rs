@@ -8,5 +8,7 @@ mod contents;
 mod crash;
 mod damage;
 mod failure;
+mod format;
 mod life;
+mod recycle;
 mod support;

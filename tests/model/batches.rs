@@ -20,7 +20,7 @@ static NAMES: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// How many rows the batch of this number has: a few, now and then some hundred.
 pub(crate) fn rows(number: u64) -> u64 {
     match number % 13 {
-        0 => 200 + number % 400,
+        0 => 150 + number % 200,
         n => n % 5 + 1,
     }
 }
@@ -31,8 +31,7 @@ fn with_rows(number: u64, rows: u64) -> RecordBatch {
     if number % 3 > 0 {
         return RecordBatch::try_new(Arc::clone(&IDS), vec![ids]).unwrap();
     }
-    let names: StringArray =
-        (0..rows).map(|row| (row % 3 > 0).then(|| format!("{number}/{row}"))).collect();
+    let names: StringArray = (0..rows).map(|row| (row % 3 > 0).then(|| format!("{number}/{row}"))).collect();
     RecordBatch::try_new(Arc::clone(&NAMES), vec![ids, Arc::new(names)]).unwrap()
 }
 

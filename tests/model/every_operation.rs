@@ -14,6 +14,8 @@ use arrow_zerobus_sdk_wrapper::{
 
 use crate::{oracle::Check, site::Site};
 
+/// Three groups fill a segment.
+const SEGMENT_BYTES: u64 = 20 * 1024;
 const THREADS: usize = 2;
 const INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,9 +31,9 @@ const SYNC: [(&str, Script); 31] = [
     ("a group", "g5"),
     ("groups one after the other", "g4 g4 g4"),
     ("two schemas in turn", "a3 g3 a3"),
-    ("a large frame among small ones", "a12 a2"),
-    ("frames until a segment is full", "a13 a13 a13 a13"),
-    ("a group that does not fit into the segment", "a13 a13 a12 g9"),
+    ("a large frame among small ones", "g12 a2"),
+    ("frames until two segments are full", "a7"),
+    ("a group that does not fit into the segment", "a2 g16"),
     ("what is too large", "a1 x a1"),
     ("a clean restart", "a3 o a3"),
     ("three clean restarts", "a1 o a1 o a1 o"),
@@ -49,8 +51,8 @@ const SYNC: [(&str, Script); 31] = [
     ("reclaim after a restart", "a4 o S R"),
     ("reclaim after a cut", "a4 c S R"),
     ("reclaim while frames wait", "a4 s2 R a2 R"),
-    ("reclaim of several segments", "a13 a13 a13 o a4 S R"),
-    ("reclaim of all but the last segment", "a13 a13 a13 a13 s40 r"),
+    ("reclaim of several segments", "a7 o a2 S R"),
+    ("reclaim of all but the last segment", "a8 s6 r"),
     ("reclaim, cut, reclaim", "a3 S R c a3 S R c"),
     ("checkpoints without anything new", "a2 S r r R R"),
     ("a life of everything", "a2 g3 s2 r a2 o g3 S R k a2 c S R"),
@@ -65,7 +67,7 @@ const WEAK: [(&str, Script); 9] = [
     ("an interval and a kill", "a3 k a3 t a1"),
     ("an interval with groups", "g4 t g4 t"),
     ("an interval, settled and reclaimed", "a3 t S R a2 t S R"),
-    ("an interval until segments are full", "a13 a13 t a13 a13"),
+    ("an interval until segments are full", "g13 t g13 t g9"),
     ("a life in intervals", "a2 g3 t s2 r a2 o g3 t S R k a2 c S R"),
 ];
 
@@ -104,7 +106,7 @@ struct Reached {
 
 fn play(scenario: Scenario, point: Point) -> Check<Reached> {
     let options = WalOptions {
-        segment_bytes: 32 * 1024,
+        segment_bytes: SEGMENT_BYTES,
         durability: scenario.durability,
         spare_segments: (point.at % 3) as usize,
     };

@@ -124,7 +124,8 @@ impl Oracle {
             self.torn.insert(damage.segment.clone());
         }
         let Some(lsns) = &damage.lsns else {
-            let excused = is_weak || unsynced || self.media_damage > 0 || self.disk_lies || self.is_torn(damage);
+            let excused =
+                is_weak || unsynced || self.media_damage > 0 || self.disk_lies || self.is_torn(damage);
             return if excused { Ok(()) } else { Err(format!("R7: there is no damage, but: {damage}")) };
         };
         for lsn in lsns.start().get()..=lsns.end().get() {
@@ -139,7 +140,9 @@ impl Oracle {
                 || damage.reason == DamageReason::Schema && self.is_torn(damage)
                 || match batch {
                     Some(batch) => self.ledger_forged && self.delivered.contains(&batch),
-                    None => self.unsynced.contains(&lsn) || self.is_torn(damage) || self.ledger_forged || is_weak,
+                    None => {
+                        self.unsynced.contains(&lsn) || self.is_torn(damage) || self.ledger_forged || is_weak
+                    }
                 };
             if !excused {
                 return Err(format!("R1: frame {lsn} (batch {batch:?}) is lost: {damage}"));
@@ -185,7 +188,8 @@ impl Oracle {
             if is_safe {
                 continue;
             }
-            let is_excused = self.disk_lies || lsn > last && self.tail_may_be_gone_from.is_some_and(|from| lsn >= from);
+            let is_excused =
+                self.disk_lies || lsn > last && self.tail_may_be_gone_from.is_some_and(|from| lsn >= from);
             if !is_excused {
                 return Err(format!(
                     "R1: batch {batch} was promised as frame {lsn} and is gone; settled through {through}, \

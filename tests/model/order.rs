@@ -100,7 +100,8 @@ impl Watcher {
 pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
     let mut rng = SplitMix::new(seed);
     let segment_bytes = [32, 64][rng.below(2) as usize] * 1024;
-    let options = WalOptions { segment_bytes, durability: Durability::Sync, spare_segments: rng.below(3) as usize };
+    let options =
+        WalOptions { segment_bytes, durability: Durability::Sync, spare_segments: rng.below(3) as usize };
     let mut site = Site::new(seed, options, canary);
     let refuses = (rng.below(3) == 0, rng.below(3) == 0);
     site.world.disk().faults(|faults| (faults.refuses_direct, faults.refuses_allocate) = refuses);

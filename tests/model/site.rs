@@ -187,8 +187,7 @@ impl Site {
             Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
         let (wal, recovery) =
             Wal::open(&env, directory, self.options, stored.settled.highest()).map_err(failed)?;
-        let record =
-            reclaim::reconcile(stored, &wal, recovery.last).map_err(|error| format!("{error:?}"))?;
+        let record = reclaim::reconcile(stored, &wal, recovery.last).map_err(|error| format!("{error:?}"))?;
         Ok(OpenedParts { wal, ledger, epoch, stored, record, recovery })
     }
 
@@ -319,9 +318,10 @@ impl Site {
                 }
                 self.oracle.stored(batch, appended.lsn.get(), is_sync)
             }
-            Err(AppendError::TooLarge { .. }) => {
-                Err(format!("R12: batch {batch} is too large for a segment of {} bytes", self.options.segment_bytes))
-            }
+            Err(AppendError::TooLarge { .. }) => Err(format!(
+                "R12: batch {batch} is too large for a segment of {} bytes",
+                self.options.segment_bytes
+            )),
             Err(error) => {
                 self.counts.refused += 1;
                 self.oracle.fates.insert(batch, Fate::Unknown);

@@ -98,11 +98,10 @@ pub(crate) struct Summary {
 
 /// Runs one seed to its end.
 pub(crate) fn run(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
-    catch_unwind(AssertUnwindSafe(|| run_unguarded(seed, canary, prints)))
-        .unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(format!("R13: a panic: {}", text.unwrap_or_else(|| "of another kind".to_owned())))
-        })
+    catch_unwind(AssertUnwindSafe(|| run_unguarded(seed, canary, prints))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!("R13: a panic: {}", text.unwrap_or_else(|| "of another kind".to_owned())))
+    })
 }
 
 fn run_unguarded(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
@@ -264,8 +263,7 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
                     if !is_kept && crashes.load(Ordering::Relaxed) >= wanted {
                         return;
                     }
-                    let seed =
-                        kept.get(index as usize).copied().unwrap_or(first + index - kept.len() as u64);
+                    let seed = kept.get(index as usize).copied().unwrap_or(first + index - kept.len() as u64);
                     let result = run(seed, None, false);
                     let mut total = total.lock().unwrap();
                     match result {

@@ -309,7 +309,11 @@ async fn a_batch_that_can_never_fit_is_refused_with_the_setting_that_limits_it()
     let text = chain(&error);
     assert!(text.contains("wal_max_bytes = 1048576") && text.contains("262144"), "{text}");
     assert_eq!(error.into_batch().map(|it| it.num_rows()), Some(50_000));
-    assert_eq!((wrapper.status().frames.stored, wrapper.status().log_bytes), (0, 0), "not a byte was written");
+    assert_eq!(
+        (wrapper.status().frames.stored, wrapper.status().log_bytes),
+        (0, 0),
+        "not a byte was written"
+    );
     drop(wrapper);
 
     let wrapper = site.open_with(|c| c.segment_bytes = 64 * 1024);

@@ -177,7 +177,13 @@ impl Disk {
     /// # Errors
     ///
     /// If there is no such file.
-    pub fn rot(&self, path: &Path, offset: u64, count: usize, change: impl Fn(usize, u8) -> u8) -> Result<()> {
+    pub fn rot(
+        &self,
+        path: &Path,
+        offset: u64,
+        count: usize,
+        change: impl Fn(usize, u8) -> u8,
+    ) -> Result<()> {
         let mut state = self.state();
         state.counts.rot += 1;
         let number = state.find(path)?;

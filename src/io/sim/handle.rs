@@ -75,7 +75,9 @@ impl SimFile {
 
     fn gather(&self, slices: &[IoSlice<'_>], offset: u64) -> Result<Vec<u8>> {
         self.check_alignment(slices.iter().map(|slice| &**slice), offset)?;
-        Ok(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
+        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        Ok(bytes)
     }
 
     fn sync(&self) -> Result<()> {

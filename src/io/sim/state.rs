@@ -279,8 +279,7 @@ impl State {
 
     /// A new owner of a directory believes nothing of what an earlier one has synced, so it may sync again.
     pub(super) fn forget_failures(&mut self, dir: &Path) {
-        let numbers: Vec<_> =
-            self.directories.get(dir).into_iter().flat_map(Directory::inodes).collect();
+        let numbers: Vec<_> = self.directories.get(dir).into_iter().flat_map(Directory::inodes).collect();
         for number in numbers {
             if let Some(inode) = self.inodes.get_mut(&number) {
                 inode.is_failed = false;

@@ -66,7 +66,10 @@ fn what_is_synced_survives_every_cut_and_what_is_not_survives_in_every_way() {
     }
     assert_eq!(sectors, BTreeSet::from([0, 1, 2, 3]));
     assert!(whole.contains(&BTreeSet::from([1])), "all lost");
-    assert!(whole.contains(&BTreeSet::from([1, 3])) || whole.contains(&BTreeSet::from([1, 2, 3])), "all kept");
+    assert!(
+        whole.contains(&BTreeSet::from([1, 3])) || whole.contains(&BTreeSet::from([1, 2, 3])),
+        "all kept"
+    );
 }
 
 #[test]
@@ -174,7 +177,8 @@ fn a_direct_write_that_is_not_aligned_is_refused_as_by_the_kernel() {
     refused(&memory.0[..512], 0);
     refused(&memory.0[512..512 + BLOCK], 0);
     refused(&memory.0[..BLOCK], 512);
-    file.write_durable_at(&mut [IoSlice::new(&memory.0[BLOCK..]), IoSlice::new(&memory.0[..BLOCK])], 0).unwrap();
+    file.write_durable_at(&mut [IoSlice::new(&memory.0[BLOCK..]), IoSlice::new(&memory.0[..BLOCK])], 0)
+        .unwrap();
     file.set_direct(false).unwrap();
     assert_eq!(read(&file), memory.0);
     disk.faults(|faults| faults.refuses_direct = true);
@@ -274,7 +278,11 @@ fn the_gate_holds_operations_until_it_is_opened_or_the_machine_goes_down() {
             let writer = scope.spawn(|| file.write_at(&mut [IoSlice::new(b"late")], 0));
             disk.wait_for_arrival();
             assert!(disk.has_arrived());
-            if goes_down { disk.crash() } else { disk.resume() }
+            if goes_down {
+                disk.crash()
+            } else {
+                disk.resume()
+            }
             assert_eq!(writer.join().unwrap().is_err(), goes_down);
         });
     }
@@ -318,13 +326,17 @@ fn the_trace_has_every_operation_with_its_result() {
     disk.faults(|faults| faults.sync_errors = 1000);
     file.sync_data().unwrap_err();
     let trace = disk.take_trace();
-    let seen: Vec<_> = trace.iter().map(|operation| (operation.kind, operation.bytes, operation.errno)).collect();
-    assert_eq!(seen, [
-        (OperationKind::Create, 0, None),
-        (OperationKind::SyncDirectory, 0, None),
-        (OperationKind::Write, 600, None),
-        (OperationKind::Sync, 0, Some(EIO)),
-    ]);
+    let seen: Vec<_> =
+        trace.iter().map(|operation| (operation.kind, operation.bytes, operation.errno)).collect();
+    assert_eq!(
+        seen,
+        [
+            (OperationKind::Create, 0, None),
+            (OperationKind::SyncDirectory, 0, None),
+            (OperationKind::Write, 600, None),
+            (OperationKind::Sync, 0, Some(EIO)),
+        ]
+    );
     assert!(trace.windows(2).all(|pair| pair[0].number + 1 == pair[1].number));
     assert_eq!(disk.counts().sync_errors, 1);
 }
