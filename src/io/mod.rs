@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fmt::Debug,
     io::{IoSlice, Result},
+    ops::Range,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -90,6 +91,9 @@ pub trait StorageFile: Send + Sync + Debug {
     /// Reads until the buffer is full or the file ends; returns how much it read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
 
+    /// Says that a range will be read soon; it may be ignored.
+    fn read_ahead(&self, _range: Range<u64>) {}
+
     /// As [`StorageFile::write_at`] and then [`StorageFile::sync_data`], in one call where the system has
     /// one. After a failure nothing is known of the range.
     fn write_durable_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
@@ -119,7 +123,7 @@ pub trait StorageFile: Send + Sync + Debug {
     fn length(&self) -> Result<u64>;
 
     /// Makes later reads come from the disk, as far as the page cache holds nothing unwritten.
-    fn drop_page_cache(&self) -> Result<()>;
+    fn drop_page_cache(&self, range: Range<u64>) -> Result<()>;
 }
 
 /// The time of day, and the time that passes.

@@ -5,6 +5,8 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{Error, ErrorKind, IoSlice, Result},
+    num::NonZeroU64,
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, OnceLock},
@@ -13,7 +15,7 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use super::{Access, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
+use super::{Access, BLOCK, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
 
 /// The most slices that one vectored write takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
@@ -198,6 +200,14 @@ impl StorageFile for OsFile {
         read_full(&self.0, buffer, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, range: Range<u64>) {
+        if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Without it the read just waits longer.
+            let _ = rustix::fs::fadvise(&self.0, range.start, Some(length), rustix::fs::Advice::WillNeed);
+        }
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.0.sync_data()
     }
@@ -229,12 +239,15 @@ impl StorageFile for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn drop_page_cache(&self) -> Result<()> {
-        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?)
+    fn drop_page_cache(&self, range: Range<u64>) -> Result<()> {
+        // The system takes whole pages only, and an end of its own for one that is not known.
+        let start = range.start / BLOCK as u64 * BLOCK as u64;
+        let length = NonZeroU64::new(range.end.saturating_sub(start)).filter(|_| range.end < u64::MAX);
+        Ok(rustix::fs::fadvise(&self.0, start, length, rustix::fs::Advice::DontNeed)?)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn drop_page_cache(&self) -> Result<()> {
+    fn drop_page_cache(&self, _range: Range<u64>) -> Result<()> {
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ impl LedgerPlace for SimPlace {
     fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
         let file = self.file_or_new().map_err(self.io("open"))?;
         // What a failed sync left in the page cache is not what the disk has.
-        file.sync_data().and_then(|()| file.drop_page_cache()).map_err(self.io("sync"))?;
+        file.sync_data().and_then(|()| file.drop_page_cache(0..u64::MAX)).map_err(self.io("sync"))?;
         let mut bytes = vec![0; 2 * SLOT_BYTES];
         file.read_at(&mut bytes, 0).map_err(self.io("read"))?;
         let newest = bytes.chunks(SLOT_BYTES).filter_map(decode).max_by_key(|(sequence, _)| *sequence);

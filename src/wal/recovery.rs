@@ -204,13 +204,15 @@ fn inspect(
         Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
         result => result.map_err(storage("open", &path))?,
     };
-    if role == Role::Owner {
-        // [I13] What a dead process left unwritten goes to the disk; what a failed sync left behind
-        // as if it were written leaves the page cache. What is read then is on the disk.
-        file.sync_data().map_err(storage("sync", &path))?;
-        file.drop_page_cache().map_err(storage("read", &path))?;
-    }
     let length = file.length().map_err(storage("read", &path))?;
+    if role == Role::Owner {
+        // [I13] What a failed sync left behind as if it were written leaves the page cache. What a dead process
+        // left unwritten stays: a footer vouches for frames that were synced before it, so it may be believed.
+        let footer = length.saturating_sub(FOOTER as u64);
+        file.drop_page_cache(0..SEGMENT_HEADER as u64)
+            .and_then(|()| file.drop_page_cache(footer..u64::MAX))
+            .map_err(storage("read", &path))?;
+    }
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
     let header = match SegmentHeader::decode(&block[..count]) {
@@ -248,6 +250,11 @@ fn scan(
     role: Role,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
+    if role == Role::Owner {
+        // [I13] Here what a dead process left unwritten goes to the disk too. What is read then is on the disk.
+        found.file.sync_data().map_err(storage("sync", &found.path))?;
+        found.file.drop_page_cache(0..u64::MAX).map_err(storage("read", &found.path))?;
+    }
     scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
     scan.run().map_err(storage("read", &found.path))?;
 

@@ -41,6 +41,8 @@ pub enum Next {
 pub struct LogReader {
     shared: Arc<Shared>,
     next: Lsn,
+    /// The segment that the last frame was in, as it was then.
+    segment: Option<Arc<Segment>>,
     cursor: Option<Cursor>,
     bookmark: Option<Bookmark>,
     /// The frame before which damage was met once, and not yet a second time.
@@ -72,6 +74,7 @@ impl LogReader {
         LogReader {
             shared,
             next: from.max(Lsn::FIRST),
+            segment: None,
             cursor: None,
             bookmark: None,
             doubted: None,
@@ -92,18 +95,18 @@ impl LogReader {
             self.rest();
             return Ok(None);
         }
-        let Some(segment) = self.shared.index().find(self.next).cloned() else {
+        let Some(segment) = self.segment() else {
             return Ok(Some(self.missing(self.shared.dir.clone(), durable)));
         };
         if self.next < segment.totals.first {
-            return Ok(Some(self.missing(segment.path, segment.totals.first.previous())));
+            return Ok(Some(self.missing(segment.path.clone(), segment.totals.first.previous())));
         }
         let (next, bookmark) = (self.next, self.bookmark());
         match self.read(&segment) {
             Ok(Next::Damaged(_)) if self.doubted != Some(next) => {
                 (self.next, self.bookmark, self.cursor) = (next, bookmark, None);
-                self.doubted = Some(next);
                 self.look_again(&segment)?;
+                self.doubted = Some(next);
                 self.next()
             }
             Ok(found) => {
@@ -111,18 +114,28 @@ impl LogReader {
                 Ok(Some(found))
             }
             Err(source) if source.kind() == ErrorKind::NotFound => {
-                self.cursor = None;
-                if self.shared.index().find(self.next).is_some_and(|found| found.id == segment.id) {
-                    return Ok(Some(self.missing(segment.path, segment.totals.last)));
+                (self.cursor, self.segment) = (None, None);
+                if self.segment().is_some_and(|found| found.id == segment.id) {
+                    return Ok(Some(self.missing(segment.path.clone(), segment.totals.last)));
                 }
                 self.next()
             }
             Err(source) => {
                 // What was read ahead may be what failed.
                 self.cursor = None;
-                Err(ReadError { action: "read", path: segment.path, source })
+                Err(ReadError { action: "read", path: segment.path.clone(), source })
             }
         }
+    }
+
+    /// The segment that holds the next frame or, if none does, the one that holds the frame after it.
+    fn segment(&mut self) -> Option<Arc<Segment>> {
+        let holds_next =
+            |segment: &Arc<Segment>| (segment.totals.first..=segment.totals.last).contains(&self.next);
+        if !self.segment.as_ref().is_some_and(holds_next) {
+            self.segment = self.shared.index().find(self.next).cloned().map(Arc::new);
+        }
+        self.segment.clone()
     }
 
     /// Damage is believed when it is there a second time, on the disk and not only in memory: another
@@ -130,7 +143,7 @@ impl LogReader {
     /// segment that was reclaimed meanwhile holds another one.
     fn look_again(&self, segment: &Segment) -> Result<(), ReadError> {
         let open = self.shared.env.storage.open(&segment.path, Access::Read);
-        match open.and_then(|file| file.drop_page_cache()) {
+        match open.and_then(|file| file.drop_page_cache(0..u64::MAX)) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 Err(ReadError { action: "read", path: segment.path.clone(), source })
             }

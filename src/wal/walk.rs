@@ -213,10 +213,18 @@ impl Walk {
         let goes_on = (self.window.start..=window_end).contains(&offset);
         let read_ahead = if goes_on { 2 * self.window.read_bytes } else { 0 };
         let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-        let mut bytes = vec![0; length.max(read_bytes).min(available)];
+        // The memory of the last window, unless frames that were given out still live in it.
+        let last = std::mem::take(&mut self.window).bytes;
+        let mut bytes = last.try_into_mut().unwrap_or_default();
+        bytes.resize(length.max(read_bytes).min(available), 0);
         let count = self.file.read_at(&mut bytes, offset)?;
         bytes.truncate(count);
-        self.window = Window { start: offset, bytes: bytes.into(), read_bytes };
+        if goes_on {
+            // The disk goes on reading while this window is looked at.
+            let next = offset + count as u64;
+            self.file.read_ahead(next..(next + read_bytes as u64).min(self.end));
+        }
+        self.window = Window { start: offset, bytes: bytes.freeze(), read_bytes };
         Ok(self.window.bytes.slice(..length.min(count)))
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::{Error, IoSlice, Result},
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -335,7 +335,7 @@ impl StorageFile for FaultyFile {
         self.file.length()
     }
 
-    fn drop_page_cache(&self) -> Result<()> {
-        self.file.drop_page_cache()
+    fn drop_page_cache(&self, range: Range<u64>) -> Result<()> {
+        self.file.drop_page_cache(range)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -173,8 +174,8 @@ impl StorageFile for SimFile {
         Ok(self.disk.look(self.generation)?.inode(self.number)?.cache().length())
     }
 
-    fn drop_page_cache(&self) -> Result<()> {
-        self.disk.look(self.generation)?.inode(self.number)?.drop_clean();
+    fn drop_page_cache(&self, range: Range<u64>) -> Result<()> {
+        self.disk.look(self.generation)?.inode(self.number)?.drop_clean(range);
         Ok(())
     }
 }

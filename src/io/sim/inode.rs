@@ -6,6 +6,7 @@
 //! of those that were set since the last sync count, the others do not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::image::{ALL, Block, Image, SECTOR, Sectors, sectors};
@@ -198,15 +199,17 @@ impl Inode {
     }
 
     /// Lets go of cached blocks that are not waiting to be written.
-    pub(super) fn drop_clean(&mut self) {
+    pub(super) fn drop_clean(&mut self, range: Range<u64>) {
         if !self.has_phantoms {
             return;
         }
-        let blocks = self.cache.length().div_ceil(BLOCK as u64);
-        for number in (0..blocks).filter(|number| !self.pending.contains_key(number)) {
+        let block = BLOCK as u64;
+        let blocks = self.cache.length().div_ceil(block);
+        let dropped = range.start / block..blocks.min(range.end / block);
+        for number in dropped.clone().filter(|number| !self.pending.contains_key(number)) {
             self.cache.take_block(number, &self.platter);
         }
-        self.has_phantoms = !self.pending.is_empty();
+        self.has_phantoms = !self.pending.is_empty() || dropped != (0..blocks);
     }
 
     /// The power goes: what was not synced is kept, lost, torn or zero, and the cache is gone.
