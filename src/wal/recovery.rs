@@ -113,6 +113,11 @@ struct Found {
 
 /// Decides about every segment of a directory.
 pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result<Recovered, OpenError> {
+    if role == Role::Owner {
+        // [I13] Names too: the removal of a segment that a dead process gave up must not come back and void
+        // frames that are read from now on.
+        env.storage.sync_dir(dir).map_err(storage("sync", dir))?;
+    }
     let ids = directory::segments(env, dir)?;
     let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
     let mut report = Recovery::default();
