@@ -26,15 +26,27 @@ demo: build ## Streams real data through a killed service and a killed producer 
 	$(BIN)/python examples/python/demo/demo.py
 
 .PHONY: test
-test: test-rust test-python ## Runs all tests, with the kill test and the examples of the README
+test: test-rust test-python test-fuzz ## Runs all tests, with the kill test and the examples of the README
 
 .PHONY: test-rust
 test-rust: need-cargo ## Runs the tests of the crate and the kill test
 	cargo test --locked --workspace --features $(FEATURES)
+	cargo test --locked --features $(FEATURES),shuttle --test concurrency
 
 .PHONY: soak
 soak: need-cargo ## Runs the tests of the log in a simulated world for hours: ten million crashes, more faults at every operation
 	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
+
+.PHONY: test-fuzz
+test-fuzz: need-cargo ## Runs each fuzz target for 20 seconds; says so where there is no nightly compiler
+	chaos-tests/fuzz/run.sh 20
+
+# How long each target runs.
+FUZZ_SECONDS ?= 3600
+
+.PHONY: fuzz
+fuzz: need-cargo ## Runs each fuzz target for an hour (FUZZ_SECONDS=…)
+	chaos-tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 .PHONY: test-python
 test-python: build ## Runs the tests of the Python package against the installed wheel

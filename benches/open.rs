@@ -9,6 +9,8 @@
 //! Everything is read from the disk: the pages of the files are dropped before each measurement, and with
 //! `--drop-caches`, as root, everything else that the kernel remembers.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark makes its directory itself")]
+
 use std::path::PathBuf;
 
 use benches::{

@@ -6,7 +6,6 @@
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "named where they could be planted"))]
 pub enum Canary {
     /// An append answers before the sync that covers it.
     AcknowledgeBeforeSync,

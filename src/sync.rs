@@ -23,3 +23,10 @@ pub(crate) use futures::executor::block_on;
 
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::future::block_on;
+
+/// Where a simulated disk lets another thread go first.
+#[cfg(all(feature = "sim", not(feature = "shuttle")))]
+pub(crate) fn interleave() {}
+
+#[cfg(all(feature = "sim", feature = "shuttle"))]
+pub(crate) use shuttle::thread::yield_now as interleave;

@@ -120,7 +120,8 @@ def main() -> None:
     figures, table = report(python, rust)
     print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        results = json.loads(options.json.read_text()) if options.json.exists() else {}
+        options.json.write_text(json.dumps(results | {"send_batch": figures}, indent=2) + "\n")
     if options.markdown:
         replace(options.markdown, table)
 

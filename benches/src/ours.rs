@@ -31,6 +31,8 @@ const ROLL_BYTES: u64 = 1024 * 1024;
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 /// How many segments are filled before anything is measured.
 const WARM_UP_SEGMENTS: u64 = 4;
+/// How many files a wrapper with the default quota keeps to be segments again.
+const SPARE_SEGMENTS: usize = 2;
 
 /// Our log.
 pub struct Ours {
@@ -52,13 +54,13 @@ pub fn open(dir: &Path, durability: Durability, segment_bytes: u64) -> Result<Wa
         unity_catalog_url: None,
     };
     let directory = LogDirectory::open(&env, dir, &destination)?;
-    let (wal, _) =
-        Wal::open(&env, directory, WalOptions { segment_bytes, durability, spare_segments: 2 }, Lsn::ZERO)?;
+    let options = WalOptions { segment_bytes, durability, spare_segments: SPARE_SEGMENTS };
+    let (wal, _) = Wal::open(&env, directory, options, Lsn::ZERO)?;
     Ok(wal)
 }
 
 fn append(wal: &Wal, frame: PreparedFrame) -> Result<Appended> {
-    Ok(wal.append(frame).wait()?)
+    Ok(wal.append_blocking(frame)?)
 }
 
 impl Ours {

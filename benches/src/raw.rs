@@ -48,7 +48,7 @@ impl How {
             How::Growing => "raw growing, fdatasync",
             How::Recycled => "raw recycled, fdatasync",
             How::RecycledDsync => "raw recycled, RWF_DSYNC",
-            How::Direct => "raw O_DIRECT|O_DSYNC",
+            How::Direct => "raw O_DIRECT, O_DSYNC",
             How::DirectAligned => "raw O_DIRECT, aligned",
         }
     }

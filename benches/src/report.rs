@@ -10,7 +10,7 @@ use crate::{Result, doc, goals::Goal, summary::CaseSummary};
 /// Where a report goes besides the terminal.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Targets {
-    /// Writes the results as JSON to this file
+    /// Writes the results as JSON to this file, beside those of the other benchmarks
     #[arg(long, value_name = "FILE")]
     pub json: Option<std::path::PathBuf>,
     /// Replaces this benchmark's tables in a Markdown file by new ones
@@ -132,6 +132,15 @@ pub fn goal_grid(goals: &[Goal]) -> Grid {
     grid
 }
 
+/// The results that other benchmarks have written to the file; each has its own key.
+fn existing(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(serde_json::Map::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Writes the files that were asked for; what was printed to the terminal already is not printed again.
 ///
 /// # Errors
@@ -145,7 +154,9 @@ pub fn write(
     json: &impl Serialize,
 ) -> Result<()> {
     if let Some(path) = &targets.json {
-        std::fs::write(path, serde_json::to_string_pretty(json)? + "\n")?;
+        let mut results = existing(path)?;
+        results.insert(benchmark.to_owned(), serde_json::to_value(json)?);
+        std::fs::write(path, serde_json::to_string_pretty(&results)? + "\n")?;
     }
     if let Some(path) = &targets.markdown {
         let tables: Vec<String> = grids.iter().map(Grid::markdown).collect();

@@ -35,6 +35,8 @@ pub struct Orders {
     pub request_max_bytes: usize,
     /// Age at which a stream is replaced, in seconds.
     pub stream_max_age_secs: u64,
+    /// A quota in bytes at which it drops what waits longest; without one it has the default and waits.
+    pub drop_at_bytes: Option<u64>,
 }
 
 /// What a victim says on its standard output, one JSON line each.

@@ -7,6 +7,8 @@
 //! acknowledged row is there, every row has the content that follows from its id, no row is there that was
 //! never announced. Rows that were announced and not acknowledged may be there or not.
 //!
+//! A second test lets the victims drop what waits longest: then a row that is not in the table is counted as dropped.
+//!
 //! `CHAOS_SEED=n` repeats a run's choices, `CHAOS_KILLS=n` makes it longer.
 
 #![cfg(feature = "emulator")]
@@ -80,6 +82,21 @@ fn kill_one(orders: &Orders, after: Duration, oracle: &mut Oracle) {
     }
 }
 
+/// How often each row landed; all of them as they were sent.
+fn landed(emulator: Emulator) -> BTreeMap<i64, u64> {
+    let table_path = emulator.table_path(&TABLE.parse().unwrap());
+    emulator.stop().unwrap();
+    let table = support::read_table(&table_path);
+    let mut landed: BTreeMap<i64, u64> = BTreeMap::new();
+    let ids = table.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+    let contents = table.column_by_name("content").unwrap().as_string::<i32>();
+    for row in 0..table.num_rows() {
+        assert_eq!(contents.value(row), content(ids.value(row)), "a row was altered");
+        *landed.entry(ids.value(row)).or_default() += 1;
+    }
+    landed
+}
+
 #[test]
 fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
     let seed = number("CHAOS_SEED", std::process::id().into());
@@ -105,6 +122,7 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
             segment_bytes: 64 * 1024 << random.random_range(0..6),
             request_max_bytes: 4096 << random.random_range(0..8),
             stream_max_age_secs: random.random_range(1..=600),
+            drop_at_bytes: None,
         };
         // One in five is killed while it starts.
         let longest = if random.random_ratio(1, 5) { 20 } else { 700 };
@@ -119,17 +137,7 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
     let status = wrapper.status();
     assert_eq!((status.rows.waiting, status.damage.len()), (0, 0), "{status:#?}");
     runtime.block_on(wrapper.shutdown()).unwrap();
-    let table_path = emulator.table_path(&TABLE.parse().unwrap());
-    emulator.stop().unwrap();
-
-    let table = support::read_table(&table_path);
-    let mut landed: BTreeMap<i64, u64> = BTreeMap::new();
-    let ids = table.column_by_name("id").unwrap().as_primitive::<Int64Type>();
-    let contents = table.column_by_name("content").unwrap().as_string::<i32>();
-    for row in 0..table.num_rows() {
-        assert_eq!(contents.value(row), content(ids.value(row)), "a row was altered");
-        *landed.entry(ids.value(row)).or_default() += 1;
-    }
+    let landed = landed(emulator);
     let lost: Vec<_> = oracle.acknowledged.iter().filter(|id| !landed.contains_key(id)).collect();
     let invented: Vec<_> = landed.keys().filter(|id| !oracle.intended.contains(id)).collect();
     let doubled = landed.values().filter(|times| **times > 1).count();
@@ -147,4 +155,66 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
     assert_eq!(lost, Vec::<&i64>::new(), "acknowledged rows are lost; keep {}", directory.keep().display());
     assert_eq!(invented, Vec::<&i64>::new());
     assert_eq!(status.rows.stored, landed.len() as u64, "[I6] after {kills} crashes");
+}
+
+#[test]
+fn of_a_producer_that_drops_and_is_killed_every_row_is_in_the_table_or_counted_as_dropped() {
+    let seed = number("CHAOS_SEED", std::process::id().into());
+    let kills = number("CHAOS_KILLS", KILLS / 2);
+    println!("CHAOS_SEED={seed} CHAOS_KILLS={kills}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let wal_dir = directory.path().join("wal");
+    let mut options = EmulatorOptions::new(directory.path().join("data"));
+    // Slower than the victims, so that they drop while they deliver.
+    options.commit_interval = Duration::from_millis(150);
+    options.tables.push((TABLE.to_owned(), COLUMNS.to_owned()));
+    let emulator = Emulator::start(options).unwrap();
+
+    let mut oracle = Oracle::default();
+    for _ in 0..kills {
+        let orders = Orders {
+            endpoint: emulator.endpoint().to_owned(),
+            unity_catalog_url: emulator.unity_catalog_url().to_owned(),
+            wal_dir: wal_dir.clone(),
+            first_id: oracle.next_id(),
+            senders: random.random_range(1..=8),
+            batch_rows: random.random_range(50..=500),
+            segment_bytes: 64 * 1024 << random.random_range(0..3),
+            request_max_bytes: 4096 << random.random_range(2..6),
+            stream_max_age_secs: random.random_range(1..=600),
+            drop_at_bytes: Some(1 << 20),
+        };
+        kill_one(&orders, Duration::from_millis(random.random_range(0..1_000)), &mut oracle);
+    }
+
+    let configuration = configuration(emulator.endpoint(), emulator.unity_catalog_url(), &wal_dir);
+    let wrapper = ZerobusWrapper::open(configuration).unwrap();
+    let runtime = wrapper.runtime();
+    runtime.block_on(wrapper.flush(Some(Duration::from_secs(120)))).unwrap();
+    let status = wrapper.status();
+    runtime.block_on(wrapper.shutdown()).unwrap();
+    let landed = landed(emulator);
+    let missing = oracle.acknowledged.iter().filter(|id| !landed.contains_key(id)).count() as u64;
+    println!(
+        "{kills} kills: {} rows announced, {} acknowledged, {} landed; {} were delivered and {} dropped of {} stored",
+        oracle.intended.len(),
+        oracle.acknowledged.len(),
+        landed.len(),
+        status.rows.delivered,
+        status.rows.dropped,
+        status.rows.stored,
+    );
+    assert_eq!((status.rows.waiting, status.damage.len()), (0, 0), "{status:#?}");
+    assert!(status.rows.dropped > 0 && status.rows.delivered > 0, "nothing was shown: {status:#?}");
+    assert!(landed.keys().all(|id| oracle.intended.contains(id)), "a row was invented");
+    assert!(
+        missing <= status.rows.dropped,
+        "{missing} rows are missing, {} are dropped",
+        status.rows.dropped
+    );
+    // [I6] However often it crashed, each stored row was counted, once.
+    let stored = oracle.acknowledged.len() as u64..=oracle.intended.len() as u64;
+    assert!(stored.contains(&status.rows.stored), "{} rows are counted, not {stored:?}", status.rows.stored);
+    assert_eq!(status.rows.stored, status.rows.delivered + status.rows.dropped, "{status:#?}");
 }

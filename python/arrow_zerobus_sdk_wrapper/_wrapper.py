@@ -66,17 +66,17 @@ class ZerobusWrapper:
             is full too; ``status()["full"]`` says so. On a file system that is hardly larger than this set it
             lower; 0 lets the log take everything.
         on_full: What ``send_batch`` does when the log is full. ``"block"``: it waits, in order, until
-            delivery has made room. ``"reject"``: it raises ``BufferFullError``. ``"drop_oldest"``: whole segments
-            of the frames that wait longest are dropped until there is room; they are counted in ``status()``, logged,
-            and reported by ``flush`` and ``wait_delivered``. What was sent and not acknowledged within 5 s is
-            dropped with them and may have been delivered.
+            delivery has made room. ``"reject"``: it raises ``BufferFullError``. ``"drop_oldest"``: whole
+            segments of the frames that wait longest are dropped until there is room; they are counted in
+            ``status()``, logged, and reported by ``flush`` and ``wait_delivered``. What was sent and not
+            acknowledged within 5 s is dropped with them and may have been delivered.
         block_timeout_secs: For ``on_full="block"``: how many seconds ``send_batch`` waits before it raises
             ``BufferFullError``; None waits for ever.
         retain_delivered_secs: How many seconds delivered segments are kept for replay, from their last
             append on; 0 sets no such limit.
-        retain_delivered_bytes: How many bytes of delivered segments are kept; 0 sets no such limit. Without any
-            of the two they are freed at once; with both the stricter one counts. What is kept counts for the quota,
-            and goes first when the log is full.
+        retain_delivered_bytes: How many bytes of delivered segments are kept; 0 sets no such limit. Without
+            any of the two they are freed at once; with both the stricter one counts. What is kept counts for
+            the quota, and goes first when the log is full.
         request_max_bytes: Largest request to the service in bytes.
         max_inflight_requests: How many requests may be sent and not acknowledged.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
@@ -186,14 +186,14 @@ class ZerobusWrapper:
                 not valid Arrow. Nothing was stored.
             BatchTooLargeError: The batch does not fit into a segment, and so not into the quota. Nothing was
                 stored; the sizes and the setting are named.
-            BufferFullError: The log is at its quota, or the disk at its floor, and ``on_full`` does not let the
-                call wait, or not any longer. Nothing was stored; later it can be.
+            BufferFullError: The log is at its quota, or the disk at its floor, and ``on_full`` does not let
+                the call wait, or not any longer. Nothing was stored; later it can be.
             StorageError: The disk refused the write.
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
                 stored under ``lsn`` and goes on being tried.
-            TransmissionError: Only with ``wait_for="delivered"``: the service refuses the batch, which is stored
-                under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
+            TransmissionError: Only with ``wait_for="delivered"``: the service refuses the batch, which is
+                stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
         Cancellation:

@@ -9,6 +9,7 @@ mod disk;
 mod full;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ use crate::wal::Wal;
 const OVERHEAD_BYTES: u64 = 16 * 1024;
 /// Room that others make on the file system announces itself to nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// What may be freed without a loss is, before a batch is turned away; that is work of the disk, not of the network.
-const REJECT_AFTER: Duration = Duration::from_secs(1);
+/// What may be freed without a loss is, before a batch is turned away. That is work of the disk, a few segments at
+/// a time; it ends at once when there is nothing to free.
+const REJECT_AFTER: Duration = Duration::from_secs(10);
 /// Dropping waits for what is in flight. When even this has passed, the log cannot be read or the ledger not written.
 const DROP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,8 @@ pub(crate) struct Admission {
     turnstile: Semaphore,
     /// What the first in line waits for.
     shortage: Mutex<Option<Full>>,
+    /// The size of the batch that was refused last.
+    refused_bytes: AtomicU64,
     room_made: Notify,
     /// For the settler: free what is settled.
     pub(crate) reclaims: Demand,
@@ -96,6 +100,7 @@ impl Admission {
             entering_bytes: Mutex::new(0),
             turnstile: Semaphore::new(1),
             shortage: Mutex::default(),
+            refused_bytes: AtomicU64::new(0),
             room_made: Notify::new(),
             reclaims: Demand::new(),
             drops: Demand::new(),
@@ -131,9 +136,8 @@ impl Admission {
         let mut found = found_full.then(|| self.disk.append_failed(bytes + OVERHEAD_BYTES));
         let Ok(turn) = self.before(patience, self.turnstile.acquire()).await else {
             let full = found.or_else(|| self.shortage()).or_else(|| self.look(bytes));
-            // Room was made in the moment in which the wait ended.
-            return full
-                .map_or_else(|| self.admit(bytes).map_err(Refused::Full), |full| Err(Refused::Full(full)));
+            // Without a reason, room was made in the moment in which the wait ended.
+            return full.map_or_else(|| self.admit(bytes), Err).map_err(|full| self.refuse(bytes, full));
         };
         let _turn = turn.map_err(|_| Refused::Closed)?;
         let _first = FirstInLine(self);
@@ -146,9 +150,8 @@ impl Admission {
             if self.turnstile.is_closed() {
                 return Err(Refused::Closed);
             }
-            // A failed append is believed until somebody has made room, or some time has passed.
-            let believes_append = found.is_some();
-            let full = match found.take().map_or_else(|| self.admit(bytes), Err) {
+            // A failed append knows better than what the file system says is free.
+            let full = match found.clone().map_or_else(|| self.admit(bytes), Err) {
                 Ok(permit) => return Ok(permit),
                 Err(full) => full,
             };
@@ -157,16 +160,18 @@ impl Admission {
             let pause = self.sleep(LOOK_INTERVAL);
             let answered = self.before(patience, async {
                 tokio::select! {
+                    // Room is made before it is answered.
+                    biased;
                     () = room_made => None,
+                    succeeded = self.reclaims.answer_to(number) => Some(succeeded),
                     () = pause => None,
-                    succeeded = self.reclaims.answer_to(number), if !believes_append => Some(succeeded),
                 }
             });
             match answered.await {
-                Err(_) => return Err(Refused::Full(full)),
-                Ok(None) => {}
+                Err(_) => return Err(self.refuse(bytes, full)),
+                Ok(None) => found = None,
                 Ok(Some(succeeded)) => {
-                    self.after_reclaim(bytes, patience, succeeded).await?;
+                    self.after_reclaim(bytes, patience, succeeded, found.take()).await?;
                     asked = None;
                 }
             }
@@ -174,18 +179,24 @@ impl Admission {
     }
 
     /// What the policy asks for when all that is settled was freed. Returns when it is time to look again.
-    async fn after_reclaim(&self, bytes: u64, patience: Patience, succeeded: bool) -> Result<(), Refused> {
+    async fn after_reclaim(
+        &self,
+        bytes: u64,
+        patience: Patience,
+        succeeded: bool,
+        found: Option<Full>,
+    ) -> Result<(), Refused> {
         let room_made = self.room_made.notified();
         tokio::pin!(room_made);
         room_made.as_mut().enable();
-        let Some(full) = self.look(bytes) else { return Ok(()) };
+        let Some(full) = found.or_else(|| self.look(bytes)) else { return Ok(()) };
         *self.lock_shortage() = Some(full.clone());
         match self.limits.on_full {
             OnFull::Block => {}
-            OnFull::Reject => return Err(Refused::Full(full)),
+            OnFull::Reject => return Err(self.refuse(bytes, full)),
             // What cannot be recorded must not be dropped, and nothing is dropped in vain.
             OnFull::DropOldest if !succeeded || !full.is_mended_by(self.wal.bytes()) => {
-                return Err(Refused::Full(full));
+                return Err(self.refuse(bytes, full));
             }
             OnFull::DropOldest => {
                 self.drops.ask_once();
@@ -198,7 +209,12 @@ impl Admission {
                 () = pause => {}
             }
         });
-        waited.await.map_err(|_| Refused::Full(full))
+        waited.await.map_err(|_| self.refuse(bytes, full))
+    }
+
+    fn refuse(&self, bytes: u64, full: Full) -> Refused {
+        self.refused_bytes.store(bytes, Ordering::Relaxed);
+        Refused::Full(full)
     }
 
     /// Lets so many bytes in, if there is room.
@@ -229,9 +245,9 @@ impl Admission {
         self.lock_shortage().clone()
     }
 
-    /// Why a sender waits, or would have to, if it is so.
+    /// Why a sender waits, or why the batch that was refused last would be so again.
     pub(crate) fn why_full(&self) -> Option<Full> {
-        self.shortage().or_else(|| self.look(0))
+        self.shortage().or_else(|| self.look(self.refused_bytes.load(Ordering::Relaxed)))
     }
 
     /// What is free on the file system of the log.

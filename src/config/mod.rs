@@ -60,7 +60,8 @@ pub struct WrapperConfiguration {
     pub segment_bytes: u64,
     /// Quota of the log in bytes. At the quota the log is full.
     pub wal_max_bytes: u64,
-    /// Bytes that are left free on the file system of the log. A log whose file system has less is full too.
+    /// Bytes that are left free on the file system of the log. A log whose file system has less is full too. To
+    /// be set lower on a file system that is hardly larger than this; 0 lets the log take everything.
     pub wal_min_free_bytes: u64,
     /// What `send_batch` does when the log is full.
     pub on_full: OnFull,

@@ -80,7 +80,14 @@ impl Settler {
     /// One group: everything that was acknowledged up to now.
     async fn settle(mut self) -> Option<Settler> {
         let worked = spawn_blocking(move || {
-            let failure = self.checkpoint().and_then(|()| self.reclaim()).err();
+            let mut recorded = self.checkpoint();
+            // What was settled before may be freed in any case; on a full disk the ledger needs that.
+            let mut freed = self.reclaim();
+            if recorded.is_err() && freed.as_ref().is_ok_and(|bytes| *bytes > 0) {
+                recorded = self.checkpoint();
+                freed = self.reclaim();
+            }
+            let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =
                     if failure.is_some() { status.failures_in_a_row.saturating_add(1) } else { 0 };
@@ -102,25 +109,32 @@ impl Settler {
         Ok(())
     }
 
-    fn reclaim(&mut self) -> Result<(), String> {
+    /// Frees what may be freed; how many bytes that was.
+    fn reclaim(&mut self) -> Result<u64, String> {
         // [I5] Only what the durable ledger says.
         let settled = self.status.borrow().settled.settled.through;
         let short_bytes = self.admission.shortage().map_or(0, |full| full.short_bytes());
+        let mut spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
         let (segments, now) = (self.wal.segment_infos(), self.env.clock.unix_micros());
-        let through = self.retention.freeable(&segments, settled, now, short_bytes);
+        let through =
+            self.retention.freeable(&segments, settled, now, short_bytes.saturating_sub(spare_bytes));
         self.next_expiry = self.retention.next_expiry(&segments, settled, now);
         let roll_bytes = if short_bytes > 0 { 1 } else { ROLL_BYTES_MIN.max(self.wal.segment_bytes() / 4) };
         let mut reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         if reclaimed.is_err() && self.ledger.give_up_reserve() {
             reclaimed = reclaim::free(&self.wal, through, roll_bytes);
         }
-        let spare_bytes = if short_bytes > 0 { self.wal.give_up_spares() } else { 0 };
+        if short_bytes > 0 {
+            spare_bytes += self.wal.give_up_spares();
+        }
         // One that fails half-way has made room too.
         if reclaimed.as_ref().map_or(true, |reclaimed| reclaimed.bytes + spare_bytes > 0) {
             self.admission.room_made();
         }
         self.ledger.refill_reserve();
-        reclaimed.map(|_| ()).map_err(|error| format!("cannot reclaim settled segments: {error}"))
+        reclaimed
+            .map(|reclaimed| reclaimed.bytes + spare_bytes)
+            .map_err(|error| format!("cannot reclaim settled segments: {error}"))
     }
 }
 

@@ -134,6 +134,31 @@ fn is_large(body_length: usize) -> bool {
     FRAME_HEADER + body_length >= LARGE_BYTES_MIN
 }
 
+#[cfg(feature = "sim")]
+impl PreparedFrame {
+    /// A frame of any bytes, padded as the format wants them: what a reader meets where only checksums vouch for
+    /// what stands in a log.
+    pub fn of_bytes(schema: &[u8], rows: u32, body: &[u8]) -> PreparedFrame {
+        let padded = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+            Buffer::from(bytes)
+        };
+        let (schema, body) = (padded(schema), padded(body));
+        let body_length = body.len();
+        let (bytes, body_checksum) = join(&[body], 0, body_length);
+        PreparedFrame {
+            schema_checksum: format::checksum(&schema),
+            fingerprint: SchemaFingerprint::of(&schema),
+            schema,
+            rows,
+            body_length: body_length as u32,
+            body_checksum,
+            bytes,
+        }
+    }
+}
+
 /// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
 /// and the rest of the buffers behind views.
 fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {

@@ -173,8 +173,13 @@ fn is_full_disk(error: &AppendError) -> bool {
 impl Inner {
     fn full(&self, full: Full) -> SendFailure {
         let lane = self.lane.borrow();
-        let why = lane.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
-        let delivery = format!("{}{why}", lane.state.as_str());
+        let mut delivery = lane.state.as_str().to_owned();
+        if let Some(failure) = &lane.failure {
+            delivery.push_str(&format!(": {failure}"));
+        }
+        if let Some(failure) = &self.settler.borrow().failure {
+            delivery.push_str(&format!("; what is settled cannot be freed: {failure}"));
+        }
         let Settings { on_full, block_timeout, .. } = self.settings;
         SendFailure::Full { full, on_full, waited: block_timeout, delivery }
     }

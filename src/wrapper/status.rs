@@ -53,7 +53,7 @@ pub struct Status {
     pub free_bytes: Option<u64>,
     /// What `send_batch` does when the log is full; `None` when nobody owns the log.
     pub on_full: Option<OnFull>,
-    /// Why the log is full, if it is.
+    /// Why the log is full, if it is: for the sender that waits, or for the batch that was refused last.
     pub full: Option<String>,
     /// Age in seconds of the oldest frame that waits.
     pub oldest_waiting_secs: Option<f64>,

@@ -89,9 +89,8 @@ fn take_the_rest(directory: &Path) {
     let mut file = std::fs::File::create(directory.join("of-another-program")).unwrap();
     let mut block = vec![7; 64 * 1024];
     while !block.is_empty() {
-        match file.write(&block) {
-            Ok(_) => {}
-            Err(_) => block.truncate(block.len() / 2),
+        if file.write_all(&block).is_err() {
+            block.truncate(block.len() / 2);
         }
     }
     let left = rustix::fs::statvfs(directory).unwrap().f_bavail;

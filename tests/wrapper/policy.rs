@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{
-    LaneState, OnFull, SendError, Status, WrapperConfiguration, ZerobusWrapper, admin,
+    LaneState, OnFull, SendError, Status, WaitFor, WrapperConfiguration, ZerobusWrapper, admin,
 };
 
 use crate::site::{Site, assert_conserved, batch, once, wait_until};
@@ -205,6 +205,41 @@ async fn a_flush_tells_once_what_was_dropped_and_claims_no_delivery() {
     wrapper.wait_delivered(last, TIMEOUT).await.unwrap();
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_waits_for_delivery_is_told_that_its_batch_was_dropped() {
+    const SENT: i64 = 100;
+    let site = Site::new();
+    let wrapper = site.open_with(|c| {
+        small(c, OnFull::DropOldest);
+        c.wait_for = WaitFor::Delivered;
+        c.retry_max_attempts = u32::MAX;
+    });
+    let senders: Vec<_> = (0..SENT)
+        .map(|number| {
+            let wrapper = wrapper.clone();
+            tokio::spawn(async move { send(&wrapper, number).await })
+        })
+        .collect();
+    wait_until(&wrapper, "all of them", |it| it.frames.stored as i64 == SENT).await;
+    let emulator = site.serve();
+    let mut dropped = 0;
+    for sender in senders {
+        if let Err(error) = sender.await.unwrap() {
+            assert_eq!(error.code(), ErrorCode::Transmission);
+            let text = chain(&error);
+            assert!(text.contains("and is not any more") && text.contains("was dropped"), "{text}");
+            assert!(error.lsn().is_some(), "the error names the frame");
+            dropped += 1;
+        }
+    }
+    let status = drained(&wrapper).await;
+    assert!(dropped > 0);
+    assert_eq!(status.frames.dropped, dropped, "each of them was told, and nobody else");
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_landed(&site, &status);
 }
 
 #[tokio::test(flavor = "multi_thread")]

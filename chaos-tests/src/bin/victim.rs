@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
+use arrow_zerobus_sdk_wrapper::{OnFull, ZerobusWrapper};
 use chaos_tests::{Announcement, Orders, batch, configuration};
 
 fn announce(announcement: Announcement) -> io::Result<()> {
@@ -24,6 +24,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     configuration.segment_bytes = orders.segment_bytes;
     configuration.request_max_bytes = orders.request_max_bytes;
     configuration.stream_max_age = Duration::from_secs(orders.stream_max_age_secs);
+    if let Some(bytes) = orders.drop_at_bytes {
+        configuration.wal_max_bytes = bytes;
+        configuration.on_full = OnFull::DropOldest;
+    }
     let wrapper = ZerobusWrapper::open(configuration)?;
     announce(Announcement::Open)?;
     let next_id = Arc::new(AtomicI64::new(orders.first_id));

@@ -14,7 +14,10 @@ use super::{
     state::{Lock, State, gone},
     trace::Operation,
 };
-use crate::io::{Access, LockAttempt, Storage, StorageFile};
+use crate::{
+    io::{Access, LockAttempt, Storage, StorageFile},
+    sync::interleave,
+};
 
 /// A simulated disk with one file system on it.
 #[derive(Debug)]
@@ -220,6 +223,7 @@ impl Disk {
         mut operation: Operation,
         apply: impl FnOnce(&mut State, Verdict) -> Result<T>,
     ) -> Result<T> {
+        interleave();
         let mut state = self.look(generation)?;
         while state.gate_is_closed {
             state.waiting += 1;

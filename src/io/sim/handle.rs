@@ -16,7 +16,10 @@ use super::{
     state::State,
     trace::Operation,
 };
-use crate::io::{BLOCK, FileLock, StorageFile};
+use crate::{
+    io::{BLOCK, FileLock, StorageFile},
+    sync::interleave,
+};
 
 const EINVAL: i32 = 22;
 
@@ -119,6 +122,7 @@ impl StorageFile for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         self.check_alignment(std::iter::once(&*buffer), offset)?;
+        interleave();
         let mut state = self.disk.look(self.generation)?;
         state.reads += 1;
         let State { reads, faults, rng, counts, .. } = &mut *state;
