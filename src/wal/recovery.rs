@@ -113,6 +113,11 @@ struct Found {
 
 /// Decides about every segment of a directory.
 pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result<Recovered, OpenError> {
+    if role == Role::Owner {
+        // [I13] Names too: the removal of a segment that a dead process gave up must not come back and void
+        // frames that are read from now on.
+        env.storage.sync_dir(dir).map_err(storage("sync", dir))?;
+    }
     let ids = directory::segments(env, dir)?;
     let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
     let mut report = Recovery::default();
@@ -133,8 +138,9 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
 
     let mut segments: Vec<Segment> = Vec::new();
     let mut last = Lsn::ZERO;
+    let mut begins_known = false;
     for (file, limit) in found.iter().zip(limits(env, &found)) {
-        if let Some(header) = file.header.filter(|header| !segments.is_empty() && header.previous > last) {
+        if let Some(header) = file.header.filter(|header| begins_known && header.previous > last) {
             report.damage.push(missing(dir, &segments, file, last.next()..=header.previous));
         }
         let base = file.header.map_or(last.next(), |header| header.base);
@@ -155,8 +161,11 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
         if !segment.damage.is_empty() && is_gone(env, file, role) {
             report.damage.retain(|damage| damage.segment != file.path);
             segments.clear();
+            begins_known = false;
             continue;
         }
+        // A segment that was being created says nothing about what came before it.
+        begins_known |= file.header.is_some() || segment.totals.frames > 0;
         last = last.max(segment.totals.last).max(base.previous());
         segments.push(segment);
     }

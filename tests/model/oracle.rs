@@ -206,8 +206,10 @@ impl Oracle {
             }
             self.lost.insert(*batch);
         }
-        self.contents.retain(|lsn, batch| *lsn <= last || !self.lost.contains(batch));
-        self.tail_may_be_gone_from = None;
+        // A number that nothing remembers is given again.
+        let forgotten_from = self.tail_may_be_gone_from.take().unwrap_or(u64::MAX);
+        self.contents
+            .retain(|lsn, batch| *lsn <= last || *lsn < forgotten_from && !self.lost.contains(batch));
         let lost = &self.lost;
         self.fates.retain(|batch, fate| match *fate {
             Fate::Stored { lsn, promised } => promised && lsn > through && !lost.contains(batch),

@@ -308,7 +308,8 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
                     if !is_kept && crashes.load(Ordering::Relaxed) >= wanted {
                         return;
                     }
-                    let seed = kept.get(index as usize).copied().unwrap_or(first + index - kept.len() as u64);
+                    let fresh = || first + index - kept.len() as u64;
+                    let seed = kept.get(index as usize).copied().unwrap_or_else(fresh);
                     watch.begin(seed);
                     let result = run(seed, None, false);
                     watch.end(seed);
@@ -328,8 +329,9 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
             })
         });
         let workers: Vec<_> = workers.collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        let ends: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         watch.stop();
+        assert!(ends.iter().all(Result::is_ok), "a worker has panicked");
     });
     let Total { seeds, sum, failure } = total.into_inner().unwrap();
     println!("{seeds} seeds, {} crashes", sum.faults.cuts + sum.faults.kills);
