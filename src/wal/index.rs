@@ -24,6 +24,8 @@ pub(super) struct Segment {
     pub(super) is_recyclable: bool,
     /// Whether it holds batches whose schema only another segment has.
     pub(super) has_orphans: bool,
+    /// Whether the number of the next frame is known from it. A file that was being created says nothing.
+    pub(super) tells_lsns: bool,
     /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
     pub(super) damage: Vec<Damage>,
 }
@@ -40,6 +42,7 @@ impl Segment {
             bytes: header,
             is_recyclable: false,
             has_orphans: false,
+            tells_lsns: true,
             damage: Vec::new(),
         }
     }

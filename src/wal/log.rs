@@ -229,10 +229,11 @@ impl Wal {
         let result = loop {
             let oldest = {
                 let index = shared.index();
-                // The newest segment stays: it is where the next LSN is known from.
+                // The newest segment that tells it stays: it is where the next LSN is known from.
                 // And as long as a batch waits whose schema only another segment has, all of them do.
                 let is_needed = |segment: &Segment| segment.has_orphans && !is_settled(segment);
-                let may_go = index.segments.len() > 1 && !index.segments.iter().any(is_needed);
+                let others_tell = index.segments.iter().skip(1).any(|segment| segment.tells_lsns);
+                let may_go = others_tell && !index.segments.iter().any(is_needed);
                 index.segments.first().filter(|oldest| may_go && is_settled(oldest)).cloned()
             };
             let Some(oldest) = oldest else { break Ok(()) };

@@ -165,7 +165,7 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
             continue;
         }
         // A segment that was being created says nothing about what came before it.
-        begins_known |= file.header.is_some() || segment.totals.frames > 0;
+        begins_known |= segment.tells_lsns;
         last = last.max(segment.totals.last).max(base.previous());
         segments.push(segment);
     }
@@ -285,7 +285,8 @@ fn scan(
     if role == Role::Owner {
         give_back(env, found, keep_end)?;
     }
-    let empty = Segment::empty(found.id, found.path.clone(), base);
+    let tells_lsns = found.header.is_some() || has_frames;
+    let empty = Segment { tells_lsns, ..Segment::empty(found.id, found.path.clone(), base) };
     let bytes = keep_end.min(found.length).max(end);
     Ok(Some(Segment { totals, end, bytes, has_orphans, damage, ..empty }))
 }

@@ -220,6 +220,10 @@ impl Oracle {
             self.fates.insert(*batch, Fate::Stored { lsn: *lsn, promised: true });
         }
         self.last = last;
+        // Of groups that are gone the ones before are the last now; 0 is one that nobody has noted.
+        while self.last_groups[1] > last {
+            self.last_groups = [0, self.last_groups[0]];
+        }
         Ok(())
     }
 

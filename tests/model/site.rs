@@ -487,7 +487,11 @@ impl Site {
         self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
         self.oracle.media_damage += 1;
         self.damaged_since_opening += 1;
-        let [before, last] = self.oracle.last_groups;
+        let [before, last] = match self.oracle.last_groups {
+            // The last call has stored nothing, as far as anybody knows.
+            [before, last] if last > self.oracle.last => [0, before],
+            groups => groups,
+        };
         let is_sync = self.options.durability == Durability::Sync;
         let is_alone = self.damaged_since_opening == 1 && is_sync;
         let from = match (damage, self.ended_cleanly) {
