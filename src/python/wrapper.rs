@@ -148,7 +148,7 @@ impl Wrapper {
                 if let Err(failure) = input::check(&batch) {
                     return Outcome::Failed(failure.about(&table));
                 }
-                outcome(wrapper.send_batch(batch).await, Outcome::Result, &table)
+                outcome(wrapper.send_foreign_batch(batch).await, Outcome::Result, &table)
             }),
         ))
     }

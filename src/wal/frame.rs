@@ -28,6 +28,9 @@ use crate::{io::BLOCK, types::Lsn};
 /// Frames from this length on are written from where they were encoded, in blocks of their own; shorter ones
 /// are copied into the buffer of their group, where they share blocks.
 const LARGE_BYTES_MIN: usize = 32 * 1024;
+/// Bodies from this length on are written from the batch's own memory, through the page cache: copying them costs more
+/// than what direct writes save.
+const SHARED_BYTES_MIN: usize = 512 * 1024;
 /// A body is copied and checksummed in pieces of this length, which stay in the cache meanwhile.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -51,8 +54,7 @@ impl fmt::Display for SchemaFingerprint {
     }
 }
 
-/// A batch that is ready to be appended: encoded and checksummed on the caller's thread. It holds a copy; the
-/// batch may change or go away.
+/// A batch that is ready to be appended: encoded and checksummed on the caller's thread.
 #[derive(Debug)]
 pub struct PreparedFrame {
     pub(super) schema: Buffer,
@@ -61,17 +63,34 @@ pub struct PreparedFrame {
     pub(super) rows: u32,
     pub(super) body_length: u32,
     pub(super) body_checksum: u32,
-    /// Space for the header, and the body; aligned if the frame is large.
+    /// Space for the header, and the body if it was copied; aligned if the frame is large then.
     bytes: AlignedBuf,
+    /// The body, where it is shared with the batch.
+    shared: Vec<Buffer>,
 }
 
 impl PreparedFrame {
-    /// Encodes a batch. Only the rows of a slice are stored, not those of its parent.
+    /// Encodes a batch. Only the rows of a slice are stored, not those of its parent. A large body shares the
+    /// batch's buffers, which never change in Rust.
     ///
     /// # Errors
     ///
     /// [`FrameError::Encode`] if Arrow IPC cannot carry a type, [`FrameError::TooLarge`] from 4 GiB on.
     pub fn new(batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
+        PreparedFrame::encode(batch, SHARED_BYTES_MIN)
+    }
+
+    /// As [`PreparedFrame::new`], with a copy of everything: for batches whose memory is another language's, that
+    /// may change it, or want it back on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`PreparedFrame::new`].
+    pub fn copied(batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
+        PreparedFrame::encode(batch, usize::MAX)
+    }
+
+    fn encode(batch: &RecordBatch, shared_bytes_min: usize) -> Result<PreparedFrame, FrameError> {
         let encode = |source| FrameError::Encode { source };
         let batch = compact(batch).map_err(encode)?;
         let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(encode)?;
@@ -87,7 +106,14 @@ impl PreparedFrame {
             bytes: batch.num_rows() as u64,
             limit: u64::from(u32::MAX),
         })?;
-        let (bytes, body_checksum) = join(&buffers, schema.len(), body_length as usize);
+        let body = without_first(buffers, schema.len());
+        let (bytes, shared, body_checksum) = match body_length as usize {
+            length if length < shared_bytes_min => {
+                let (bytes, checksum) = join(&body, length);
+                (bytes, Vec::new(), checksum)
+            }
+            _ => share(body),
+        };
         Ok(PreparedFrame {
             schema_checksum: format::checksum(&schema),
             fingerprint: SchemaFingerprint::of(&schema),
@@ -96,6 +122,7 @@ impl PreparedFrame {
             body_length,
             body_checksum,
             bytes,
+            shared,
         })
     }
 
@@ -124,9 +151,15 @@ impl PreparedFrame {
         self.bytes.as_mut_slice()[..FRAME_HEADER].copy_from_slice(&header.encode());
     }
 
-    /// Header and body; of a large frame whole blocks, with zeros behind the body.
+    /// Header and body, or the header alone if the body is shared; of a large frame whole blocks, with zeros behind
+    /// the body.
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
+    }
+
+    /// The body, where it is shared with the batch: it is not aligned as direct writes want it.
+    pub(super) fn shared(&self) -> &[Buffer] {
+        &self.shared
     }
 }
 
@@ -146,7 +179,7 @@ impl PreparedFrame {
         };
         let (schema, body) = (padded(schema), padded(body));
         let body_length = body.len();
-        let (bytes, body_checksum) = join(&[body], 0, body_length);
+        let (bytes, body_checksum) = join(&[body], body_length);
         PreparedFrame {
             schema_checksum: format::checksum(&schema),
             fingerprint: SchemaFingerprint::of(&schema),
@@ -155,6 +188,7 @@ impl PreparedFrame {
             body_length: body_length as u32,
             body_checksum,
             bytes,
+            shared: Vec::new(),
         }
     }
 }
@@ -207,8 +241,30 @@ fn schema_message(buffers: &[Buffer]) -> Result<Vec<u8>, ArrowError> {
     if message.len() != 8 + metadata || !aligned { Err(odd()) } else { Ok(message) }
 }
 
-/// Space for a header and the body that follows the schema message, and the body's checksum.
-fn join(buffers: &[Buffer], schema_bytes: usize, body_bytes: usize) -> (AlignedBuf, u32) {
+/// The buffers without so many bytes at the beginning.
+fn without_first(buffers: Vec<Buffer>, mut bytes: usize) -> Vec<Buffer> {
+    let mut rest = Vec::with_capacity(buffers.len());
+    for buffer in buffers {
+        let skipped = bytes.min(buffer.len());
+        bytes -= skipped;
+        if skipped < buffer.len() {
+            rest.push(buffer.slice(skipped));
+        }
+    }
+    rest
+}
+
+/// Space for a header, the body as it is, and its checksum.
+fn share(body: Vec<Buffer>) -> (AlignedBuf, Vec<Buffer>, u32) {
+    let mut header = AlignedBuf::with_capacity(FRAME_HEADER, 1);
+    header.extend_zeros(FRAME_HEADER);
+    let mut checksum = crc32fast::Hasher::new();
+    body.iter().for_each(|buffer| checksum.update(buffer));
+    (header, body, checksum.finalize())
+}
+
+/// Space for a header and a copy of the body, and the body's checksum.
+fn join(body: &[Buffer], body_bytes: usize) -> (AlignedBuf, u32) {
     let frame_bytes = FRAME_HEADER + body_bytes;
     let mut bytes = match is_large(body_bytes) {
         true => AlignedBuf::of_blocks(frame_bytes.next_multiple_of(BLOCK)),
@@ -216,15 +272,10 @@ fn join(buffers: &[Buffer], schema_bytes: usize, body_bytes: usize) -> (AlignedB
     };
     bytes.extend_zeros(FRAME_HEADER);
     let mut checksum = crc32fast::Hasher::new();
-    let mut skip = schema_bytes;
-    for buffer in buffers {
-        let skipped = skip.min(buffer.len());
-        skip -= skipped;
-        for piece in buffer[skipped..].chunks(PIECE_BYTES) {
-            let start = bytes.len();
-            bytes.extend(piece);
-            checksum.update(&bytes.as_slice()[start..]);
-        }
+    for piece in body.iter().flat_map(|buffer| buffer.chunks(PIECE_BYTES)) {
+        let start = bytes.len();
+        bytes.extend(piece);
+        checksum.update(&bytes.as_slice()[start..]);
     }
     if is_large(body_bytes) {
         bytes.extend_zeros(frame_bytes.next_multiple_of(BLOCK) - frame_bytes);

@@ -51,6 +51,8 @@ pub(super) struct OpenSegment {
     written: u64,
     totals: Totals,
     schemas: HashSet<SchemaFingerprint>,
+    /// Whether writes pass the page cache by; none where the file system cannot.
+    is_direct: Option<bool>,
     group: AlignedBuf,
     canaries: Canaries,
 }
@@ -88,11 +90,11 @@ impl OpenSegment {
                 env.storage.open(&path, Access::New).map_err(|source| failure("create", &path, source))?
             }
         };
-        if let Err(source) = begin(env, dir, &*file, header, options.durability) {
+        let is_direct = begin(env, dir, &*file, header, options.durability).map_err(|source| {
             // Nothing was promised in it. If it cannot be removed either, its number is not used again.
             let _ = env.storage.remove(&path);
-            return Err(failure("create", &path, source));
-        }
+            failure("create", &path, source)
+        })?;
         let end = SEGMENT_HEADER as u64;
         Ok(OpenSegment {
             id: header.id,
@@ -108,6 +110,7 @@ impl OpenSegment {
             written: written.max(end),
             totals: Totals::none(header.base),
             schemas: HashSet::new(),
+            is_direct,
             group: AlignedBuf::of_blocks(0),
             canaries: env.canaries,
         })
@@ -186,20 +189,16 @@ impl OpenSegment {
         let is_durable = self.durability == Durability::Sync;
         let end = if is_durable { block_end(end) } else { end };
         self.take_zeros_along(end);
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
-        let mut copied = 0;
-        for part in &parts {
-            slices.push(IoSlice::new(&self.group.as_slice()[copied..part.copied_end]));
-            slices.push(IoSlice::new(part.frame));
-            copied = part.copied_end;
-        }
-        slices.push(IoSlice::new(&self.group.as_slice()[copied..]));
-        slices.retain(|slice| !slice.is_empty());
+        let direct = self.set_direct(is_durable && parts.iter().all(|part| part.frame.shared().is_empty()));
+        let mut slices = slices(self.group.as_slice(), &parts);
         let written_end = start + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
-        let written = match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
-            true => self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error)),
-            false => self.file.write_at(&mut slices, start),
-        };
+        let written =
+            direct.and_then(|()| match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
+                true => {
+                    self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error))
+                }
+                false => self.file.write_at(&mut slices, start),
+            });
         written.map_err(|source| failure("write to", &self.path, source))?;
         self.end = end;
         self.written = self.written.max(written_end);
@@ -252,7 +251,7 @@ impl OpenSegment {
             self.frames_end = header.end();
             end = place.end;
             match frame.is_large() {
-                true => parts.push(Part { copied_end: self.group.len(), frame: frame.bytes() }),
+                true => parts.push(Part { copied_end: self.group.len(), frame }),
                 false => self.group.extend(frame.bytes()),
             }
         }
@@ -260,6 +259,15 @@ impl OpenSegment {
             self.group.extend_zeros((block_end(end) - end) as usize);
         }
         (parts, end)
+    }
+
+    /// Direct writes take aligned memory only; what is shared with a batch is not.
+    fn set_direct(&mut self, wanted: bool) -> io::Result<()> {
+        if let Some(is_direct) = self.is_direct.filter(|is_direct| *is_direct != wanted) {
+            self.file.set_direct(!is_direct)?;
+            self.is_direct = Some(wanted);
+        }
+        Ok(())
     }
 
     /// Lets a group that ends at `end` take zeros along for those that follow.
@@ -312,7 +320,8 @@ impl OpenSegment {
         let mut block = AlignedBuf::of_blocks(FOOTER);
         block.extend(&footer.encode());
         let bytes = offset + FOOTER as u64;
-        let seal = || {
+        let mut seal = || {
+            self.set_direct(self.durability == Durability::Sync)?;
             if !is_recyclable {
                 self.file.set_len(bytes)?;
             }
@@ -327,32 +336,55 @@ impl OpenSegment {
     }
 }
 
-/// Makes the header of a new segment, and its name, durable.
+/// Makes the header of a new segment, and its name, durable. Returns whether writes are direct ones from now on; none
+/// where the file system cannot.
 fn begin(
     env: &Env,
     dir: &Path,
     file: &dyn StorageFile,
     header: &SegmentHeader,
     durability: Durability,
-) -> io::Result<()> {
+) -> io::Result<Option<bool>> {
     let mut block = AlignedBuf::of_blocks(SEGMENT_HEADER);
     block.extend(&header.encode());
-    match file.set_direct(durability == Durability::Sync) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        result => result?,
-    }
+    let wanted = durability == Durability::Sync;
+    let is_direct = match file.set_direct(wanted) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => None,
+        result => result.map(|()| Some(wanted))?,
+    };
     file.write_at(&mut [IoSlice::new(block.as_slice())], 0)?;
     file.sync_all()?;
     match env.canaries.has(Canary::ForgetDirectorySync) {
-        true => Ok(()),
-        false => env.storage.sync_dir(dir),
+        true => {}
+        false => env.storage.sync_dir(dir)?,
     }
+    Ok(is_direct)
 }
 
 /// A large frame of a group, and how much was copied before it.
 struct Part<'a> {
     copied_end: usize,
-    frame: &'a [u8],
+    frame: &'a PreparedFrame,
+}
+
+/// A group in the order of the disk: what was copied, and between it the large frames, each in whole blocks.
+fn slices<'a>(copied: &'a [u8], parts: &[Part<'a>]) -> Vec<IoSlice<'a>> {
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let mut slices = Vec::with_capacity(2 * parts.len() + 1);
+    let mut copied_end = 0;
+    for part in parts {
+        slices.push(IoSlice::new(&copied[copied_end..part.copied_end]));
+        copied_end = part.copied_end;
+        slices.push(IoSlice::new(part.frame.bytes()));
+        if !part.frame.shared().is_empty() {
+            slices.extend(part.frame.shared().iter().map(|buffer| IoSlice::new(buffer)));
+            let padding = block_end(part.frame.frame_bytes()) - part.frame.frame_bytes();
+            slices.push(IoSlice::new(&ZEROS[..padding as usize]));
+        }
+    }
+    slices.push(IoSlice::new(&copied[copied_end..]));
+    slices.retain(|slice| !slice.is_empty());
+    slices
 }
 
 /// Where a frame goes.

@@ -14,7 +14,7 @@ use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
 use crate::convert::{ConversionError, Plan};
 use crate::types::Lsn;
-use crate::wal::{Append, AppendError, Appended, PreparedFrame};
+use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame};
 
 /// What is in the log or was, counted where an append ends, whether anybody waits for it or not.
 #[derive(Debug)]
@@ -72,18 +72,22 @@ impl CheckedSchemas {
     }
 }
 
+/// How a batch becomes a frame: sharing its memory, or not.
+pub(super) type Encode = fn(&RecordBatch) -> Result<PreparedFrame, FrameError>;
+
 pub(super) async fn send_batch(
     inner: Arc<Inner>,
     batch: RecordBatch,
+    encode: Encode,
 ) -> Result<TransmissionResult, SendError> {
     let started = inner.env.clock.monotonic();
-    let frame = match prepare(&inner, &batch) {
+    let frame = match prepare(&inner, &batch, encode) {
         Ok(Some(frame)) => frame,
         Ok(None) => return Ok(TransmissionResult::empty()),
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
     let failures_before = inner.lane.borrow().failures;
-    let appended = match append(&inner, &batch, frame).await {
+    let appended = match append(&inner, &batch, frame, encode).await {
         Ok(appended) => appended,
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
@@ -112,7 +116,7 @@ pub(super) async fn send_batch(
 }
 
 /// Everything that can be refused is refused here, before a byte is written.
-fn prepare(inner: &Inner, batch: &RecordBatch) -> Result<Option<PreparedFrame>, SendFailure> {
+fn prepare(inner: &Inner, batch: &RecordBatch, encode: Encode) -> Result<Option<PreparedFrame>, SendFailure> {
     inner.check_process()?;
     if inner.is_closed.load(Ordering::Acquire) {
         return Err(SendFailure::Closed);
@@ -121,7 +125,7 @@ fn prepare(inner: &Inner, batch: &RecordBatch) -> Result<Option<PreparedFrame>, 
     if batch.num_rows() == 0 {
         return Ok(None);
     }
-    let frame = PreparedFrame::new(batch)?;
+    let frame = encode(batch)?;
     // Such a frame would wait for room that can never be made.
     match inner.wal.check_size(&frame) {
         Err(AppendError::TooLarge { needed_bytes, segment_bytes }) => {
@@ -137,6 +141,7 @@ async fn append(
     inner: &Arc<Inner>,
     batch: &RecordBatch,
     frame: PreparedFrame,
+    encode: Encode,
 ) -> Result<Appended, SendFailure> {
     let bytes = frame.frame_bytes();
     let patience = inner.admission.patience();
@@ -149,7 +154,7 @@ async fn append(
         };
         let frame = match frame.take() {
             Some(frame) => frame,
-            None => PreparedFrame::new(batch)?,
+            None => encode(batch)?,
         };
         match CountedAppend::start(inner, frame, permit).await {
             Ok(appended) => return Ok(appended),

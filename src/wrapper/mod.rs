@@ -28,7 +28,7 @@ use crate::config::{OnFull, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::types::{Epoch, Lsn};
-use crate::wal::{Damage, Destination, Wal};
+use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
 /// A durable buffer before one table.
 ///
@@ -117,7 +117,17 @@ impl ZerobusWrapper {
         &self,
         batch: RecordBatch,
     ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
-        append::send_batch(Arc::clone(&self.inner), batch)
+        append::send_batch(Arc::clone(&self.inner), batch, PreparedFrame::new)
+    }
+
+    /// As [`ZerobusWrapper::send_batch`], for a batch whose memory is another language's: once it is encoded,
+    /// nobody looks at that memory again.
+    #[cfg(feature = "python")]
+    pub(crate) fn send_foreign_batch(
+        &self,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
+        append::send_batch(Arc::clone(&self.inner), batch, PreparedFrame::copied)
     }
 
     /// Waits until the frame with this number is settled.

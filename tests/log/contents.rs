@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
-    ListArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, DictionaryArray, Float64Array, Int32Array,
+    Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
     TimestampNanosecondArray,
     types::{Int8Type, Int32Type},
 };
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::{
+    io::Env,
     types::Lsn,
-    wal::{Next, PreparedFrame},
+    wal::{Durability, Next, PreparedFrame, WalOptions},
 };
 
 use crate::support::*;
@@ -67,11 +68,8 @@ fn many_kinds() -> Vec<RecordBatch> {
 #[test]
 fn batches_of_many_schemas_come_back_equal_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let options = arrow_zerobus_sdk_wrapper::wal::WalOptions {
-        segment_bytes: 1024 * 1024,
-        ..options(arrow_zerobus_sdk_wrapper::wal::Durability::Sync)
-    };
-    let (wal, _) = open_with(&arrow_zerobus_sdk_wrapper::io::Env::os(), dir.path(), options, 0);
+    let options = WalOptions { segment_bytes: 1024 * 1024, ..options(Durability::Sync) };
+    let (wal, _) = open_with(&Env::os(), dir.path(), options, 0);
     let batches: Vec<RecordBatch> = (0..3).flat_map(|_| many_kinds()).collect();
     for batch in &batches {
         wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap();
@@ -131,4 +129,39 @@ fn equal_schemas_have_equal_fingerprints_and_others_have_others() {
     assert_eq!(first.fingerprint.to_string(), "50d37694e1e18edd");
     assert_eq!(first.rows, 1);
     assert_eq!(third.decode().unwrap().column(0).len(), 1);
+}
+
+/// A batch of so many bytes in one cell, which follow from its number.
+fn blob(number: usize, bytes: usize) -> RecordBatch {
+    let value: Vec<u8> = (0..bytes).map(|at| (at * 31 + number * 7 + at / 251) as u8).collect();
+    of(vec![("blob", Arc::new(BinaryArray::from_iter_values([value])))])
+}
+
+#[test]
+fn frames_of_any_size_stand_beside_each_other_copied_or_shared_in_direct_writes_or_not() {
+    let sizes = [1, 3000, 4010, 30_000, 32_768, 70_001, 500_000, 524_288, 600_003, 1_500_000, 17];
+    let options = WalOptions { segment_bytes: 4 << 20, spare_segments: 1, ..options(Durability::Sync) };
+    for dir in [tempfile::tempdir().unwrap(), memory_dir()] {
+        let (wal, _) = open_with(&Env::os(), dir.path(), options, 0);
+        let batches: Vec<RecordBatch> =
+            (0..33).map(|number| blob(number, sizes[(number * 7) % sizes.len()])).collect();
+        for (number, group) in batches.chunks(3).enumerate() {
+            let prepare = [PreparedFrame::new, PreparedFrame::copied][number % 2];
+            let appends: Vec<_> = group.iter().map(|batch| wal.append(prepare(batch).unwrap())).collect();
+            appends.into_iter().for_each(|append| assert!(append.wait().unwrap().durable));
+            if number % 4 == 1 {
+                wal.reclaim(Lsn::new(number as u64 * 3 - 2), u64::MAX).unwrap();
+            }
+        }
+        let first = wal.first().unwrap().get();
+        assert!(first > 1, "files were recycled");
+        let (_copy, crashed, recovery) = open_copy(dir.path());
+        assert_eq!((recovery.damage, recovery.torn_bytes, recovery.last.get()), (vec![], 0, 33));
+        for wal in [wal, crashed] {
+            let (read, damage) = read_all(&mut wal.reader(Lsn::new(first)));
+            assert_eq!(damage, []);
+            let expected = batches.iter().enumerate().skip(first as usize - 1);
+            assert!(read.into_values().eq(expected.map(|(_, batch)| batch.clone())));
+        }
+    }
 }
