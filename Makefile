@@ -35,6 +35,9 @@ test-rust: need-cargo ## Runs the tests of the crate and the kill test
 
 .PHONY: soak
 soak: need-cargo ## Runs the tests of the log in a simulated world for hours: ten million crashes, more faults at every operation
+	FLIPS=all cargo test --locked --features $(FEATURES) --test log bit
+	LEDGER_SETTLES=10000000 cargo test --locked --features $(FEATURES) --test ledger
+	SCHEDULES=1000000 cargo test --locked --features $(FEATURES),shuttle --test concurrency
 	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
 
 .PHONY: test-fuzz
@@ -70,9 +73,9 @@ bench-crates: need-cargo ## Measures the log against other logs and stores too
 	cargo bench --locked -p benches --features crates --bench open -- $(BENCH_ARGS)
 
 .PHONY: bench-python
-bench-python: $(TOOLS) need-cargo ## Measures send_batch of a release wheel against the same in Rust
+bench-python: $(TOOLS) need-cargo ## Measures send_batch of an optimised wheel against the same in Rust
 	rm -rf $(RELEASE_WHEEL)
-	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
+	$(BIN)/maturin build --profile bench --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)

@@ -32,6 +32,7 @@ mod index;
 mod log;
 mod queue;
 mod recovery;
+mod scan;
 mod segment;
 mod spare;
 mod tail;

@@ -1,4 +1,5 @@
-//! What `open` makes of the segments that it finds: the decisions, and nothing else.
+//! What `open` makes of the segments that it finds: the decisions, and nothing else. `scan` has those about the frames
+//! of one that was not sealed.
 //!
 //! **Per file.** The first line that applies decides.
 //!
@@ -13,26 +14,11 @@
 //! | no whole header, no frame of ours, a block that can be a header written in part | was being created: empty, nothing was promised in it |
 //! | no whole header, no frame of ours, anything else | unreadable: reported, left alone |
 //!
-//! **Per position of a scan.**
-//!
-//! | at the position | and then | is |
-//! |---|---|---|
-//! | whole frame | | kept |
-//! | whole frame, LSN above what a later segment says came before it | | void: it failed, and its number was given again \[I12\] |
-//! | zeros up to the end of the block | the next frame, or none | padding |
-//! | whole header, bad body | a frame behind it | damage: that frame is lost |
-//! | whole header, bad body | nothing behind it | torn tail, cut |
-//! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |
-//! | no header | frames behind it, none of which says so | reported as an unsynced group, frames kept |
-//! | no header | nothing behind it | torn tail, cut; or what the file holds from an earlier life |
-//! | footer | | sealed after all |
-//!
 //! **Between segments.** Frames that a later segment says came before it, and that no segment has: missing,
 //! reported under the name of the missing segment. Everything else is continuous by construction.
 //! `docs/internals/recovery.md` argues why no promised frame is lost and no number has two contents.
 
 use std::{
-    collections::HashSet,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,11 +30,11 @@ use super::{
     Damage, DamageReason, OpenError,
     directory::{self, storage},
     format::{
-        self, FOOTER, FORMAT_VERSION, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader,
-        SegmentHeaderFault, Totals, block_end,
+        self, FOOTER, FORMAT_VERSION, Footer, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault, block_end,
     },
     index::Segment,
-    walk::{Step, Stretch, Walk},
+    scan::{Scan, stretch_damage},
+    walk::Stretch,
 };
 use crate::{
     canary::Canary,
@@ -88,7 +74,7 @@ pub(super) struct Recovered {
 }
 
 /// What a segment with none behind it may hold.
-const NO_LIMIT: Lsn = Lsn::new(u64::MAX);
+pub(super) const NO_LIMIT: Lsn = Lsn::new(u64::MAX);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +86,15 @@ pub(super) enum Role {
 }
 
 /// A file that has a segment's name, after its ends were read.
-struct Found {
-    id: SegmentId,
-    path: PathBuf,
-    file: Arc<dyn StorageFile>,
-    length: u64,
-    header: Option<SegmentHeader>,
+pub(super) struct Found {
+    pub(super) id: SegmentId,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) length: u64,
+    pub(super) header: Option<SegmentHeader>,
     /// Whether what stands in the header's place can be one that was written in part.
     may_be_new: bool,
-    footer: Option<Footer>,
+    pub(super) footer: Option<Footer>,
 }
 
 /// Decides about every segment of a directory.
@@ -289,163 +275,6 @@ fn scan(
     let empty = Segment { tells_lsns, ..Segment::empty(found.id, found.path.clone(), base) };
     let bytes = keep_end.min(found.length).max(end);
     Ok(Some(Segment { totals, end, bytes, has_orphans, damage, ..empty }))
-}
-
-struct Scan<'a> {
-    found: &'a Found,
-    walk: Walk,
-    /// Frames up to here stand in earlier segments.
-    floor: Lsn,
-    limit: Lsn,
-    totals: Totals,
-    /// Where the last batch ends; 0 before the first.
-    end: u64,
-    /// Where the last frame ends that is not whole.
-    torn_end: u64,
-    /// Where the last bytes end that say anything of this segment.
-    keep_end: u64,
-    /// The highest position that any frame knew to be durable.
-    durable: u64,
-    /// The stretch since the last batch.
-    pending: Option<(Stretch, DamageReason)>,
-    bad: Vec<(Stretch, Damage)>,
-    /// The schemas that were passed.
-    schemas: HashSet<u64>,
-    /// Whether a batch came whose schema did not.
-    has_orphans: bool,
-    /// A bug that a test plants.
-    stops_at_damage: bool,
-}
-
-impl<'a> Scan<'a> {
-    fn new(found: &'a Found, epoch: Epoch, base: Lsn, limit: Lsn) -> Scan<'a> {
-        let walk_end = found.footer.map_or(found.length, |footer| footer.end);
-        Scan {
-            found,
-            walk: Walk::new(Arc::clone(&found.file), epoch, found.id, walk_end),
-            floor: base.previous(),
-            limit,
-            totals: Totals::none(base),
-            end: 0,
-            torn_end: 0,
-            keep_end: found.footer.map_or(0, |_| found.length),
-            durable: 0,
-            pending: None,
-            bad: Vec::new(),
-            schemas: HashSet::new(),
-            has_orphans: false,
-            stops_at_damage: false,
-        }
-    }
-
-    fn run(&mut self) -> std::io::Result<()> {
-        loop {
-            match self.walk.step()? {
-                Step::End => return Ok(()),
-                Step::Tail { torn_end, .. } => {
-                    self.torn_end = self.torn_end.max(torn_end.unwrap_or(0));
-                    return Ok(());
-                }
-                Step::Bad(_) if self.stops_at_damage => return Ok(()),
-                Step::Bad(stretch) => {
-                    self.pend(stretch, DamageReason::Overwritten);
-                    self.walk.go_to(stretch.end);
-                }
-                Step::Frame(header) => {
-                    self.keep_end = self.keep_end.max(header.end());
-                    if !self.walk.body_is_whole(&header)? {
-                        if self.stops_at_damage {
-                            return Ok(());
-                        }
-                        self.torn_end = self.torn_end.max(header.end());
-                        self.pend(Stretch::of(header.offset..header.end()), DamageReason::Body);
-                        self.walk.go_to(header.end());
-                        continue;
-                    }
-                    self.walk.pass(&header);
-                    match header.kind {
-                        // A schema counts with the batch that needs it.
-                        FrameKind::Schema => {
-                            self.durable = self.durable.max(header.durable);
-                            self.schemas.insert(header.fingerprint);
-                        }
-                        FrameKind::Batch => self.accept(&header),
-                        FrameKind::Footer => {
-                            self.footer(&header);
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn pend(&mut self, stretch: Stretch, reason: DamageReason) {
-        // Stretches without a batch between them are one.
-        self.pending = Some(match self.pending {
-            Some((first, reason)) => (Stretch { start: first.start, ..stretch }, reason),
-            None => (stretch, reason),
-        });
-    }
-
-    /// Counts a batch; what could not be read before it is damage.
-    fn accept(&mut self, header: &FrameHeader) {
-        // [I12] Void: the write failed, and a later segment gave the number again; or it stands in an earlier
-        // segment, and this one never came so far as to have a header.
-        if header.lsn > self.limit || header.lsn <= self.floor {
-            return;
-        }
-        self.durable = self.durable.max(header.durable);
-        self.has_orphans |= !self.schemas.contains(&header.fingerprint);
-        self.conclude(header.lsn.previous(), header.offset);
-        self.totals.add(header);
-        self.end = header.end();
-    }
-
-    /// Sees a segment that was sealed although its footer is not at the end of its file.
-    fn footer(&mut self, header: &FrameHeader) {
-        if header.lsn <= self.limit {
-            self.durable = self.durable.max(header.durable);
-            // What lies between the last frame and the footer means nothing.
-            self.pending = self.pending.take().filter(|(stretch, _)| stretch.start < header.durable);
-            self.conclude(header.lsn, header.offset);
-        }
-    }
-
-    /// What could not be read up to `offset`, where batches up to `last` should have come, is damage.
-    fn conclude(&mut self, last: Lsn, offset: u64) {
-        let expected = self.totals.last.next();
-        let lsns = (last >= expected).then_some(expected..=last);
-        let gap = || (Stretch::of(self.end.max(SEGMENT_HEADER as u64)..offset), DamageReason::Missing);
-        if let Some((stretch, reason)) = self.pending.take().or_else(|| lsns.is_some().then(gap)) {
-            self.bad.push((stretch, stretch_damage(self.found, stretch, lsns, reason)));
-        }
-    }
-
-    /// The totals, and the damage now that everything behind it was seen.
-    fn finish(self) -> (Totals, Vec<Damage>) {
-        // A later segment is begun only when what it counts on is durable; within this one, the
-        // frames say up to where it was.
-        let durable = if self.limit == NO_LIMIT { self.durable } else { u64::MAX };
-        let classify = |(stretch, damage): (Stretch, Damage)| {
-            let reason = match damage.reason {
-                _ if stretch.start >= durable => DamageReason::Unsynced,
-                DamageReason::Overwritten if stretch.is_zero => DamageReason::Zeros,
-                reason => reason,
-            };
-            Damage { reason, ..damage }
-        };
-        (self.totals, self.bad.into_iter().map(classify).collect())
-    }
-}
-
-fn stretch_damage(
-    found: &Found,
-    stretch: Stretch,
-    lsns: Option<std::ops::RangeInclusive<Lsn>>,
-    reason: DamageReason,
-) -> Damage {
-    Damage { segment: found.path.clone(), offset: stretch.start, bytes: stretch.length(), lsns, reason }
 }
 
 fn whole_file(found: &Found, reason: DamageReason) -> Damage {

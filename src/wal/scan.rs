@@ -1,0 +1,182 @@
+//! What is made of the frames of a segment that was not sealed, one after the other.
+//!
+//! | at the position | and then | is |
+//! |---|---|---|
+//! | whole frame | | kept |
+//! | whole frame, LSN above what a later segment says came before it | | void: it failed, and its number was given again \[I12\] |
+//! | zeros up to the end of the block | the next frame, or none | padding |
+//! | whole header, bad body | a frame behind it | damage: that frame is lost |
+//! | whole header, bad body | nothing behind it | torn tail, cut |
+//! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |
+//! | no header | frames behind it, none of which says so | reported as an unsynced group, frames kept |
+//! | no header | nothing behind it | torn tail, cut; or what the file holds from an earlier life |
+//! | footer | | sealed after all |
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    Damage, DamageReason,
+    format::{FrameHeader, FrameKind, SEGMENT_HEADER, Totals},
+    recovery::{Found, NO_LIMIT},
+    walk::{Step, Stretch, Walk},
+};
+use crate::types::{Epoch, Lsn};
+
+/// A scan of one segment, and what it has found up to now.
+pub(super) struct Scan<'a> {
+    found: &'a Found,
+    walk: Walk,
+    /// Frames up to here stand in earlier segments.
+    floor: Lsn,
+    limit: Lsn,
+    pub(super) totals: Totals,
+    /// Where the last batch ends; 0 before the first.
+    pub(super) end: u64,
+    /// Where the last frame ends that is not whole.
+    pub(super) torn_end: u64,
+    /// Where the last bytes end that say anything of this segment.
+    pub(super) keep_end: u64,
+    /// The highest position that any frame knew to be durable.
+    durable: u64,
+    /// The stretch since the last batch.
+    pending: Option<(Stretch, DamageReason)>,
+    bad: Vec<(Stretch, Damage)>,
+    /// The schemas that were passed.
+    schemas: HashSet<u64>,
+    /// Whether a batch came whose schema did not.
+    pub(super) has_orphans: bool,
+    /// A bug that a test plants.
+    pub(super) stops_at_damage: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(found: &'a Found, epoch: Epoch, base: Lsn, limit: Lsn) -> Scan<'a> {
+        let walk_end = found.footer.map_or(found.length, |footer| footer.end);
+        Scan {
+            found,
+            walk: Walk::new(Arc::clone(&found.file), epoch, found.id, walk_end),
+            floor: base.previous(),
+            limit,
+            totals: Totals::none(base),
+            end: 0,
+            torn_end: 0,
+            keep_end: found.footer.map_or(0, |_| found.length),
+            durable: 0,
+            pending: None,
+            bad: Vec::new(),
+            schemas: HashSet::new(),
+            has_orphans: false,
+            stops_at_damage: false,
+        }
+    }
+
+    pub(super) fn run(&mut self) -> std::io::Result<()> {
+        loop {
+            match self.walk.step()? {
+                Step::End => return Ok(()),
+                Step::Tail { torn_end, .. } => {
+                    self.torn_end = self.torn_end.max(torn_end.unwrap_or(0));
+                    return Ok(());
+                }
+                Step::Bad(_) if self.stops_at_damage => return Ok(()),
+                Step::Bad(stretch) => {
+                    self.pend(stretch, DamageReason::Overwritten);
+                    self.walk.go_to(stretch.end);
+                }
+                Step::Frame(header) => {
+                    self.keep_end = self.keep_end.max(header.end());
+                    if !self.walk.body_is_whole(&header)? {
+                        if self.stops_at_damage {
+                            return Ok(());
+                        }
+                        self.torn_end = self.torn_end.max(header.end());
+                        self.pend(Stretch::of(header.offset..header.end()), DamageReason::Body);
+                        self.walk.go_to(header.end());
+                        continue;
+                    }
+                    self.walk.pass(&header);
+                    match header.kind {
+                        // A schema counts with the batch that needs it.
+                        FrameKind::Schema => {
+                            self.durable = self.durable.max(header.durable);
+                            self.schemas.insert(header.fingerprint);
+                        }
+                        FrameKind::Batch => self.accept(&header),
+                        FrameKind::Footer => {
+                            self.footer(&header);
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn pend(&mut self, stretch: Stretch, reason: DamageReason) {
+        // Stretches without a batch between them are one.
+        self.pending = Some(match self.pending {
+            Some((first, reason)) => (Stretch { start: first.start, ..stretch }, reason),
+            None => (stretch, reason),
+        });
+    }
+
+    /// Counts a batch; what could not be read before it is damage.
+    fn accept(&mut self, header: &FrameHeader) {
+        // [I12] Void: the write failed, and a later segment gave the number again; or it stands in an earlier
+        // segment, and this one never came so far as to have a header.
+        if header.lsn > self.limit || header.lsn <= self.floor {
+            return;
+        }
+        self.durable = self.durable.max(header.durable);
+        self.has_orphans |= !self.schemas.contains(&header.fingerprint);
+        self.conclude(header.lsn.previous(), header.offset);
+        self.totals.add(header);
+        self.end = header.end();
+    }
+
+    /// Sees a segment that was sealed although its footer is not at the end of its file.
+    fn footer(&mut self, header: &FrameHeader) {
+        if header.lsn <= self.limit {
+            self.durable = self.durable.max(header.durable);
+            // What lies between the last frame and the footer means nothing.
+            self.pending = self.pending.take().filter(|(stretch, _)| stretch.start < header.durable);
+            self.conclude(header.lsn, header.offset);
+        }
+    }
+
+    /// What could not be read up to `offset`, where batches up to `last` should have come, is damage.
+    fn conclude(&mut self, last: Lsn, offset: u64) {
+        let expected = self.totals.last.next();
+        let lsns = (last >= expected).then_some(expected..=last);
+        let gap = || (Stretch::of(self.end.max(SEGMENT_HEADER as u64)..offset), DamageReason::Missing);
+        if let Some((stretch, reason)) = self.pending.take().or_else(|| lsns.is_some().then(gap)) {
+            self.bad.push((stretch, stretch_damage(self.found, stretch, lsns, reason)));
+        }
+    }
+
+    /// The totals, and the damage now that everything behind it was seen.
+    pub(super) fn finish(self) -> (Totals, Vec<Damage>) {
+        // A later segment is begun only when what it counts on is durable; within this one, the
+        // frames say up to where it was.
+        let durable = if self.limit == NO_LIMIT { self.durable } else { u64::MAX };
+        let classify = |(stretch, damage): (Stretch, Damage)| {
+            let reason = match damage.reason {
+                _ if stretch.start >= durable => DamageReason::Unsynced,
+                DamageReason::Overwritten if stretch.is_zero => DamageReason::Zeros,
+                reason => reason,
+            };
+            Damage { reason, ..damage }
+        };
+        (self.totals, self.bad.into_iter().map(classify).collect())
+    }
+}
+
+/// Damage of a stretch of this file.
+pub(super) fn stretch_damage(
+    found: &Found,
+    stretch: Stretch,
+    lsns: Option<std::ops::RangeInclusive<Lsn>>,
+    reason: DamageReason,
+) -> Damage {
+    Damage { segment: found.path.clone(), offset: stretch.start, bytes: stretch.length(), lsns, reason }
+}
