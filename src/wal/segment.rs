@@ -83,14 +83,15 @@ impl OpenSegment {
     ) -> Result<OpenSegment, AppendError> {
         let path = dir.join(format::segment_name(header.id));
         let recycled = spares.take(env, &path);
-        let written = recycled.as_ref().map_or(0, |_| options.segment_bytes);
+        let is_new = recycled.is_none();
+        let written = if is_new { 0 } else { options.segment_bytes };
         let file = match recycled {
             Some(file) => file,
             None => {
                 env.storage.open(&path, Access::New).map_err(|source| failure("create", &path, source))?
             }
         };
-        let is_direct = begin(env, dir, &*file, header, options.durability).map_err(|source| {
+        let is_direct = begin(env, dir, &*file, header, options.durability, is_new).map_err(|source| {
             // Nothing was promised in it. If it cannot be removed either, its number is not used again.
             let _ = env.storage.remove(&path);
             failure("create", &path, source)
@@ -344,6 +345,7 @@ fn begin(
     file: &dyn StorageFile,
     header: &SegmentHeader,
     durability: Durability,
+    is_new: bool,
 ) -> io::Result<Option<bool>> {
     let mut block = AlignedBuf::of_blocks(SEGMENT_HEADER);
     block.extend(&header.encode());
@@ -352,8 +354,12 @@ fn begin(
         Err(error) if error.kind() == ErrorKind::Unsupported => None,
         result => result.map(|()| Some(wanted))?,
     };
-    file.write_at(&mut [IoSlice::new(block.as_slice())], 0)?;
-    file.sync_all()?;
+    let mut block = [IoSlice::new(block.as_slice())];
+    match is_new {
+        true => file.write_at(&mut block, 0).and_then(|()| file.sync_all())?,
+        // Nothing else of the file changes, so this takes no journal commit.
+        false => file.write_durable_at(&mut block, 0)?,
+    }
     match env.canaries.has(Canary::ForgetDirectorySync) {
         true => {}
         false => env.storage.sync_dir(dir)?,
