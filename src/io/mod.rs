@@ -91,8 +91,8 @@ pub trait StorageFile: Send + Sync + Debug {
     /// Reads until the buffer is full or the file ends; returns how much it read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
 
-    /// Says that a range will be read soon; it may be ignored.
-    fn read_ahead(&self, _range: Range<u64>) {}
+    /// Says that the file is read from one end to the other, so that the system reads far ahead; it may be ignored.
+    fn read_sequentially(&self) {}
 
     /// As [`StorageFile::write_at`] and then [`StorageFile::sync_data`], in one call where the system has
     /// one. After a failure nothing is known of the range.

@@ -201,11 +201,9 @@ impl StorageFile for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn read_ahead(&self, range: Range<u64>) {
-        if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
-            // Without it the read just waits longer.
-            let _ = rustix::fs::fadvise(&self.0, range.start, Some(length), rustix::fs::Advice::WillNeed);
-        }
+    fn read_sequentially(&self) {
+        // Without it reads just wait longer.
+        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Sequential);
     }
 
     fn sync_data(&self) -> Result<()> {

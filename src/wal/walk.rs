@@ -219,10 +219,8 @@ impl Walk {
         bytes.resize(length.max(read_bytes).min(available), 0);
         let count = self.file.read_at(&mut bytes, offset)?;
         bytes.truncate(count);
-        if goes_on {
-            // The disk goes on reading while this window is looked at.
-            let next = offset + count as u64;
-            self.file.read_ahead(next..(next + read_bytes as u64).min(self.end));
+        if goes_on && read_bytes < READ_BYTES_MAX {
+            self.file.read_sequentially();
         }
         self.window = Window { start: offset, bytes: bytes.freeze(), read_bytes };
         Ok(self.window.bytes.slice(..length.min(count)))
