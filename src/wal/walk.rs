@@ -19,6 +19,8 @@ use crate::{
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// The largest read, unless one frame is larger.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+/// The longest frames of which a read takes the next one's header along, so that it is not read twice.
+const STRIDE_MAX: usize = 16 * 1024 * 1024;
 
 /// What stands at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(super) struct Walk {
     end: u64,
     /// Batches up to this one lie behind.
     passed: Lsn,
+    /// What a frame like the last one takes, with the next one's header.
+    stride: usize,
     window: Window,
 }
 
@@ -71,7 +75,7 @@ impl Walk {
     /// A walk from the first frame to `end`, which must not be beyond the file.
     pub(super) fn new(file: Arc<dyn StorageFile>, epoch: Epoch, segment: SegmentId, end: u64) -> Walk {
         let position = SEGMENT_HEADER as u64;
-        Walk { file, epoch, segment, position, end, passed: Lsn::ZERO, window: Window::default() }
+        Walk { file, epoch, segment, position, end, passed: Lsn::ZERO, stride: 0, window: Window::default() }
     }
 
     /// Where the next step looks.
@@ -98,6 +102,7 @@ impl Walk {
     pub(super) fn pass(&mut self, header: &FrameHeader) {
         self.position = header.end();
         self.passed = self.passed.max(header.lsn);
+        self.stride = (header.body_length as usize).min(STRIDE_MAX) + 2 * BLOCK;
     }
 
     /// Moves the end, because more of the segment became durable.
@@ -212,7 +217,7 @@ impl Walk {
         }
         let goes_on = (self.window.start..=window_end).contains(&offset);
         let read_ahead = if goes_on { 2 * self.window.read_bytes } else { 0 };
-        let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+        let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.stride));
         // The memory of the last window, unless frames that were given out still live in it.
         let last = std::mem::take(&mut self.window).bytes;
         let mut bytes = last.try_into_mut().unwrap_or_default();
