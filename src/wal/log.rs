@@ -170,9 +170,7 @@ impl Wal {
     /// Removes the spare files, because their space is needed; returns how much that frees.
     pub fn give_up_spares(&self) -> u64 {
         let shared = self.shared();
-        let bytes = shared.spares.bytes();
-        shared.spares.clear(&shared.env);
-        bytes
+        shared.spares.clear(&shared.env)
     }
 
     /// The first frame that the log holds; none if it holds none.

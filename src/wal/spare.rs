@@ -67,8 +67,8 @@ impl Spares {
             .ok()
     }
 
-    /// Makes a spare of a settled segment's file. False if enough are kept, or it cannot become one; then the
-    /// file is still to be removed, under the name that it has now.
+    /// Makes a spare of a settled segment's file. If enough are kept, the file stays what it is, for the caller to
+    /// remove.
     pub(super) fn put(&self, env: &Env, id: SegmentId, segment: &Path) -> io::Result<Put> {
         if self.paths().len() >= self.max {
             return Ok(Put::Full);
@@ -89,17 +89,19 @@ impl Spares {
         }
     }
 
-    /// Removes all of them.
-    pub(super) fn clear(&self, env: &Env) {
+    /// Removes all of them; returns the bytes of those that are gone.
+    pub(super) fn clear(&self, env: &Env) -> u64 {
         let paths = std::mem::take(&mut *self.paths());
+        let mut bytes = 0;
         for path in paths {
             match env.storage.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     tracing::warn!(%error, path = %path.display(), "a spare file is left; the next owner removes it");
                 }
-                _ => {}
+                _ => bytes += self.segment_bytes,
             }
         }
+        bytes
     }
 
     fn paths(&self) -> MutexGuard<'_, Vec<PathBuf>> {
