@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import operator
 import os
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Protocol, Self, cast
@@ -200,7 +199,7 @@ class ZerobusWrapper:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
             stored and then is delivered. An append that was started is always finished.
         """
-        outcome = await running_bridge().run(functools.partial(self._core.send_batch, _exported(batch)))
+        outcome = await running_bridge().run(functools.partial(self._core.send_batch, batch, _exported(batch)))
         return TransmissionResult(*outcome)
 
     async def wait_delivered(
@@ -325,19 +324,14 @@ class ZerobusWrapper:
         raise TypeError("a ZerobusWrapper belongs to its process and cannot be pickled")
 
 
-def _exported(batch: object) -> object:
-    """The batch with its export made, so that ``_core`` need not call back into Python.
+def _exported(batch: object) -> tuple[object, object] | None:
+    """The export of the batch, made here so that ``_core`` need not call back into Python; None if it has none.
 
     An exporter may let go of the GIL. Python ends a daemon thread that asks for it back while the interpreter
     exits, and a thread cannot be ended that way inside of ``_core``.
     """
     export = getattr(batch, "__arrow_c_array__", None)
-    if export is None or isinstance(batch, type):
-        return batch
-    kind = type(batch)
-    made = functools.partial(operator.itemgetter(0), (export(),))
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (), names | {"__arrow_c_array__": staticmethod(made)})()
+    return None if export is None or isinstance(batch, type) else export()
 
 
 def _keep(body_error: BaseException | None, error: Exception) -> None:

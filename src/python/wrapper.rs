@@ -135,11 +135,12 @@ impl Wrapper {
         &self,
         py: Python<'_>,
         batch: &Bound<'_, PyAny>,
+        exported: Option<&Bound<'_, PyAny>>,
         queue: &CompletionQueue,
         token: u64,
     ) -> PyResult<Job> {
         let wrapper = self.wrapper(py)?.clone();
-        let batch = input::record_batch(batch)?;
+        let batch = input::record_batch(batch, exported)?;
         let promise = queue.promise(token, Some(batch.clone()));
         let table = self.table.clone();
         Ok(spawn(
