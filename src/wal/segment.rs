@@ -55,7 +55,6 @@ pub(super) struct OpenSegment {
     written: u64,
     totals: Totals,
     schemas: HashSet<SchemaFingerprint>,
-    group: AlignedBuf,
     canaries: Canaries,
 }
 
@@ -113,7 +112,6 @@ impl OpenSegment {
             written: written.max(end),
             totals: Totals::none(header.base),
             schemas: HashSet::new(),
-            group: AlignedBuf::of_blocks(0),
             canaries: env.canaries,
         })
     }
@@ -182,24 +180,25 @@ impl OpenSegment {
     }
 
     /// Writes frames, each with its LSN and time, and the schemas that the segment does not have yet, in one
-    /// call; with [`Durability::Sync`] they are durable then.
+    /// call; with [`Durability::Sync`] they are durable then. The memory of `group` is used for it.
     pub(super) fn write<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
+        group: &mut AlignedBuf,
     ) -> Result<(), AppendError> {
         let start = self.end;
-        let (parts, end) = self.assemble(frames);
+        let (parts, end) = self.assemble(frames, group);
         let is_durable = self.durability == Durability::Sync;
         let end = if is_durable { block_end(end) } else { end };
-        self.take_zeros_along(end);
-        let mut slices = slices(self.group.as_slice(), &parts);
+        self.take_zeros_along(end, group);
+        let mut slices = slices(group.as_slice(), &parts);
         let written_end = start + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
         let written = match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
             true => self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error)),
             false => self.file.write_at(&mut slices, start),
         };
         written.map_err(|source| failure("write to", &self.path, source))?;
-        self.group.give_back(GROUP_BYTES_KEPT);
+        group.give_back(GROUP_BYTES_KEPT);
         self.end = end;
         self.written = self.written.max(written_end);
         if is_durable {
@@ -212,8 +211,9 @@ impl OpenSegment {
     fn assemble<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
+        group: &mut AlignedBuf,
     ) -> (Vec<Part<'a>>, u64) {
-        self.group.clear();
+        group.clear();
         let mut parts = Vec::new();
         let mut end = self.end;
         for (frame, lsn, appended_unix_micros) in frames {
@@ -241,32 +241,32 @@ impl OpenSegment {
                     body_checksum: frame.schema_checksum,
                     ..header
                 };
-                self.group.extend(&header.encode());
-                self.group.extend(&frame.schema);
+                group.extend(&header.encode());
+                group.extend(&frame.schema);
                 end = header.end();
             }
-            self.group.extend_zeros((place.frame - end) as usize);
-            let header = frame.complete(header, &mut self.group);
+            group.extend_zeros((place.frame - end) as usize);
+            let header = frame.complete(header, group);
             self.totals.add(&header);
             self.frames_end = header.end();
             end = place.end;
             if frame.is_apart() {
-                parts.push(Part { copied_end: self.group.len(), frame });
+                parts.push(Part { copied_end: group.len(), frame });
             }
         }
         if self.durability == Durability::Sync {
-            self.group.extend_zeros((block_end(end) - end) as usize);
+            group.extend_zeros((block_end(end) - end) as usize);
         }
         (parts, end)
     }
 
     /// Lets a group that ends at `end` take zeros along for those that follow.
-    fn take_zeros_along(&mut self, end: u64) {
+    fn take_zeros_along(&self, end: u64, group: &mut AlignedBuf) {
         let is_small = end - self.end <= ZEROS_AHEAD_GROUP_MAX;
         let helps = self.durability == Durability::Sync && self.allocated != u64::MAX;
         if helps && is_small && end > self.written {
             let ahead = (end + ZEROS_AHEAD).min(self.allocated).min(self.segment_bytes - FOOTER as u64);
-            self.group.extend_zeros(ahead.saturating_sub(end) as usize);
+            group.extend_zeros(ahead.saturating_sub(end) as usize);
         }
     }
 
