@@ -23,6 +23,7 @@ use benches::{
     summary::{bytes_name, median},
 };
 use clap::Parser;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
 /// How long an opening may take, and what memory.
@@ -182,8 +183,12 @@ fn read_back(entry_bytes: usize, arguments: &Arguments) -> Result<Vec<ReadResult
     backlog::fill(&Fill { whose: Whose::Ours, dir: path, entry_bytes, entries, segment_bytes })?;
     let readable = Readable::open(dir.path(), entries, segment_bytes)?;
     let mut rates: Vec<(How, Vec<f64>)> = How::ALL.iter().map(|how| (*how, Vec::new())).collect();
+    let mut order: Vec<usize> = (0..rates.len()).collect();
     for _ in 0..arguments.rounds {
-        for (how, rates) in &mut rates {
+        // What one way leaves behind in the host of a virtual disk is not always met by the same other one.
+        order.shuffle(&mut rand::rng());
+        for &next in &order {
+            let (how, rates) = &mut rates[next];
             rates.push(readable.read_cold(*how, arguments.drop_caches)?);
         }
     }
