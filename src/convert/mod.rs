@@ -21,9 +21,11 @@ mod plan;
 mod positions;
 mod records;
 mod split;
+mod table;
 mod types;
 
 pub use error::{ConversionError, RowError, RowErrorReason};
 pub use plan::Plan;
 pub use records::Records;
 pub use split::Cut;
+pub use table::{DeltaType, TableColumn, TableSchema};
