@@ -253,7 +253,7 @@ proptest! {
     #[test]
     fn what_is_encoded_is_decoded_value_by_value(input in input()) {
         let batch = input.batch();
-        let plan = Plan::new(&input.schema()).unwrap();
+        let plan = Plan::new(&input.schema(), None, Policies::default()).unwrap();
         let reader = reader(&plan);
         let mut records = Records::new();
         let mut errors = plan.encode(&batch, 0..input.cut, &mut records);
@@ -331,7 +331,7 @@ fn batch(columns: &[(&str, ArrayRef, bool)]) -> RecordBatch {
 fn encode_all(columns: &[(&str, ArrayRef, bool)]) -> Records {
     let batch = batch(columns);
     let mut records = Records::new();
-    let errors = Plan::new(batch.schema_ref()).unwrap().encode(&batch, 0..batch.num_rows(), &mut records);
+    let errors = Plan::new(batch.schema_ref(), None, Policies::default()).unwrap().encode(&batch, 0..batch.num_rows(), &mut records);
     assert_eq!(errors, []);
     records
 }
@@ -450,7 +450,7 @@ fn the_descriptor_is_the_one_that_the_official_client_makes_of_the_same_columns(
             fields.push(Field::new(name, arrow_type, nullable));
         }
     }
-    let plan = Plan::new(&Schema::new(fields)).unwrap();
+    let plan = Plan::new(&Schema::new(fields), None, Policies::default()).unwrap();
     let theirs = descriptor_from_uc_columns(&columns, plan.descriptor().name()).unwrap();
     assert_eq!(*plan.descriptor(), theirs);
 }
@@ -465,7 +465,7 @@ fn rows_with_bad_values_are_listed_and_the_others_are_appended() {
         Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true),
     ]);
     let mut records = Records::new();
-    let errors = Plan::new(&schema).unwrap().encode(&whole, 0..5, &mut records);
+    let errors = Plan::new(&schema, None, Policies::default()).unwrap().encode(&whole, 0..5, &mut records);
     let error = |row, column: &str, value: &str, reason| RowError {
         row,
         column: column.to_owned(),
@@ -493,7 +493,7 @@ fn rows_with_bad_values_are_listed_and_the_others_are_appended() {
 #[test]
 fn a_range_of_rows_is_appended_to_what_is_there() {
     let whole = batch(&[("a", Arc::new(Int32Array::from(vec![1, 2, 3, 4])), false)]);
-    let plan = Plan::new(whole.schema_ref()).unwrap();
+    let plan = Plan::new(whole.schema_ref(), None, Policies::default()).unwrap();
     let mut records = Records::new();
     assert_eq!(plan.encode(&whole, 3..4, &mut records), []);
     assert_eq!(plan.encode(&whole, 1..3, &mut records), []);
@@ -541,7 +541,7 @@ fn a_batch_of_another_schema_is_refused_row_by_row() {
 }
 
 fn refusal(fields: Vec<Field>) -> ConversionError {
-    Plan::new(&Schema::new(fields)).unwrap_err()
+    Plan::new(&Schema::new(fields), None, Policies::default()).unwrap_err()
 }
 
 #[test]

