@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow_array::types::*;
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
-use arrow_zerobus_sdk_wrapper::convert::{ConversionError, Cut, Plan, Records, RowError, RowErrorReason};
+use arrow_zerobus_sdk_wrapper::convert::{ConversionError, Cut, Plan, Policies, Records, RowError, RowErrorReason};
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode};
 use databricks_zerobus_ingest_sdk::schema::{UcColumn, descriptor_from_uc_columns};
 use proptest::collection::vec;
@@ -256,8 +256,8 @@ proptest! {
         let plan = Plan::new(&input.schema(), None, Policies::default()).unwrap();
         let reader = reader(&plan);
         let mut records = Records::new();
-        let mut errors = plan.encode(&batch, 0..input.cut, &mut records);
-        errors.extend(plan.encode(&batch, input.cut..batch.num_rows(), &mut records));
+        let mut errors = plan.encode(&batch, 0..input.cut, &mut records).refused;
+        errors.extend(plan.encode(&batch, input.cut..batch.num_rows(), &mut records).refused);
 
         let mut errors = errors.into_iter();
         let mut next_record = 0;
@@ -331,7 +331,7 @@ fn batch(columns: &[(&str, ArrayRef, bool)]) -> RecordBatch {
 fn encode_all(columns: &[(&str, ArrayRef, bool)]) -> Records {
     let batch = batch(columns);
     let mut records = Records::new();
-    let errors = Plan::new(batch.schema_ref(), None, Policies::default()).unwrap().encode(&batch, 0..batch.num_rows(), &mut records);
+    let errors = Plan::new(batch.schema_ref(), None, Policies::default()).unwrap().encode(&batch, 0..batch.num_rows(), &mut records).refused;
     assert_eq!(errors, []);
     records
 }
@@ -465,7 +465,7 @@ fn rows_with_bad_values_are_listed_and_the_others_are_appended() {
         Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true),
     ]);
     let mut records = Records::new();
-    let errors = Plan::new(&schema, None, Policies::default()).unwrap().encode(&whole, 0..5, &mut records);
+    let errors = Plan::new(&schema, None, Policies::default()).unwrap().encode(&whole, 0..5, &mut records).refused;
     let error = |row, column: &str, value: &str, reason| RowError {
         row,
         column: column.to_owned(),
@@ -495,9 +495,9 @@ fn a_range_of_rows_is_appended_to_what_is_there() {
     let whole = batch(&[("a", Arc::new(Int32Array::from(vec![1, 2, 3, 4])), false)]);
     let plan = Plan::new(whole.schema_ref(), None, Policies::default()).unwrap();
     let mut records = Records::new();
-    assert_eq!(plan.encode(&whole, 3..4, &mut records), []);
-    assert_eq!(plan.encode(&whole, 1..3, &mut records), []);
-    assert_eq!(plan.encode(&whole, 2..2, &mut records), []);
+    assert_eq!(plan.encode(&whole, 3..4, &mut records).refused, []);
+    assert_eq!(plan.encode(&whole, 1..3, &mut records).refused, []);
+    assert_eq!(plan.encode(&whole, 2..2, &mut records).refused, []);
     let values: Vec<u8> = (0..records.len()).map(|i| records.record(i)[1]).collect();
     assert_eq!((values, records.bytes()), (vec![4, 2, 3], 6));
     records.clear();
