@@ -3,8 +3,6 @@
 //!
 //! Tables are made up with all types inside of one another, and with names that become the same message name.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::convert::{DeltaType, Plan, Policies, TableColumn, TableSchema};
 use databricks_zerobus_ingest_sdk::schema::{UcColumn, descriptor_from_uc_columns};
