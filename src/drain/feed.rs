@@ -10,7 +10,7 @@ use prost_types::DescriptorProto;
 
 use super::Span;
 use crate::config::REQUEST_BYTES_MAX;
-use crate::convert::{Cut, Plan, Records};
+use crate::convert::{Cut, Plan, Policies, Records};
 use crate::error::{ErrorCode, chain};
 use crate::ledger::Settled;
 use crate::transport::{ErrorClass, TransportError};
@@ -204,7 +204,7 @@ impl Feed {
         let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
         self.chunk.clear();
         self.chunk_next = 0;
-        let refused = plan.encode(&frame.batch, rows.clone(), &mut self.chunk);
+        let refused = plan.encode(&frame.batch, rows.clone(), &mut self.chunk).refused;
         if let Some(first) = refused.first() {
             self.chunk.clear();
             let text = format!(
@@ -224,7 +224,7 @@ impl Feed {
             TransportError::poison(ErrorCode::Conversion, text)
         };
         if self.plan.as_ref().is_none_or(|(fingerprint, _)| *fingerprint != frame.fingerprint) {
-            let plan = Plan::new(&frame.schema).map_err(|error| poison(&error))?;
+            let plan = Plan::new(&frame.schema, None, Policies::default()).map_err(|error| poison(&error))?;
             self.plan = Some((frame.fingerprint, Arc::new(plan)));
         }
         let batch = frame.decode().map_err(|error| poison(&error))?;

@@ -12,7 +12,7 @@ use arrow_schema::{Schema, SchemaRef};
 use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult, delivery};
 use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
-use crate::convert::{ConversionError, Plan};
+use crate::convert::{ConversionError, Plan, Policies};
 use crate::types::Lsn;
 use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame};
 
@@ -62,7 +62,7 @@ impl CheckedSchemas {
         if self.last().as_ref().is_some_and(is_same) {
             return Ok(());
         }
-        Plan::new(AsRef::<Schema>::as_ref(schema))?;
+        Plan::new(AsRef::<Schema>::as_ref(schema), None, Policies::default())?;
         *self.last() = Some(Arc::clone(schema));
         Ok(())
     }
