@@ -3,6 +3,7 @@
 //! Whether two keys are the same is decided by the bytes that are sent, so that it means the same for every type of
 //! key: whatever reads the record would keep one of the two.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::field::{Field, Header};
@@ -28,6 +29,8 @@ struct EncodedKeys {
     bytes: Vec<u8>,
     places: Vec<usize>,
     ends: Vec<usize>,
+    /// Of the good keys, once some are not.
+    positions: Vec<usize>,
     sorted: Vec<usize>,
 }
 
@@ -54,10 +57,7 @@ impl Field for Map<'_> {
         if elements.of_lists().all(|entries| entries.len() < 2) {
             return;
         }
-        // A faulty key is reported already, and its row is gone when the maps are measured again.
-        if !encoded.encode(keys.as_mut(), elements.slots()) {
-            return;
-        }
+        encoded.encode(keys.as_mut(), elements.slots());
         for (map, entries) in elements.of_lists().enumerate() {
             let Some(key) = encoded.twice(entries) else { continue };
             let position = elements.slots().position(key);
@@ -78,27 +78,39 @@ impl Field for Map<'_> {
 }
 
 impl EncodedKeys {
-    /// Encodes the keys, unless one of them cannot be.
-    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) -> bool {
-        let EncodedKeys { bytes, places, ends, .. } = self;
+    /// Encodes the keys. A faulty one is left empty: its row is refused for it already, whatever it is the same as.
+    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) {
+        let EncodedKeys { bytes, places, ends, positions, .. } = self;
+        let mut faulty = FaultySlots::default();
         places.clear();
         places.resize(slots.len(), 0);
-        let mut faults = AnyFault(false);
-        keys.measure(slots, places, &mut faults);
-        if faults.0 {
-            return false;
-        }
+        keys.measure(slots, places, &mut faulty);
+        let is_good = |slot: &usize| !faulty.0.contains(slot);
+        let good = if faulty.0.is_empty() {
+            slots
+        } else {
+            positions.clear();
+            positions.extend((0..slots.len()).filter(is_good).map(|slot| slots.position(slot)));
+            places.clear();
+            places.resize(positions.len(), 0);
+            keys.measure(Slots::Each(positions), places, &mut FaultySlots::default());
+            Slots::Each(positions)
+        };
         let mut end = 0;
+        let mut next = places.iter_mut();
         ends.clear();
-        for place in places.iter_mut() {
-            end += std::mem::replace(place, end);
+        for slot in 0..slots.len() {
+            if is_good(&slot)
+                && let Some(place) = next.next()
+            {
+                end += std::mem::replace(place, end);
+            }
             ends.push(end);
         }
         if bytes.len() < end + SLACK_BYTES {
             bytes.resize(end + SLACK_BYTES, 0);
         }
-        keys.write(slots, places, bytes);
-        true
+        keys.write(good, places, bytes);
     }
 
     fn key(&self, slot: usize) -> &[u8] {
@@ -123,12 +135,13 @@ impl EncodedKeys {
     }
 }
 
-/// Whether there was a fault.
-struct AnyFault(bool);
+/// The slots with a fault.
+#[derive(Default)]
+struct FaultySlots(BTreeSet<usize>);
 
-impl Report for AnyFault {
-    fn fault(&mut self, _: usize, _: Path<'_>, _: Fault<'_>) {
-        self.0 = true;
+impl Report for FaultySlots {
+    fn fault(&mut self, slot: usize, _: Path<'_>, _: Fault<'_>) {
+        self.0.insert(slot);
     }
 
     fn floored_timestamps(&mut self, _: u64) {}
