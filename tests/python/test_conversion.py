@@ -75,8 +75,8 @@ def delimited(data: bytes) -> Iterator[bytes]:
 def message_class(data: bytes) -> Any:
     """The class of the messages that a descriptor describes.
 
-    The descriptors of the official client have two things that this library refuses and that change no record:
-    a mark on fields of proto2 that are optional anyway, and messages that are called like their column.
+    This library refuses two things in the descriptors of the official client that change no record: a mark on
+    fields of proto2 that are optional anyway, and messages that are called like their column.
     """
     descriptor = descriptor_pb2.DescriptorProto.FromString(data)
 
