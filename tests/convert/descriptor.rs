@@ -36,17 +36,15 @@ const NAMES: [&str; 14] = [
 
 /// Any columns; a few of them are of types or names that no table of the service has.
 fn columns(choices: &mut Choices, depth: usize, is_odd: bool) -> Vec<TableColumn> {
-    let mut number = 0;
-    let count = 1 + choices.below(5);
+    let count = 1 + choices.below(5) as u32;
     let mut columns: Vec<TableColumn> = Vec::new();
-    for n in 0..count {
+    for number in 1..=count {
         let mut name = (*choices.pick(&NAMES)).to_owned();
         if is_odd && choices.one_in(12) {
             name = (*choices.pick(&["", "1a", "a-b", "a b", "ä", "a.b"])).to_owned();
         } else if columns.iter().any(|earlier| earlier.name.eq_ignore_ascii_case(&name)) {
-            name = format!("c{n}");
+            name = format!("c{number}");
         }
-        number += 1;
         let delta_type = delta_type(choices, depth, is_odd);
         columns.push(TableColumn { name, number, delta_type, nullable: !choices.one_in(3) });
     }

@@ -194,6 +194,7 @@ fn nested() -> Vec<Golden> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the golden file is no part of a log")]
 fn every_type_has_its_bytes_on_the_wire() {
     let mut text = String::new();
     for (title, columns) in [
