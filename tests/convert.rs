@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow_array::types::*;
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
-use arrow_zerobus_sdk_wrapper::convert::{ConversionError, Cut, Plan, Policies, Records, RowError, RowErrorReason};
+use arrow_zerobus_sdk_wrapper::convert::{
+    ConversionError, Cut, Plan, Policies, Records, RowError, RowErrorReason,
+};
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode};
 use databricks_zerobus_ingest_sdk::schema::{UcColumn, descriptor_from_uc_columns};
 use proptest::collection::vec;
@@ -331,7 +333,10 @@ fn batch(columns: &[(&str, ArrayRef, bool)]) -> RecordBatch {
 fn encode_all(columns: &[(&str, ArrayRef, bool)]) -> Records {
     let batch = batch(columns);
     let mut records = Records::new();
-    let errors = Plan::new(batch.schema_ref(), None, Policies::default()).unwrap().encode(&batch, 0..batch.num_rows(), &mut records).refused;
+    let errors = Plan::new(batch.schema_ref(), None, Policies::default())
+        .unwrap()
+        .encode(&batch, 0..batch.num_rows(), &mut records)
+        .refused;
     assert_eq!(errors, []);
     records
 }
@@ -465,7 +470,8 @@ fn rows_with_bad_values_are_listed_and_the_others_are_appended() {
         Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true),
     ]);
     let mut records = Records::new();
-    let errors = Plan::new(&schema, None, Policies::default()).unwrap().encode(&whole, 0..5, &mut records).refused;
+    let errors =
+        Plan::new(&schema, None, Policies::default()).unwrap().encode(&whole, 0..5, &mut records).refused;
     let error = |row, column: &str, value: &str, reason| RowError {
         row,
         column: column.to_owned(),

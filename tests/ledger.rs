@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use arrow_zerobus_sdk_wrapper::ledger::{Dropped, Ledger, LedgerRecord, Settled};
+use arrow_zerobus_sdk_wrapper::ledger::{Bent, Dropped, Ledger, LedgerRecord, Settled};
 use arrow_zerobus_sdk_wrapper::types::{Epoch, Lsn};
 
 const SETTLES: u64 = 1_000_000;
@@ -34,6 +34,7 @@ fn record(number: u64) -> LedgerRecord {
         delivered_rows: number * 100,
         damaged_frames: 0,
         dropped,
+        bent: Bent { floored_timestamps: number, emptied_lists: number },
     }
 }
 

@@ -7,12 +7,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::dropping::{PATIENCE, out_of_patience};
-use super::feed::{Fed, FeedError, Request};
+use super::feed::{Fed, Feed, FeedError, Request};
 use super::inflight::{InFlight, Window};
 use super::requests::{Reads, Requests};
 use super::retry::backoff;
-use super::{LaneState, LaneStatus, Progress, Span};
+use super::{LaneState, LaneStatus, Plans, Progress, Span};
 use crate::admission::Admission;
+use crate::catalog::KnownTable;
 use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
@@ -39,6 +40,8 @@ pub(crate) struct LaneSettings {
 pub(crate) struct Lane {
     pub(crate) wal: Wal,
     pub(crate) transport: Box<dyn Transport>,
+    pub(crate) table: Arc<KnownTable>,
+    pub(crate) plans: Plans,
     pub(crate) env: Env,
     pub(crate) settings: LaneSettings,
     pub(crate) status: watch::Sender<LaneStatus>,
@@ -66,10 +69,13 @@ impl Lane {
         watch::Sender::new(LaneStatus::new())
     }
 
-    /// What is to be sent, from the first row on that is not settled.
+    /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
     fn requests(&self) -> Requests {
         let from = self.acknowledged.borrow().settled;
-        Requests::from(&self.wal, &self.reads, from, self.settings.request_max_bytes)
+        let reader = self.wal.reader(from.through.next());
+        let (plans, table) = (self.plans.clone(), self.table.now());
+        let feed = Feed::new(reader, from, self.settings.request_max_bytes, plans, table);
+        Requests::from(feed, &self.wal, &self.reads)
     }
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
@@ -117,30 +123,63 @@ impl Delivery {
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
                 (requests, waiting) = (self.lane.requests(), None);
             }
-            let request = match waiting.take() {
-                Some(request) => request,
-                None => match self.first_request(&mut requests).await? {
-                    Some(request) => request,
-                    None => continue,
-                },
+            let next = match waiting.take() {
+                Some(request) => Ok(Some(request)),
+                None => self.first_request(&mut requests).await,
             };
-            let stream = match spare.take() {
-                Some((stream, plan)) if plan.descriptor() == request.descriptor() => stream,
-                Some((stream, _)) => {
-                    stream.close().await;
-                    waiting = Some(request);
-                    continue;
-                }
-                None => {
-                    let (stream, has_dropped) = self.open(&request).await?;
-                    if has_dropped {
-                        (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+            let outcome = match next {
+                Ok(None) => continue,
+                Ok(Some(request)) => match spare.take() {
+                    Some((stream, plan)) if request.takes(&plan) => {
+                        self.pump(stream, request, &mut requests).await
+                    }
+                    Some((stream, _)) => {
+                        stream.close().await;
+                        waiting = Some(request);
                         continue;
                     }
-                    stream
-                }
+                    None => match self.open(&request, requests.table_version()).await? {
+                        Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
+                        Opened::Spare(stream) => {
+                            (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+                            continue;
+                        }
+                        Opened::Outdated => {
+                            requests = self.lane.requests();
+                            continue;
+                        }
+                    },
+                },
+                Err(failure) => Err(failure),
             };
-            waiting = self.pump(stream, request, &mut requests).await?;
+            match outcome {
+                Ok(request) => waiting = request,
+                // What does not fit the table as it was may fit it as it is.
+                Err(failure)
+                    if failure.code == ErrorCode::Conversion
+                        && self.is_outdated(requests.table_version()).await =>
+                {
+                    requests = self.lane.requests();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Asks the catalog what the table is like now. Says whether requests that were made for this version of it have to
+    /// be made anew: because of the answer, or because frames were dropped meanwhile.
+    ///
+    /// To be called while nothing is in flight.
+    async fn is_outdated(&self, table_version: u64) -> bool {
+        let mut has_dropped = false;
+        let rereading = self.lane.table.reread();
+        tokio::pin!(rereading);
+        loop {
+            tokio::select! {
+                biased;
+                table = &mut rereading => return has_dropped || table.version != table_version,
+                () = self.lane.admission.drops.wanted() => has_dropped |= self.lane.drop_oldest().await,
+            }
         }
     }
 
@@ -163,24 +202,35 @@ impl Delivery {
         }
     }
 
-    /// Opens a stream for a request, and says whether the request was dropped meanwhile.
-    async fn open(&self, request: &Request) -> Result<(Box<dyn Stream>, bool), TransportError> {
+    /// Opens a stream for a request, once it is certain that the request is made for the table as it is.
+    async fn open(&self, request: &Request, table_version: u64) -> Result<Opened, TransportError> {
         let lane = &self.lane;
         if lane.status.borrow().failure.is_none() {
             self.set_state(LaneState::Connecting);
         }
+        if self.is_outdated(table_version).await {
+            return Ok(Opened::Outdated);
+        }
         let mut has_dropped = false;
         let mut opening = lane.transport.open(request.descriptor());
-        let stream = loop {
+        let opened = loop {
             tokio::select! {
                 biased;
-                opened = &mut opening => break opened?,
+                opened = &mut opening => break opened,
                 // Nothing is in flight; and who drops shall not keep a stream from being opened.
                 () = lane.admission.drops.wanted() => has_dropped |= lane.drop_oldest().await,
             }
         };
-        lane.status.send_modify(|status| status.streams_opened += 1);
-        Ok((stream, has_dropped))
+        match opened {
+            Ok(stream) => {
+                lane.status.send_modify(|status| status.streams_opened += 1);
+                Ok(if has_dropped { Opened::Spare(stream) } else { Opened::Stream(stream) })
+            }
+            Err(failure) if failure.class == ErrorClass::Poison && lane.table.distrust() => {
+                Ok(Opened::Outdated)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Keeps the window full until the stream has to end; returns the request that needs another one.
@@ -236,10 +286,10 @@ impl Delivery {
         &mut self,
         next: Result<Fed, FeedError>,
         stream: &dyn Stream,
-        plan: &Plan,
+        plan: &Arc<Plan>,
     ) -> Option<Ending> {
         match next {
-            Ok(Fed::Request(request)) if request.descriptor() == plan.descriptor() => {
+            Ok(Fed::Request(request)) if request.takes(plan) => {
                 // A send that fails ends the stream only after what it has acknowledged was heard.
                 self.send(stream, request).await.err().map(Err)
             }
@@ -359,6 +409,16 @@ impl Delivery {
     fn set_state(&self, state: LaneState) {
         self.lane.status.send_modify(|status| status.state = state);
     }
+}
+
+/// What became of opening a stream for a request.
+enum Opened {
+    /// It is open.
+    Stream(Box<dyn Stream>),
+    /// It is open, and what it was opened for was dropped meanwhile.
+    Spare(Box<dyn Stream>),
+    /// It is not: the request is for another table than the one that is there now, or was dropped.
+    Outdated,
 }
 
 /// How a stream ends: the request that needs another one, or a failure.

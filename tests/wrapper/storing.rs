@@ -175,5 +175,7 @@ async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
     let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Nanosecond, None), true);
     let nanos = TimestampNanosecondArray::from(vec![1_999]);
     let good = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(nanos)]).unwrap();
-    assert!(arrow_zerobus_sdk_wrapper::convert::Plan::new(good.schema_ref(), None, Default::default()).is_ok());
+    assert!(
+        arrow_zerobus_sdk_wrapper::convert::Plan::new(good.schema_ref(), None, Default::default()).is_ok()
+    );
 }
