@@ -12,7 +12,7 @@ use arrow_array::types::*;
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use arrow_zerobus_sdk_wrapper::convert::{
-    ConversionError, Cut, Plan, Policies, Records, RowError, RowErrorReason,
+    ConversionError, Cut, Encoded, Plan, Policies, Records, RowError, RowErrorReason,
 };
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode};
 use databricks_zerobus_ingest_sdk::schema::{UcColumn, descriptor_from_uc_columns};
@@ -520,7 +520,8 @@ fn an_empty_batch_and_a_row_of_nulls_are_no_special_case() {
 
 #[test]
 fn a_batch_of_another_schema_is_refused_row_by_row() {
-    let plan = Plan::new(batch(&[("a", Arc::new(Int32Array::from(vec![1])), false)]).schema_ref()).unwrap();
+    let planned = batch(&[("a", Arc::new(Int32Array::from(vec![1])), false)]);
+    let plan = Plan::new(planned.schema_ref(), None, Policies::default()).unwrap();
     let int32: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     let int64: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
     let others = [
@@ -536,14 +537,14 @@ fn a_batch_of_another_schema_is_refused_row_by_row() {
     ];
     for other in others {
         let mut records = Records::new();
-        let errors = plan.encode(&other, 0..2, &mut records);
+        let errors = plan.encode(&other, 0..2, &mut records).refused;
         assert_eq!(errors.iter().map(|error| error.row).collect::<Vec<_>>(), [0, 1]);
         assert!(errors.iter().all(|error| error.reason == RowErrorReason::OtherSchema), "{errors:?}");
         assert!(records.is_empty());
     }
     // What says nothing about the values may differ.
     let nullable = batch(&[("a", int32, true)]);
-    assert_eq!(plan.encode(&nullable, 0..2, &mut Records::new()), []);
+    assert_eq!(plan.encode(&nullable, 0..2, &mut Records::new()), Encoded::default());
 }
 
 fn refusal(fields: Vec<Field>) -> ConversionError {
@@ -552,36 +553,31 @@ fn refusal(fields: Vec<Field>) -> ConversionError {
 
 #[test]
 fn an_unsupported_type_is_refused_with_its_column_its_name_and_what_to_do() {
-    let item = Arc::new(Field::new("item", DataType::Int32, true));
+    let item = |data_type: DataType| Arc::new(Field::new("item", data_type, true));
     let boxed = |data_type: DataType| Box::new(data_type);
+    let int32_list = || DataType::List(item(DataType::Int32));
     let types = [
-        (DataType::UInt64, "UInt64", "DECIMAL"),
-        (DataType::Float16, "Float16", "Float32"),
-        (DataType::Decimal128(10, 2), "Decimal128(10, 2)", "DECIMAL"),
-        (DataType::Date64, "Date64", "Date32"),
+        (DataType::Decimal256(39, 2), "Decimal256(39, 2)", "cast the column to Utf8"),
         (DataType::Time64(TimeUnit::Nanosecond), "Time64", "Int64"),
-        (DataType::BinaryView, "BinaryView", "Binary"),
-        (DataType::FixedSizeBinary(4), "FixedSizeBinary(4)", "Binary"),
+        (DataType::Duration(TimeUnit::Second), "Duration", "Int64"),
         (DataType::Null, "Null", "leave it out"),
-        (DataType::List(item.clone()), "List", "Utf8"),
-        (DataType::Struct(vec![item].into()), "Struct", "several columns"),
-        (DataType::Dictionary(boxed(DataType::Int8), boxed(DataType::UInt64)), "UInt64", "DECIMAL"),
+        (DataType::LargeList(item(int32_list())), "LargeList", "wrap the inner list or map in a struct"),
+        (DataType::Dictionary(boxed(DataType::Int8), boxed(DataType::Null)), "Null", "leave it out"),
     ];
     for (arrow_type, type_text, advice) in types {
         let good = Field::new("good", DataType::Utf8, true);
         let error = refusal(vec![good, Field::new("odd_one", arrow_type.clone(), true)]);
         let text = error.to_string();
-        for part in ["column \"odd_one\"", type_text, "cast the column to", advice] {
+        for part in ["column \"odd_one\"", type_text, "which cannot be converted; ", advice] {
             assert!(text.contains(part), "{text:?} does not say {part:?}");
         }
         assert!(
             matches!(error, ConversionError::UnsupportedType { arrow_type: named, .. } if named == arrow_type)
         );
     }
-    let twice = DataType::Dictionary(boxed(DataType::Int8), boxed(DataType::Utf8));
-    let twice = DataType::Dictionary(boxed(DataType::Int8), boxed(twice));
-    let text = refusal(vec![Field::new("odd_one", twice, true)]).to_string();
-    assert!(text.ends_with("cast the column to the type of its values"), "{text}");
+    let inner = DataType::Struct(vec![Field::new("b", DataType::Time32(TimeUnit::Second), true)].into());
+    let text = refusal(vec![Field::new("a", DataType::ListView(item(inner)), true)]).to_string();
+    assert!(text.contains("column \"a.element.b\""), "{text}");
 }
 
 #[test]
@@ -589,7 +585,7 @@ fn a_schema_that_no_table_can_have_is_refused() {
     let field = |name: &str| Field::new(name, DataType::Int32, true);
     assert_eq!(refusal(vec![]), ConversionError::NoColumns);
     let many: Vec<Field> = (0..2_001).map(|i| field(&format!("c{i}"))).collect();
-    assert!(Plan::new(&Schema::new(many[..2_000].to_vec())).is_ok());
+    assert!(Plan::new(&Schema::new(many[..2_000].to_vec()), None, Policies::default()).is_ok());
     let too_many = ConversionError::TooManyColumns { columns: 2_001, columns_max: 2_000 };
     assert_eq!(refusal(many), too_many);
     assert_eq!(too_many.code(), ErrorCode::Conversion);
@@ -605,5 +601,6 @@ fn a_schema_that_no_table_can_have_is_refused() {
         );
         assert!(is_named, "{error}");
     }
-    assert!(Plan::new(&Schema::new(vec![field("_1"), field("Ab_9")])).is_ok());
+    let schema = Schema::new(vec![field("_1"), field("Ab_9")]);
+    assert!(Plan::new(&schema, None, Policies::default()).is_ok());
 }

@@ -1,29 +1,30 @@
 //! Arrow → Delta types → protobuf: how a batch becomes the records that Zerobus takes.
 //!
 //! ```text
-//!  Schema ─► Plan::new ─► descriptor   what the service is told
-//!                └──────► encode       rows of a batch ─► Records ─► cut ─► requests
+//!  TableSchema ─┬► descriptor   what the service is told
+//!               └► matching ─► Plan ─► bind ─► encode       rows of a batch ─► Records ─► cut ─► requests
+//!  Schema ────────┘
 //! ```
 //!
 //! The plan is made once per Arrow schema. All questions about types are answered there, so that
 //! encoding asks none per cell. What is lossless and what is refused stands in one table,
-//! `Conversion::of` in `types.rs`: a new Arrow type is added there.
+//! `mapping/types.rs`: a new Arrow type is added there.
 //!
 //! A value is never bent to fit. What protobuf or the service cannot hold is a [`ConversionError`]
-//! when the type says so, a [`RowError`] when only the value does. The one exception is the
-//! timestamp in nanoseconds: the service counts in microseconds and gets the microsecond in which the
-//! instant lies (the floor, before 1970 too).
+//! when the type says so, a [`RowError`] when only the value does. The exceptions have a name and are counted:
+//! [`Policies`].
 
+mod bind;
 mod descriptor;
 mod encode;
 mod error;
+mod mapping;
 mod plan;
 mod policy;
-mod positions;
 mod records;
 mod split;
 mod table;
-mod types;
+mod values;
 
 pub use error::{ConversionError, RowError, RowErrorReason};
 pub use plan::{Encoded, Plan};

@@ -1,28 +1,26 @@
 //! What is decided once per Arrow schema, so that nothing of it is asked again per row.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{FieldRef, Schema};
+use arrow_schema::{Field as ArrowField, Fields, Schema};
 use prost_types::DescriptorProto;
 
-use super::encode::{self, Column};
+use super::bind::bind;
+use super::encode::{self, Field};
 use super::error::{ConversionError, RowError, RowErrorReason};
-use super::types::{Conversion, cast_advice};
-use super::{Policies, Records, TableSchema, descriptor, positions};
+use super::mapping::{self, Node};
+use super::{Policies, Records, TableSchema, descriptor};
 
 /// How batches of one Arrow schema become protobuf records.
 #[derive(Clone, Debug)]
 pub struct Plan {
     descriptor: DescriptorProto,
-    columns: Vec<PlannedColumn>,
-}
-
-#[derive(Clone, Debug)]
-struct PlannedColumn {
-    field: FieldRef,
-    number: u32,
-    conversion: Conversion,
+    /// The columns of the batches.
+    source: Fields,
+    /// The fields of the table, each with the column that it comes from.
+    nodes: Arc<[(usize, Node)]>,
 }
 
 /// What [`Plan::encode`] did besides appending records.
@@ -39,30 +37,32 @@ pub struct Encoded {
 impl Plan {
     /// The plan for batches of this schema, into the columns of the table if they are known.
     ///
+    /// Columns are matched by name, as Delta compares them, in any order. Without a table, one is assumed that
+    /// has the columns of the schema ([`TableSchema::from_arrow`]).
+    ///
     /// # Errors
     ///
-    /// When the service could have no table of this schema, or a column has a type without a lossless
-    /// conversion; the error names the column and says what to do.
+    /// When the service could have no table of this schema, a column is missing or unknown, or it has a type without
+    /// a lossless conversion; the error names the column and says what to do.
     pub fn new(
         schema: &Schema,
         table: Option<&TableSchema>,
         policies: Policies,
     ) -> Result<Plan, ConversionError> {
-        let _ = (table, policies);
-        descriptor::check_names(schema)?;
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        let mut fields = Vec::with_capacity(schema.fields().len());
-        for (number, field) in (1..).zip(schema.fields()) {
-            let conversion =
-                Conversion::of(field.data_type()).ok_or_else(|| ConversionError::UnsupportedType {
-                    column: field.name().clone(),
-                    arrow_type: field.data_type().clone(),
-                    cast_to: cast_advice(field.data_type()),
-                })?;
-            fields.push(descriptor::field(field, number, conversion.field_type));
-            columns.push(PlannedColumn { field: field.clone(), number: number.unsigned_abs(), conversion });
+        if schema.fields().is_empty() {
+            return Err(ConversionError::NoColumns);
         }
-        Ok(Plan { descriptor: descriptor::message(fields), columns })
+        let derived;
+        let table = match table {
+            Some(table) => table,
+            None => {
+                derived = TableSchema::from_arrow(schema)?;
+                &derived
+            }
+        };
+        let descriptor = descriptor::of_table(table)?;
+        let nodes = mapping::columns(schema.fields(), &table.columns, policies)?;
+        Ok(Plan { descriptor, source: schema.fields().clone(), nodes: nodes.into() })
     }
 
     /// The message that describes a record to the service.
@@ -73,57 +73,76 @@ impl Plan {
     /// Appends these rows of the batch to `out`, one record per row in their order, and returns the rows
     /// of which nothing was appended because one of their values cannot be converted.
     ///
-    /// Timestamps in nanoseconds are floored to the service's microsecond. Every value is written, zero,
-    /// false and empty ones too, for only a missing field is null. A batch of another schema than the plan's
-    /// is refused row by row.
+    /// Every value is written, zero, false and empty ones too, for only a missing field is null. A batch of another
+    /// schema than the plan's is refused row by row.
     ///
     /// # Panics
     ///
     /// If the batch has fewer rows than `rows` says.
     pub fn encode(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Records) -> Encoded {
         assert!(rows.end <= batch.num_rows(), "rows {rows:?} of a batch of {} rows", batch.num_rows());
-        let refused = match self.bind(batch) {
-            Ok(columns) => encode::encode(&columns, rows, out),
-            Err((column, value)) => rows
-                .map(|row| RowError {
-                    row,
-                    column: column.to_owned(),
-                    value: value.clone(),
-                    reason: RowErrorReason::OtherSchema,
-                })
-                .collect(),
-        };
-        Encoded { refused, ..Encoded::default() }
+        match self.bind(batch) {
+            Ok(mut fields) => encode::encode(&mut fields, rows, out),
+            Err(other) => {
+                Encoded { refused: rows.map(|row| other.at_row(row)).collect(), ..Encoded::default() }
+            }
+        }
     }
 
-    /// Binds each column to its array, or names the first that does not fit and what stands there.
-    fn bind<'a>(&'a self, batch: &'a RecordBatch) -> Result<Vec<Column<'a>>, (&'a str, String)> {
-        let schema = batch.schema_ref();
-        if let Some(more) = schema.fields().get(self.columns.len()) {
-            return Err((more.name(), more.data_type().to_string()));
+    /// Binds each field to its array.
+    fn bind<'a>(&'a self, batch: &'a RecordBatch) -> Result<Vec<Box<dyn Field + 'a>>, OtherSchema> {
+        self.check_schema(batch.schema_ref().fields())?;
+        let mut fields = Vec::with_capacity(self.nodes.len());
+        for (source, node) in self.nodes.iter() {
+            let field = bind(node, batch.column(*source).as_ref());
+            fields.push(field.ok_or_else(|| OtherSchema::at(&self.source[*source]))?);
         }
-        let mut bound = Vec::with_capacity(self.columns.len());
-        for (position, column) in self.columns.iter().enumerate() {
-            let name = column.field.name().as_str();
-            let Some(field) = schema.fields().get(position) else {
-                return Err((name, "missing".to_owned()));
-            };
-            let (positions, array) = positions::bind(batch.column(position).as_ref());
-            let values = match (column.conversion.bind)(array) {
-                Some(values) if field.name() == name && field.data_type() == column.field.data_type() => {
-                    values
-                }
-                _ => return Err((name, format!("{} {}", field.name(), field.data_type()))),
-            };
-            bound.push(Column {
-                name,
-                number: column.number,
-                wire_type: column.conversion.wire_type,
-                is_required: !column.field.is_nullable(),
-                positions,
-                values,
-            });
-        }
-        Ok(bound)
+        Ok(fields)
     }
+
+    /// Compares what says something about the values: names, types and extensions, not whether they may be null.
+    fn check_schema(&self, fields: &Fields) -> Result<(), OtherSchema> {
+        if std::ptr::eq(&**fields, &*self.source) {
+            return Ok(());
+        }
+        for (planned, field) in self.source.iter().zip(fields) {
+            let is_same = Arc::ptr_eq(planned, field)
+                || planned.name() == field.name()
+                    && planned.data_type() == field.data_type()
+                    && planned.extension_type_name() == field.extension_type_name();
+            if !is_same {
+                return Err(OtherSchema { column: planned.name().clone(), found: described(field) });
+            }
+        }
+        let surplus = fields.get(self.source.len()).map(|field| OtherSchema::at(field));
+        let lacking = self.source.get(fields.len());
+        let missing =
+            lacking.map(|field| OtherSchema { found: "missing".to_owned(), ..OtherSchema::at(field) });
+        surplus.or(missing).map_or(Ok(()), Err)
+    }
+}
+
+/// What does not fit the plan.
+struct OtherSchema {
+    column: String,
+    found: String,
+}
+
+impl OtherSchema {
+    fn at(field: &ArrowField) -> OtherSchema {
+        OtherSchema { column: field.name().clone(), found: described(field) }
+    }
+
+    fn at_row(&self, row: usize) -> RowError {
+        RowError {
+            row,
+            column: self.column.clone(),
+            value: self.found.clone(),
+            reason: RowErrorReason::OtherSchema,
+        }
+    }
+}
+
+fn described(field: &ArrowField) -> String {
+    format!("{} {}", field.name(), field.data_type())
 }

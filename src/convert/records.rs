@@ -1,10 +1,14 @@
 //! Where encoded rows lie: one buffer, and where each record ends in it.
 
+use super::encode::wire::SLACK_BYTES;
+
 /// Protobuf records, one after the other, in the order of their rows.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    pub(super) bytes: Vec<u8>,
-    /// Ends of the records in `bytes`, ascending; the last one is its length.
+    /// The records, and behind them room for more: it is kept over [`clear`](Records::clear), so that memory is
+    /// filled with zeros only once.
+    buffer: Vec<u8>,
+    /// Ends of the records in the buffer, ascending.
     pub(super) ends: Vec<usize>,
 }
 
@@ -26,7 +30,6 @@ impl Records {
 
     /// Forgets the records and keeps their memory, for the next ones.
     pub fn clear(&mut self) {
-        self.bytes.clear();
         self.ends.clear();
     }
 
@@ -36,12 +39,31 @@ impl Records {
     ///
     /// If there is no record `index`.
     pub fn record(&self, index: usize) -> &[u8] {
-        &self.bytes[self.start(index)..self.ends[index]]
+        &self.buffer[self.start(index)..self.ends[index]]
     }
 
     /// The bytes of all records, without framing.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Makes room for records of these sizes, turns the sizes into the starts of the records, and returns the buffer
+    /// to write them into.
+    pub(super) fn append(&mut self, sizes: &mut [usize]) -> &mut [u8] {
+        let mut end = self.bytes();
+        for size in sizes {
+            end += std::mem::replace(size, end);
+            self.ends.push(end);
+        }
+        if self.buffer.len() < end + SLACK_BYTES {
+            self.buffer.resize(end + SLACK_BYTES, 0);
+        }
+        &mut self.buffer
+    }
+
+    /// Whether the last records end at these places.
+    pub(super) fn ends_with(&self, places: &[usize]) -> bool {
+        self.ends.ends_with(places)
     }
 
     pub(super) fn record_bytes(&self, index: usize) -> usize {

@@ -66,11 +66,7 @@ mod tests {
 
     fn records(lengths: &[usize]) -> Records {
         let mut records = Records::new();
-        for length in lengths {
-            let end = records.bytes() + length;
-            records.bytes.resize(end, 0);
-            records.ends.push(end);
-        }
+        records.append(&mut lengths.to_vec());
         records
     }
 

@@ -1,0 +1,138 @@
+//! Maps: a list of entries, no two of which may have the same key.
+//!
+//! Whether two keys are the same is decided by the bytes that are sent, so that it means the same for every type of
+//! key: whatever reads the record would keep one of the two.
+
+use std::ops::Range;
+
+use super::field::{Field, Header};
+use super::list::{Offsets, Repeated};
+use super::positions::{Slots, Way};
+use super::report::{Fault, Path, Report, Within};
+use super::wire::SLACK_BYTES;
+use crate::convert::error::RowErrorReason;
+
+/// Up to this many keys are compared each with each, which needs no memory.
+const FEW_KEYS: usize = 16;
+
+/// A map field.
+pub(in crate::convert) struct Map<'a> {
+    entries: Repeated<'a, Offsets<'a, i32>>,
+    keys: Box<dyn Field + 'a>,
+    encoded: EncodedKeys,
+}
+
+/// The keys of all maps of a level as they will be sent.
+#[derive(Default)]
+struct EncodedKeys {
+    bytes: Vec<u8>,
+    places: Vec<usize>,
+    ends: Vec<usize>,
+    sorted: Vec<usize>,
+}
+
+impl<'a> Map<'a> {
+    /// The entry is bound to the entries of the maps that the way leads to, `keys` to their keys alone.
+    pub(in crate::convert) fn new(
+        header: &'a Header,
+        way: Way<'a>,
+        offsets: &'a [i32],
+        entry: Box<dyn Field + 'a>,
+        keys: Box<dyn Field + 'a>,
+    ) -> Map<'a> {
+        let entries = Repeated::new(header, way, Offsets(offsets), entry);
+        Map { entries, keys, encoded: EncodedKeys::default() }
+    }
+}
+
+impl Field for Map<'_> {
+    fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
+        self.entries.measure(slots, sizes, report);
+        let Map { entries, keys, encoded } = self;
+        let header = entries.header();
+        let (elements, slot_of) = entries.measured(slots);
+        if elements.of_lists().all(|entries| entries.len() < 2) {
+            return;
+        }
+        // A faulty key is reported already, and its row is gone when the maps are measured again.
+        if !encoded.encode(keys.as_mut(), elements.slots()) {
+            return;
+        }
+        for (map, entries) in elements.of_lists().enumerate() {
+            let Some(key) = encoded.twice(entries) else { continue };
+            let position = elements.slots().position(key);
+            let mut text = None;
+            let value = text.get_or_insert_with(|| keys.text(position)).clone();
+            let fault = Fault { reason: RowErrorReason::DuplicateMapKey, value: &|| value.clone() };
+            let mut report = Within { outer: report, name: &header.name, owner: &slot_of };
+            report.fault(map, Path::to(super::KEY_NAME), fault);
+        }
+    }
+
+    fn write(&mut self, slots: Slots<'_>, cursors: &mut [usize], out: &mut [u8]) {
+        self.entries.write(slots, cursors, out);
+    }
+
+    fn text(&mut self, _: usize) -> String {
+        "a map".to_owned()
+    }
+}
+
+impl EncodedKeys {
+    /// Encodes the keys, unless one of them cannot be.
+    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) -> bool {
+        let EncodedKeys { bytes, places, ends, .. } = self;
+        places.clear();
+        places.resize(slots.len(), 0);
+        let mut faults = AnyFault(false);
+        keys.measure(slots, places, &mut faults);
+        if faults.0 {
+            return false;
+        }
+        let mut end = 0;
+        ends.clear();
+        for place in places.iter_mut() {
+            end += std::mem::replace(place, end);
+            ends.push(end);
+        }
+        if bytes.len() < end + SLACK_BYTES {
+            bytes.resize(end + SLACK_BYTES, 0);
+        }
+        keys.write(slots, places, bytes);
+        true
+    }
+
+    fn key(&self, slot: usize) -> &[u8] {
+        let start = if slot == 0 { 0 } else { self.ends[slot - 1] };
+        &self.bytes[start..self.ends[slot]]
+    }
+
+    /// The second of two of these entries that have the same key.
+    fn twice(&mut self, entries: Range<usize>) -> Option<usize> {
+        if entries.len() <= FEW_KEYS {
+            let is_twice =
+                |slot: &usize| (entries.start..*slot).any(|earlier| self.key(earlier) == self.key(*slot));
+            return entries.clone().find(is_twice);
+        }
+        let mut sorted = std::mem::take(&mut self.sorted);
+        sorted.clear();
+        sorted.extend(entries);
+        sorted.sort_by(|a, b| self.key(*a).cmp(self.key(*b)));
+        let twice = sorted.windows(2).find(|pair| self.key(pair[0]) == self.key(pair[1])).map(|pair| pair[1]);
+        self.sorted = sorted;
+        twice
+    }
+}
+
+/// Whether there was a fault.
+struct AnyFault(bool);
+
+impl Report for AnyFault {
+    fn fault(&mut self, _: usize, _: Path<'_>, _: Fault<'_>) {
+        self.0 = true;
+    }
+
+    fn floored_timestamps(&mut self, _: u64) {}
+
+    fn emptied_lists(&mut self, _: u64) {}
+}
