@@ -25,6 +25,9 @@ const ROLL_BYTES_MIN: u64 = 1024 * 1024;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// When the same columns were read again, the ledger hears of it this often.
 const TABLE_INTERVAL_MICROS: i64 = 3600 * 1_000_000;
+/// On a disk with less the ledger hears nothing of it: a write that fails costs the ledger its store, and a cache is not
+/// worth that.
+const TABLE_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is settled, and what keeps it from moving on.
 #[derive(Clone, Debug, Default)]
@@ -66,10 +69,13 @@ impl TableToRemember {
     }
 
     /// Hands the ledger what has changed.
-    fn tell(&mut self, ledger: &mut Ledger) {
+    fn tell(&mut self, ledger: &mut Ledger, admission: &Admission) {
         let known = Arc::clone(&self.known.borrow_and_update());
         let age_micros = known.read_unix_micros.saturating_sub(self.remembered.read_unix_micros);
         if known.version == self.remembered.version && age_micros.abs() < TABLE_INTERVAL_MICROS {
+            return;
+        }
+        if admission.free_bytes().is_some_and(|free_bytes| free_bytes < TABLE_ROOM_BYTES) {
             return;
         }
         let cached = known.schema.as_deref().map(|schema| CachedTable {
@@ -138,7 +144,7 @@ impl Settler {
 
     fn checkpoint(&mut self) -> Result<(), String> {
         let progress = *self.acknowledged.borrow_and_update();
-        self.table.tell(&mut self.ledger);
+        self.table.tell(&mut self.ledger, &self.admission);
         if self.status.borrow().settled == progress && !self.ledger.is_due() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use arrow_array::{Array as _, RecordBatch};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
-use arrow_zerobus_sdk_wrapper::{DeliveryError, LaneState};
+use arrow_zerobus_sdk_wrapper::{DeliveryError, LaneState, Validate};
 
 use crate::site::{Site, batch, once, secret, wait_until};
 
@@ -80,10 +80,10 @@ async fn a_column_that_the_table_lacks_parks_the_lane_and_names_itself() {
     let emulator = site.serve_with(|options| {
         options.tables = vec![(crate::site::TABLE.to_owned(), "id BIGINT".to_owned())];
     });
-    let wrapper = site.open();
+    let wrapper = site.open_with(|c| c.validate = Validate::Off);
     wrapper.send_batch(batch(0..10)).await.unwrap();
     let refused = wrapper.flush(None).await.unwrap_err();
-    assert_eq!(refused.code(), ErrorCode::Transmission);
+    assert_eq!(refused.code(), ErrorCode::Conversion);
     assert!(chain(&refused).contains("name"), "{}", chain(&refused));
     assert_eq!(wrapper.status().lane.unwrap().state, LaneState::Poison);
     assert_eq!(wrapper.status().rows.waiting, 10);
