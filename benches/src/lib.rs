@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "the baselines are the file system and the clock themselves")]
 
 pub mod backlog;
+pub mod conversion;
 pub mod doc;
 pub mod entries;
 pub mod goals;

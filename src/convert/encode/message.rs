@@ -3,7 +3,7 @@
 use super::field::{Field, Header};
 use super::positions::{Slots, Way};
 use super::report::{Report, Within};
-use super::wire::{delimited_len, put_varint};
+use super::wire::{delimited_len, put_len};
 
 /// A field that is a message. What is not null has one, even if that is empty.
 pub(in crate::convert) struct Message<'a> {
@@ -46,7 +46,7 @@ impl Field for Message<'_> {
         let present = way.present(slots);
         present.visit(cursors, |n, cursor| {
             let at = header.key.put(out, *cursor);
-            let start = put_varint(places[n] as u64, out, at);
+            let start = put_len(places[n], out, at);
             *cursor = start + places[n];
             places[n] = start;
         });

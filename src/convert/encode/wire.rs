@@ -49,7 +49,7 @@ pub(in crate::convert) fn varint_len(value: u64) -> usize {
 }
 
 /// Writes a varint at `at` and returns where it ends.
-#[inline]
+#[inline(always)]
 pub(in crate::convert) fn put_varint(value: u64, out: &mut [u8], at: usize) -> usize {
     if value >> 56 == 0 {
         let len = varint_len(value);
@@ -120,7 +120,9 @@ pub(in crate::convert) fn put_bytes(bytes: &[u8], out: &mut [u8], at: usize) -> 
         0..4 => place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),
         4..8 => overlapping::<4>(bytes, place),
         8..16 => overlapping::<8>(bytes, place),
-        16..=32 => overlapping::<16>(bytes, place),
+        16..32 => overlapping::<16>(bytes, place),
+        32..64 => overlapping::<32>(bytes, place),
+        64..=128 => overlapping::<64>(bytes, place),
         _ => place.copy_from_slice(bytes),
     }
     at + len
@@ -140,10 +142,22 @@ pub(in crate::convert) fn delimited_len(bytes: usize) -> usize {
     varint_len(bytes as u64) + bytes
 }
 
+/// Writes a length and returns where it ends.
+#[inline]
+pub(in crate::convert) fn put_len(len: usize, out: &mut [u8], at: usize) -> usize {
+    // Most are short, and neighbours are of a kind, so the branch is foreseen.
+    if len < 0x80 {
+        out[at] = len as u8;
+        at + 1
+    } else {
+        put_varint(len as u64, out, at)
+    }
+}
+
 /// Writes a length and the bytes behind it.
 #[inline]
 pub(in crate::convert) fn put_delimited(bytes: &[u8], out: &mut [u8], at: usize) -> usize {
-    let at = put_varint(bytes.len() as u64, out, at);
+    let at = put_len(bytes.len(), out, at);
     put_bytes(bytes, out, at)
 }
 

@@ -6,7 +6,7 @@ use arrow_buffer::i256;
 
 use super::Write;
 use super::text::shown;
-use crate::convert::encode::wire::{delimited_len, put_bytes, put_delimited, put_varint};
+use crate::convert::encode::wire::{delimited_len, put_bytes, put_delimited, put_len};
 use crate::convert::error::RowErrorReason;
 
 /// The most digits that a DECIMAL of Delta has.
@@ -164,7 +164,7 @@ impl<N: Unscaled> Write<N> for Decimal {
         debug_assert!(unscaled.is_ok(), "a value without a size is written");
         let unscaled = unscaled.unwrap_or_default();
         let len = self.text_len(unscaled);
-        let start = put_varint(len as u64, out, at);
+        let start = put_len(len, out, at);
         let mut place = &mut out[start..start + len];
         if unscaled < 0 {
             place[0] = b'-';
@@ -264,7 +264,7 @@ impl Write<&[u8]> for DecimalText {
     }
 
     fn put(&self, text: &[u8], out: &mut [u8], at: usize) -> usize {
-        let at = put_varint(text.len() as u64, out, at);
+        let at = put_len(text.len(), out, at);
         put_bytes(text, out, at)
     }
 

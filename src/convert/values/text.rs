@@ -1,7 +1,7 @@
 //! Texts and bytes that are sent as they are, and UUIDs.
 
 use super::Write;
-use crate::convert::encode::wire::{delimited_len, put_bytes, put_delimited, put_varint};
+use crate::convert::encode::wire::{delimited_len, put_bytes, put_delimited, put_len};
 use crate::convert::error::RowErrorReason;
 
 /// How much of a text an error shows.
@@ -89,7 +89,7 @@ impl Write<&[u8]> for UuidText {
     }
 
     fn put(&self, bytes: &[u8], out: &mut [u8], at: usize) -> usize {
-        let at = put_varint(UUID_CHARS as u64, out, at);
+        let at = put_len(UUID_CHARS, out, at);
         put_bytes(&uuid_text(bytes), out, at)
     }
 
