@@ -6,6 +6,9 @@ acknowledged only once they are on the disk.
 
 from __future__ import annotations
 
+import contextlib
+import http
+import http.client
 import json
 import os
 import select
@@ -14,9 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -252,14 +253,18 @@ class Emulator:
         return self._ready[name]
 
     def _post(self, path: str, body: str, headers: Mapping[str, str] | None = None) -> Any:
-        request = urllib.request.Request(self.unity_catalog_url + path, body.encode(), dict(headers or {}))
-        # Not through a proxy: it is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=_STOP_TIMEOUT_SECS) as answer:
-                return json.load(answer)
-        except urllib.error.URLError as error:
-            raise EmulatorError(f"the emulator did not answer: {error}") from error
+        address = self.unity_catalog_url.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=_STOP_TIMEOUT_SECS)
+        with contextlib.closing(connection):
+            try:
+                connection.request("POST", path, body.encode(), dict(headers or {}))
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise EmulatorError(f"the emulator did not answer: {error}") from error
+        if answer.status != http.HTTPStatus.OK:
+            raise EmulatorError(f"the emulator answered {answer.status}: {text.decode(errors='replace')}")
+        return json.loads(text)
 
     def _command(self) -> list[str]:
         if self._requested_data_dir is not None:
