@@ -200,8 +200,8 @@ class ZerobusWrapper:
             TypeError: ``batch`` is not a record batch.
             ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
                 of ours; the error names the column, its types and what to do. Or it has values that are not
-                valid Arrow. Nothing was stored. The catalog was asked once more before, for at most ten
-                seconds, so a table that has just got the column is no reason.
+                valid Arrow. Nothing was stored. The catalog was asked again before, which may take seconds: a
+                table that has got the column meanwhile is no reason.
             BatchTooLargeError: The batch does not fit into a segment, and so not into the quota. Nothing was
                 stored; the sizes and the setting are named.
             BufferFullError: The log is at its quota, or the disk at its floor, and ``on_full`` does not let

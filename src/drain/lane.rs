@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::dropping::{PATIENCE, out_of_patience};
 use super::feed::{Fed, Feed, FeedError, Request};
 use super::inflight::{InFlight, Window};
+use super::opening::Opened;
 use super::requests::{Reads, Requests};
 use super::retry::backoff;
 use super::{LaneState, LaneStatus, Plans, Progress, Span};
@@ -78,6 +79,10 @@ impl Lane {
         Requests::from(feed, &self.wal, &self.reads)
     }
 
+    pub(super) fn set_state(&self, state: LaneState) {
+        self.status.send_modify(|status| status.state = state);
+    }
+
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let window_bytes =
@@ -94,7 +99,7 @@ impl Lane {
             _ = stop.wait_for(|stop| *stop) => {}
             never = delivery.run() => match never {},
         }
-        delivery.set_state(LaneState::Stopped);
+        delivery.lane.set_state(LaneState::Stopped);
     }
 }
 
@@ -138,7 +143,7 @@ impl Delivery {
                         waiting = Some(request);
                         continue;
                     }
-                    None => match self.open(&request, requests.table_version()).await? {
+                    None => match self.lane.open(&request, requests.table_version()).await? {
                         Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
                         Opened::Spare(stream) => {
                             (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
@@ -157,7 +162,7 @@ impl Delivery {
                 // What does not fit the table as it was may fit it as it is.
                 Err(failure)
                     if failure.code == ErrorCode::Conversion
-                        && self.is_outdated(requests.table_version()).await =>
+                        && self.lane.is_outdated(requests.table_version()).await =>
                 {
                     requests = self.lane.requests();
                 }
@@ -166,28 +171,11 @@ impl Delivery {
         }
     }
 
-    /// Asks the catalog what the table is like now. Says whether requests that were made for this version of it have to
-    /// be made anew: because of the answer, or because frames were dropped meanwhile.
-    ///
-    /// To be called while nothing is in flight.
-    async fn is_outdated(&self, table_version: u64) -> bool {
-        let mut has_dropped = false;
-        let rereading = self.lane.table.reread();
-        tokio::pin!(rereading);
-        loop {
-            tokio::select! {
-                biased;
-                table = &mut rereading => return has_dropped || table.version != table_version,
-                () = self.lane.admission.drops.wanted() => has_dropped |= self.lane.drop_oldest().await,
-            }
-        }
-    }
-
     /// What is to be sent next while there is no stream; none if something else has to be done first.
     async fn first_request(&self, requests: &mut Requests) -> Result<Option<Request>, TransportError> {
         // Without anything to send no stream is needed: an idle one only grows old.
         if self.lane.status.borrow().failure.is_none() {
-            self.set_state(LaneState::Idle);
+            self.lane.set_state(LaneState::Idle);
         }
         tokio::select! {
             biased;
@@ -199,37 +187,6 @@ impl Delivery {
                     Ok(None)
                 }
             },
-        }
-    }
-
-    /// Opens a stream for a request, once it is certain that the request is made for the table as it is.
-    async fn open(&self, request: &Request, table_version: u64) -> Result<Opened, TransportError> {
-        let lane = &self.lane;
-        if lane.status.borrow().failure.is_none() {
-            self.set_state(LaneState::Connecting);
-        }
-        if self.is_outdated(table_version).await {
-            return Ok(Opened::Outdated);
-        }
-        let mut has_dropped = false;
-        let mut opening = lane.transport.open(request.descriptor());
-        let opened = loop {
-            tokio::select! {
-                biased;
-                opened = &mut opening => break opened,
-                // Nothing is in flight; and who drops shall not keep a stream from being opened.
-                () = lane.admission.drops.wanted() => has_dropped |= lane.drop_oldest().await,
-            }
-        };
-        match opened {
-            Ok(stream) => {
-                lane.status.send_modify(|status| status.streams_opened += 1);
-                Ok(if has_dropped { Opened::Spare(stream) } else { Opened::Stream(stream) })
-            }
-            Err(failure) if failure.class == ErrorClass::Poison && lane.table.distrust() => {
-                Ok(Opened::Outdated)
-            }
-            Err(failure) => Err(failure),
         }
     }
 
@@ -405,20 +362,6 @@ impl Delivery {
             status.failures += 1;
         });
     }
-
-    fn set_state(&self, state: LaneState) {
-        self.lane.status.send_modify(|status| status.state = state);
-    }
-}
-
-/// What became of opening a stream for a request.
-enum Opened {
-    /// It is open.
-    Stream(Box<dyn Stream>),
-    /// It is open, and what it was opened for was dropped meanwhile.
-    Spare(Box<dyn Stream>),
-    /// It is not: the request is for another table than the one that is there now, or was dropped.
-    Outdated,
 }
 
 /// How a stream ends: the request that needs another one, or a failure.

@@ -13,6 +13,7 @@ mod dropping;
 mod feed;
 mod inflight;
 mod lane;
+mod opening;
 mod plans;
 mod requests;
 mod retry;

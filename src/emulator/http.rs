@@ -86,16 +86,19 @@ fn api_error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error_code": code, "message": message }))).into_response()
 }
 
-/// Refuses whoever has no token for the interfaces of the workspace; the token of a stream is none.
-fn check_token(context: &Context, headers: &HeaderMap) -> Result<(), Response> {
+/// The refusal of whoever has no token for the interfaces of the workspace; the token of a stream is none.
+fn refusal(context: &Context, headers: &HeaderMap) -> Option<Response> {
     let authorization = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
     match context.tokens.purpose(authorization) {
-        Some(Purpose::AllApis) => Ok(()),
+        Some(Purpose::AllApis) => None,
         Some(_) => {
             let text = "Provided OAuth token does not have required scopes: all-apis";
-            Err(api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", text))
+            Some(api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", text))
         }
-        None => Err(api_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "the access token is not valid")),
+        None => {
+            let text = "the access token is not valid";
+            Some(api_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", text))
+        }
     }
 }
 
@@ -104,7 +107,7 @@ async fn table(
     headers: HeaderMap,
     Path(full_name): Path<String>,
 ) -> Response {
-    if let Err(refused) = check_token(&context, &headers) {
+    if let Some(refused) = refusal(&context, &headers) {
         return refused;
     }
     match full_name.parse().ok().and_then(|name| context.catalog.find(&name)) {
@@ -134,7 +137,7 @@ async fn statement(
     headers: HeaderMap,
     Json(Statement { statement }): Json<Statement>,
 ) -> Response {
-    if let Err(refused) = check_token(&context, &headers) {
+    if let Some(refused) = refusal(&context, &headers) {
         return refused;
     }
     let ran = tokio::task::spawn_blocking(move || sql::run(&context.catalog, &statement)).await;

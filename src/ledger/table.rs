@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str, number: u32, delta_type: DeltaType) -> TableColumn {
-        TableColumn { name: name.to_owned(), number, delta_type, nullable: number % 2 == 0 }
+        TableColumn { name: name.to_owned(), number, delta_type, nullable: number.is_multiple_of(2) }
     }
 
     fn every_type() -> Vec<DeltaType> {

@@ -306,6 +306,28 @@ async fn after_a_restart_another_table_of_the_name_is_another_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_replaced_and_a_token_that_is_not_good_any_more_are_noticed_while_running() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.flush(None).await.unwrap();
+    // So long an answer is believed.
+    wait_until(&wrapper, "a second", |it| it.table_schema.age_secs.is_some_and(|age| age > 1.0)).await;
+    emulator.stop().unwrap();
+    // The key of the tokens goes with the rest.
+    std::fs::remove_dir_all(site.directory.path().join("data")).unwrap();
+    let columns = "name STRING, extra INT, id BIGINT NOT NULL";
+    let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), columns.to_owned())]);
+    wrapper.send_batch(batch(10..20)).await.unwrap();
+    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
+    wait_until(&wrapper, "the columns", knows(3)).await;
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(10..20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_that_the_service_refuses_and_the_catalog_cannot_confirm_are_forgotten() {
     let site = Site::new();
     let wide = "id BIGINT, name STRING, extra INT";

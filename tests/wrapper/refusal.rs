@@ -47,7 +47,7 @@ async fn a_frame_that_cannot_be_read_back_holds_up_the_ones_behind_it_and_is_nev
     let emulator = site.serve();
     wait_until(&wrapper, "the refusal", |it| it.lane.as_ref().unwrap().state == LaneState::Poison).await;
     assert!(wrapper.flush(None).await.is_err());
-    let status = wrapper.status();
+    let status = wait_until(&wrapper, "what is good", |it| it.rows.delivered > 0).await;
     assert_eq!((status.settled_lsn.get(), status.rows.delivered, status.rows.waiting), (1, 10, 10));
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
