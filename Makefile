@@ -60,12 +60,15 @@ build: $(WHEEL) ## Builds the wheel and installs it into .venv
 
 # Options for the benchmarks, such as BENCH_ARGS="--quick --dir /mnt/disk".
 BENCH_ARGS ?=
+# Options for the benchmark of the conversion, which knows no disk.
+CONVERT_ARGS ?=
 RELEASE_WHEEL := target/bench-python
 
 .PHONY: bench
-bench: need-cargo ## Measures the log against raw methods on the same disk (docs/performance.md)
+bench: need-cargo ## Measures the log against raw methods on the same disk, and the conversion (docs/performance.md)
 	cargo bench --locked -p benches --bench append -- $(BENCH_ARGS)
 	cargo bench --locked -p benches --bench open -- $(BENCH_ARGS)
+	cargo bench --locked -p benches --bench convert -- $(CONVERT_ARGS)
 
 .PHONY: bench-crates
 bench-crates: need-cargo ## Measures the log against other logs and stores too

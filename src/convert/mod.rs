@@ -24,6 +24,8 @@ mod policy;
 mod records;
 mod split;
 mod table;
+#[cfg(test)]
+mod testing;
 mod values;
 
 pub use error::{ConversionError, RowError, RowErrorReason};

@@ -1,7 +1,8 @@
 //! Lists of all kinds: a repeated field, each element with its own key.
 
-use arrow_buffer::ArrowNativeType;
 use std::ops::Range;
+
+use arrow_buffer::ArrowNativeType;
 
 use super::field::{Field, Header};
 use super::positions::{Slots, Way};

@@ -61,9 +61,8 @@ impl Field for Map<'_> {
         for (map, entries) in elements.of_lists().enumerate() {
             let Some(key) = encoded.twice(entries) else { continue };
             let position = elements.slots().position(key);
-            let mut text = None;
-            let value = text.get_or_insert_with(|| keys.text(position)).clone();
-            let fault = Fault { reason: RowErrorReason::DuplicateMapKey, value: &|| value.clone() };
+            let text = keys.text(position);
+            let fault = Fault { reason: RowErrorReason::DuplicateMapKey, value: &|| text.clone() };
             let mut report = Within { outer: report, name: &header.name, owner: &slot_of };
             report.fault(map, Path::to(super::KEY_NAME), fault);
         }

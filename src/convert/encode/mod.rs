@@ -21,6 +21,8 @@ mod message;
 mod positions;
 mod report;
 mod source;
+#[cfg(test)]
+mod tests;
 pub(super) mod wire;
 
 use std::ops::Range;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields};
 
 use super::advice;
-use super::types::{ValueType, conversion};
+use super::types::{Extension, ValueType, conversion};
 use crate::convert::descriptor::{KEY_NUMBER, VALUE_NUMBER, wire_type};
 use crate::convert::encode::wire::Key;
 use crate::convert::encode::{Conversion, ELEMENT_NAME, Header, KEY_NAME, OnNull, VALUE_NAME};
@@ -156,6 +156,10 @@ fn kind(
     policies: Policies,
 ) -> Result<Kind, ConversionError> {
     let value_type = ValueType::of(field);
+    if value_type.extension == Some(Extension::Other) {
+        let extension = field.extension_type_name();
+        tracing::debug!(column = path, extension, "an extension type is sent as what it is stored as");
+    }
     let refuse = |what_to_do| ConversionError::UnsupportedType {
         column: path.to_owned(),
         arrow_type: field.data_type().clone(),

@@ -6,6 +6,8 @@
 mod advice;
 mod derive;
 mod matching;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub(super) use matching::{Kind, Node, columns};

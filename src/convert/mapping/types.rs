@@ -28,7 +28,7 @@ pub(super) enum Extension {
     Uuid,
     /// `arrow.bool8`, a boolean in a byte.
     Bool8,
-    /// `arrow.json`, text.
+    /// `arrow.json`, which goes where other text goes.
     Json,
     /// `arrow.parquet.variant`, two or three binary columns.
     Variant,

@@ -22,19 +22,28 @@ pub(in crate::convert) struct Decimal {
     limit: u128,
 }
 
-/// How an unscaled number comes from one scale to another.
+/// How an unscaled number comes from one scale to another: by a power of ten, none if that is beyond 128 bits.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::convert) enum Rescale {
-    /// By a power of ten; none if that is beyond 128 bits.
-    Multiply(Option<i128>),
-    /// By a power of ten with this exponent, if nothing is left over.
-    Divide(u32),
+    Multiply {
+        factor: Option<i128>,
+    },
+    /// If nothing is left over.
+    Divide {
+        divisor: Option<i128>,
+        exponent: u32,
+    },
 }
 
 impl Rescale {
     fn new(from: i8, to: i8) -> Rescale {
         let exponent = u32::from(from.abs_diff(to));
-        if to >= from { Rescale::Multiply(10_i128.checked_pow(exponent)) } else { Rescale::Divide(exponent) }
+        let power = 10_i128.checked_pow(exponent);
+        if to >= from {
+            Rescale::Multiply { factor: power }
+        } else {
+            Rescale::Divide { divisor: power, exponent }
+        }
     }
 }
 
@@ -49,17 +58,16 @@ pub(in crate::convert) trait Unscaled: Copy + Display {
     }
 }
 
+#[inline]
 fn rescaled(value: i128, rescale: Rescale) -> Result<i128, RowErrorReason> {
     match rescale {
-        Rescale::Multiply(Some(1)) => Ok(value),
+        Rescale::Multiply { factor: Some(1) } => Ok(value),
         _ if value == 0 => Ok(0),
-        Rescale::Multiply(factor) => {
+        Rescale::Multiply { factor } => {
             factor.and_then(|factor| value.checked_mul(factor)).ok_or(RowErrorReason::OutOfRange)
         }
-        Rescale::Divide(exponent) => match 10_i128.checked_pow(exponent) {
-            Some(divisor) if value % divisor == 0 => Ok(value / divisor),
-            _ => Err(RowErrorReason::Inexact),
-        },
+        Rescale::Divide { divisor: Some(divisor), .. } if value % divisor == 0 => Ok(value / divisor),
+        Rescale::Divide { .. } => Err(RowErrorReason::Inexact),
     }
 }
 
@@ -82,7 +90,7 @@ impl Unscaled for i256 {
             return rescaled(value, rescale);
         }
         // Beyond 128 bits: only less digits behind the point can make it fit.
-        let Rescale::Divide(exponent) = rescale else { return Err(RowErrorReason::OutOfRange) };
+        let Rescale::Divide { exponent, .. } = rescale else { return Err(RowErrorReason::OutOfRange) };
         let divisor = i256::from_i128(10).checked_pow(exponent).ok_or(RowErrorReason::Inexact)?;
         if self.checked_rem(divisor) != Some(i256::ZERO) {
             return Err(RowErrorReason::Inexact);
