@@ -16,6 +16,9 @@ class Settings(TypedDict):
     durability: str
     sync_interval_ms: int
     wait_for: str
+    validate: str
+    timestamp_ns: str
+    null_list: str
     segment_bytes: int
     wal_max_bytes: int
     wal_min_free_bytes: int
