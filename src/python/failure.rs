@@ -12,7 +12,8 @@ pub(super) struct Failure {
     message: String,
     lsn: Option<Lsn>,
     table: Option<String>,
-    misfit: Option<Misfit>,
+    /// Few failures have it, and it is large.
+    misfit: Option<Box<Misfit>>,
 }
 
 impl Failure {
@@ -23,7 +24,7 @@ impl Failure {
 
     /// The failure that this error is, with the texts of its sources.
     pub(super) fn of(error: &(impl Coded + 'static)) -> Failure {
-        let (lsn, misfit) = (error.lsn(), error.misfit());
+        let (lsn, misfit) = (error.lsn(), error.misfit().map(Box::new));
         Failure { code: error.code(), message: chain(error), lsn, table: None, misfit }
     }
 
