@@ -26,8 +26,11 @@ pub(in crate::convert) struct Map<'a> {
 #[derive(Default)]
 struct EncodedKeys {
     bytes: Vec<u8>,
+    /// Where each key begins, and where the last one ends.
+    bounds: Vec<usize>,
+    /// The size of each key, then where it goes.
     places: Vec<usize>,
-    ends: Vec<usize>,
+    /// Memory for the many keys of one map.
     sorted: Vec<usize>,
 }
 
@@ -51,15 +54,16 @@ impl Field for Map<'_> {
         let Map { entries, keys, encoded } = self;
         let header = entries.header();
         let (elements, slot_of) = entries.measured(slots);
-        if elements.of_lists().all(|entries| entries.len() < 2) {
+        let maps = 0..elements.lists();
+        if maps.clone().all(|map| elements.of_list(map).len() < 2) {
             return;
         }
         // A faulty key is reported already, and its row is gone when the maps are measured again.
         if !encoded.encode(keys.as_mut(), elements.slots()) {
             return;
         }
-        for (map, entries) in elements.of_lists().enumerate() {
-            let Some(key) = encoded.twice(entries) else { continue };
+        for map in maps {
+            let Some(key) = encoded.twice(elements.of_list(map)) else { continue };
             let position = elements.slots().position(key);
             let text = keys.text(position);
             let fault = Fault { reason: RowErrorReason::DuplicateMapKey, value: &|| text.clone() };
@@ -80,7 +84,7 @@ impl Field for Map<'_> {
 impl EncodedKeys {
     /// Encodes the keys, unless one of them cannot be.
     fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) -> bool {
-        let EncodedKeys { bytes, places, ends, .. } = self;
+        let EncodedKeys { bytes, bounds, places, .. } = self;
         places.clear();
         places.resize(slots.len(), 0);
         let mut faults = AnyFault(false);
@@ -89,10 +93,11 @@ impl EncodedKeys {
             return false;
         }
         let mut end = 0;
-        ends.clear();
+        bounds.clear();
+        bounds.push(0);
         for place in places.iter_mut() {
             end += std::mem::replace(place, end);
-            ends.push(end);
+            bounds.push(end);
         }
         if bytes.len() < end + SLACK_BYTES {
             bytes.resize(end + SLACK_BYTES, 0);
@@ -102,8 +107,7 @@ impl EncodedKeys {
     }
 
     fn key(&self, slot: usize) -> &[u8] {
-        let start = if slot == 0 { 0 } else { self.ends[slot - 1] };
-        &self.bytes[start..self.ends[slot]]
+        &self.bytes[self.bounds[slot]..self.bounds[slot + 1]]
     }
 
     /// The second of two of these entries that have the same key.
