@@ -30,6 +30,8 @@ struct EncodedKeys {
     bounds: Vec<usize>,
     /// The size of each key, then where it goes.
     places: Vec<usize>,
+    /// The positions of the good keys, once some are not.
+    good: Vec<usize>,
     /// Memory for the many keys of one map.
     sorted: Vec<usize>,
 }
@@ -58,10 +60,7 @@ impl Field for Map<'_> {
         if maps.clone().all(|map| elements.of_list(map).len() < 2) {
             return;
         }
-        // A faulty key is reported already, and its row is gone when the maps are measured again.
-        if !encoded.encode(keys.as_mut(), elements.slots()) {
-            return;
-        }
+        encoded.encode(keys.as_mut(), elements.slots());
         for map in maps {
             let Some(key) = encoded.twice(elements.of_list(map)) else { continue };
             let position = elements.slots().position(key);
@@ -82,16 +81,12 @@ impl Field for Map<'_> {
 }
 
 impl EncodedKeys {
-    /// Encodes the keys, unless one of them cannot be.
-    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) -> bool {
-        let EncodedKeys { bytes, bounds, places, .. } = self;
+    /// Encodes the keys. One that cannot be sent is left empty: its row is refused for it already.
+    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) {
+        let EncodedKeys { bytes, bounds, places, good, .. } = self;
         places.clear();
         places.resize(slots.len(), 0);
-        let mut faults = AnyFault(false);
-        keys.measure(slots, places, &mut faults);
-        if faults.0 {
-            return false;
-        }
+        keys.measure(slots, places, &mut Unheard);
         let mut end = 0;
         bounds.clear();
         bounds.push(0);
@@ -102,8 +97,19 @@ impl EncodedKeys {
         if bytes.len() < end + SLACK_BYTES {
             bytes.resize(end + SLACK_BYTES, 0);
         }
-        keys.write(slots, places, bytes);
-        true
+        // A good key takes at least the byte that says which field it is.
+        let is_good = |slot: usize| bounds[slot] < bounds[slot + 1];
+        if (0..slots.len()).all(is_good) {
+            return keys.write(slots, places, bytes);
+        }
+        let good_slots = || (0..slots.len()).filter(|slot| is_good(*slot));
+        good.clear();
+        good.extend(good_slots().map(|slot| slots.position(slot)));
+        places.clear();
+        places.resize(good.len(), 0);
+        keys.measure(Slots::Each(good), places, &mut Unheard);
+        places.iter_mut().zip(good_slots()).for_each(|(place, slot)| *place = bounds[slot]);
+        keys.write(Slots::Each(good), places, bytes);
     }
 
     fn key(&self, slot: usize) -> &[u8] {
@@ -127,13 +133,11 @@ impl EncodedKeys {
     }
 }
 
-/// Whether there was a fault.
-struct AnyFault(bool);
+/// For what is reported elsewhere.
+struct Unheard;
 
-impl Report for AnyFault {
-    fn fault(&mut self, _: usize, _: Path<'_>, _: Fault<'_>) {
-        self.0 = true;
-    }
+impl Report for Unheard {
+    fn fault(&mut self, _: usize, _: Path<'_>, _: Fault<'_>) {}
 
     fn floored_timestamps(&mut self, _: u64) {}
 

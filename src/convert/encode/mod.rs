@@ -94,8 +94,7 @@ impl Chunk {
         let first_refused = encoded.refused.len();
         let Chunk { good, places } = self;
         let mut slots = Slots::Run { first: rows.start, len: rows.len() };
-        // Once without and once with what was refused, mostly. A map's keys are compared only when all of them are
-        // good, so a third time may be needed.
+        // Once with and once without what is refused.
         loop {
             places.clear();
             places.resize(slots.len(), 0);
