@@ -65,8 +65,8 @@ pub(in crate::convert) struct Repeated<'a, L> {
 /// The elements of some lists, as the slots of a level.
 #[derive(Default)]
 pub(super) struct Elements {
-    /// Behind the last element of each list.
-    ends: Vec<usize>,
+    /// Where the slots of each list begin, and where those of the last one end.
+    bounds: Vec<usize>,
     /// Where the elements begin if they follow one another; else they stand in `positions`.
     first: Option<usize>,
     positions: Vec<usize>,
@@ -74,8 +74,9 @@ pub(super) struct Elements {
 
 impl Elements {
     fn find(&mut self, lists: &impl Lists, of: Slots<'_>) {
-        let Elements { ends, first, positions } = self;
-        ends.clear();
+        let Elements { bounds, first, positions } = self;
+        bounds.clear();
+        bounds.push(0);
         let (mut start, mut next, mut len, mut is_run) = (0, 0, 0, true);
         for list in 0..of.len() {
             let elements = lists.elements(of.position(list));
@@ -88,7 +89,7 @@ impl Elements {
                 next = elements.end;
                 len += elements.len();
             }
-            ends.push(len);
+            bounds.push(len);
         }
         *first = is_run.then_some(start);
         positions.clear();
@@ -100,20 +101,25 @@ impl Elements {
 
     pub(super) fn slots(&self) -> Slots<'_> {
         match self.first {
-            Some(first) => Slots::Run { first, len: self.ends.last().copied().unwrap_or(0) },
+            Some(first) => Slots::Run { first, len: self.bounds.last().copied().unwrap_or(0) },
             None => Slots::Each(&self.positions),
         }
     }
 
-    /// The slots of the elements of each list.
-    pub(super) fn of_lists(&self) -> impl Iterator<Item = Range<usize>> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        starts.zip(&self.ends).map(|(start, end)| *start..*end)
+    /// How many lists there are.
+    pub(super) fn lists(&self) -> usize {
+        self.bounds.len().saturating_sub(1)
+    }
+
+    /// The slots of the elements of a list.
+    #[inline]
+    pub(super) fn of_list(&self, list: usize) -> Range<usize> {
+        self.bounds[list]..self.bounds[list + 1]
     }
 
     /// Which list an element is in.
     fn list(&self, slot: usize) -> usize {
-        self.ends.partition_point(|end| *end <= slot)
+        self.bounds.partition_point(|bound| *bound <= slot) - 1
     }
 }
 
@@ -154,19 +160,14 @@ impl<L: Lists> Field for Repeated<'_, L> {
             places,
             &mut Within { outer: report, name: &header.name, owner: &owner },
         );
-        let mut of_lists = elements.of_lists();
-        present.visit(sizes, |_, size| {
-            *size += of_lists.next().map_or(0, |slots| places[slots].iter().sum());
-        });
+        present.visit(sizes, |list, size| *size += places[elements.of_list(list)].iter().sum::<usize>());
     }
 
     fn write(&mut self, slots: Slots<'_>, cursors: &mut [usize], out: &mut [u8]) {
         let Repeated { way, element, elements, places, .. } = self;
-        let mut of_lists = elements.of_lists();
-        way.present(slots).visit(cursors, |_, cursor| {
-            for place in of_lists.next().and_then(|slots| places.get_mut(slots)).into_iter().flatten() {
-                let size = std::mem::replace(place, *cursor);
-                *cursor += size;
+        way.present(slots).visit(cursors, |list, cursor| {
+            for place in &mut places[elements.of_list(list)] {
+                *cursor += std::mem::replace(place, *cursor);
             }
         });
         element.write(elements.slots(), places, out);

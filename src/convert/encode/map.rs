@@ -3,7 +3,6 @@
 //! Whether two keys are the same is decided by the bytes that are sent, so that it means the same for every type of
 //! key: whatever reads the record would keep one of the two.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::field::{Field, Header};
@@ -27,10 +26,13 @@ pub(in crate::convert) struct Map<'a> {
 #[derive(Default)]
 struct EncodedKeys {
     bytes: Vec<u8>,
+    /// Where each key begins, and where the last one ends.
+    bounds: Vec<usize>,
+    /// The size of each key, then where it goes.
     places: Vec<usize>,
-    ends: Vec<usize>,
-    /// Of the good keys, once some are not.
-    positions: Vec<usize>,
+    /// The positions of the good keys, once some are not.
+    good: Vec<usize>,
+    /// Memory for the many keys of one map.
     sorted: Vec<usize>,
 }
 
@@ -54,12 +56,13 @@ impl Field for Map<'_> {
         let Map { entries, keys, encoded } = self;
         let header = entries.header();
         let (elements, slot_of) = entries.measured(slots);
-        if elements.of_lists().all(|entries| entries.len() < 2) {
+        let maps = 0..elements.lists();
+        if maps.clone().all(|map| elements.of_list(map).len() < 2) {
             return;
         }
         encoded.encode(keys.as_mut(), elements.slots());
-        for (map, entries) in elements.of_lists().enumerate() {
-            let Some(key) = encoded.twice(entries) else { continue };
+        for map in maps {
+            let Some(key) = encoded.twice(elements.of_list(map)) else { continue };
             let position = elements.slots().position(key);
             let text = keys.text(position);
             let fault = Fault { reason: RowErrorReason::DuplicateMapKey, value: &|| text.clone() };
@@ -78,44 +81,39 @@ impl Field for Map<'_> {
 }
 
 impl EncodedKeys {
-    /// Encodes the keys. A faulty one is left empty: its row is refused for it already, whatever it is the same as.
+    /// Encodes the keys. One that cannot be sent is left empty: its row is refused for it already.
     fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) {
-        let EncodedKeys { bytes, places, ends, positions, .. } = self;
-        let mut faulty = FaultySlots::default();
+        let EncodedKeys { bytes, bounds, places, good, .. } = self;
         places.clear();
         places.resize(slots.len(), 0);
-        keys.measure(slots, places, &mut faulty);
-        let is_good = |slot: &usize| !faulty.0.contains(slot);
-        let good = if faulty.0.is_empty() {
-            slots
-        } else {
-            positions.clear();
-            positions.extend((0..slots.len()).filter(is_good).map(|slot| slots.position(slot)));
-            places.clear();
-            places.resize(positions.len(), 0);
-            keys.measure(Slots::Each(positions), places, &mut FaultySlots::default());
-            Slots::Each(positions)
-        };
+        keys.measure(slots, places, &mut Unheard);
         let mut end = 0;
-        let mut next = places.iter_mut();
-        ends.clear();
-        for slot in 0..slots.len() {
-            if is_good(&slot)
-                && let Some(place) = next.next()
-            {
-                end += std::mem::replace(place, end);
-            }
-            ends.push(end);
+        bounds.clear();
+        bounds.push(0);
+        for place in places.iter_mut() {
+            end += std::mem::replace(place, end);
+            bounds.push(end);
         }
         if bytes.len() < end + SLACK_BYTES {
             bytes.resize(end + SLACK_BYTES, 0);
         }
-        keys.write(good, places, bytes);
+        // A good key takes at least the byte that says which field it is.
+        let is_good = |slot: usize| bounds[slot] < bounds[slot + 1];
+        if (0..slots.len()).all(is_good) {
+            return keys.write(slots, places, bytes);
+        }
+        let good_slots = || (0..slots.len()).filter(|slot| is_good(*slot));
+        good.clear();
+        good.extend(good_slots().map(|slot| slots.position(slot)));
+        places.clear();
+        places.resize(good.len(), 0);
+        keys.measure(Slots::Each(good), places, &mut Unheard);
+        places.iter_mut().zip(good_slots()).for_each(|(place, slot)| *place = bounds[slot]);
+        keys.write(Slots::Each(good), places, bytes);
     }
 
     fn key(&self, slot: usize) -> &[u8] {
-        let start = if slot == 0 { 0 } else { self.ends[slot - 1] };
-        &self.bytes[start..self.ends[slot]]
+        &self.bytes[self.bounds[slot]..self.bounds[slot + 1]]
     }
 
     /// The second of two of these entries that have the same key.
@@ -135,14 +133,11 @@ impl EncodedKeys {
     }
 }
 
-/// The slots with a fault.
-#[derive(Default)]
-struct FaultySlots(BTreeSet<usize>);
+/// For what is reported elsewhere.
+struct Unheard;
 
-impl Report for FaultySlots {
-    fn fault(&mut self, slot: usize, _: Path<'_>, _: Fault<'_>) {
-        self.0.insert(slot);
-    }
+impl Report for Unheard {
+    fn fault(&mut self, _: usize, _: Path<'_>, _: Fault<'_>) {}
 
     fn floored_timestamps(&mut self, _: u64) {}
 
