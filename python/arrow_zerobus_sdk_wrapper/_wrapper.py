@@ -217,7 +217,9 @@ class ZerobusWrapper:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
             stored and then is delivered. An append that was started is always finished.
         """
-        outcome = await running_bridge().run(functools.partial(self._core.send_batch, batch, _exported(batch)))
+        outcome = await running_bridge().run(
+            functools.partial(self._core.send_batch, batch, _exported(batch))
+        )
         return TransmissionResult(*outcome)
 
     async def wait_delivered(
