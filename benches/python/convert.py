@@ -1,8 +1,8 @@
 """How long does a row of real data take from Arrow to protobuf here, and how long in Python, row by row?
 
 The rows are the flights of the demo. Python does what the examples of the official package do: it takes the
-rows out of the batch, makes a message of each and serialises it with Google's ``protobuf``. For comparison also
-without the first of these steps. The same batch is converted by ``benches/convert.rs``, one core each.
+rows out of the batch, makes a message of each and serialises it with Google's ``protobuf``. For comparison
+also without the first of these steps. The same batch is converted by ``benches/convert.rs``, one core each.
 
     make bench-python
 """

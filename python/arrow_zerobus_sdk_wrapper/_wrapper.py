@@ -345,7 +345,7 @@ class ZerobusWrapper:
 
 
 def _exported(batch: object) -> tuple[object, object] | None:
-    """The export of the batch, made here so that ``_core`` need not call back into Python; None if it has none.
+    """The export of the batch, if it has one; made here, so that ``_core`` need not call back into Python.
 
     An exporter may let go of the GIL. Python ends a daemon thread that asks for it back while the interpreter
     exits, and a thread cannot be ended that way inside of ``_core``.
