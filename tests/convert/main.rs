@@ -14,6 +14,7 @@
 //! | range checks, policies and their counts | `values` (the oracle has each rule once more), `rows` |
 //! | List, Struct, Map, Dictionary, RunEndEncoded in all layouts | `values` on the arrays of `arrays` |
 //! | extensions: uuid, bool8, json, an unknown one | `values`, `golden`, `schema` |
+//! | an extension without a meaning is logged | `schema::an_extension_type_that_means_nothing_is_logged_once_for_its_column` |
 //! | names: case, order, nullable columns that are missing | `values`; what is refused, `src/convert/mapping/tests.rs` |
 //!
 //! A failure prints how to make it again; `CONVERT_CASES=n` makes more cases of each property.

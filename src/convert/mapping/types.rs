@@ -18,12 +18,12 @@ use crate::convert::values::*;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ValueType<'a> {
     pub(super) data_type: &'a DataType,
-    pub(super) extension: Option<Extension>,
+    pub(super) extension: Option<Extension<'a>>,
 }
 
 /// The extension types that mean something to us; all others are sent as what they are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extension {
+pub(super) enum Extension<'a> {
     /// `arrow.uuid`, sixteen bytes.
     Uuid,
     /// `arrow.bool8`, a boolean in a byte.
@@ -32,7 +32,8 @@ pub(super) enum Extension {
     Json,
     /// `arrow.parquet.variant`, two or three binary columns.
     Variant,
-    Other,
+    /// Any other, by its name.
+    Other(&'a str),
 }
 
 impl<'a> ValueType<'a> {
@@ -54,7 +55,7 @@ impl<'a> ValueType<'a> {
             ("arrow.bool8", DataType::Int8) => Extension::Bool8,
             ("arrow.json", DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => Extension::Json,
             ("arrow.parquet.variant", DataType::Struct(_)) => Extension::Variant,
-            _ => Extension::Other,
+            _ => Extension::Other(name),
         });
         ValueType { data_type, extension }
     }
