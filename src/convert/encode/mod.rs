@@ -23,6 +23,7 @@ mod report;
 mod source;
 #[cfg(test)]
 mod tests;
+mod variant;
 pub(super) mod wire;
 
 use std::ops::Range;
@@ -34,6 +35,7 @@ pub(super) use map::Map;
 pub(super) use message::Message;
 pub(super) use positions::Way;
 pub(super) use source::{Bits, FixedBytes, Numbers, Source, Strings, Views};
+pub(super) use variant::VariantAsJson;
 
 use self::positions::Slots;
 use self::report::{Fault, Path, Report};
