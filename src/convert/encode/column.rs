@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use arrow_array::Array;
 
+use super::ahead::{Ahead, LONG_BYTES};
 use super::field::{Field, Header};
 use super::positions::{Present, Slots, Way};
 use super::report::{Fault, Path, Report};
@@ -47,7 +48,9 @@ where
         array: &'a dyn Array,
     ) -> Option<Box<dyn Field + 'a>> {
         let reader = S::reader(array)?;
-        Some(Box::new(Column::<S, W> { header, way, reader, writer: self.writer }))
+        let is_long = reader.mean_bytes() >= LONG_BYTES;
+        let column = Box::new(Column::<S, W> { header, way, reader, writer: self.writer });
+        Some(if is_long { Box::new(Ahead::new(column)) } else { column })
     }
 }
 

@@ -8,16 +8,34 @@ use crate::convert::error::RowErrorReason;
 /// A field of a message, or the elements of a list, bound to an array.
 ///
 /// Measuring and writing take turns: what [`measure`](Field::measure) finds out about the slots is kept for the
-/// [`write`](Field::write) of the same slots.
+/// [writing](write_fields) of the same slots.
 pub(in crate::convert) trait Field {
     /// Adds to the size of each slot what its value takes with its key, or reports why it cannot be written.
     fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report);
+
+    /// Called before any field of the slots is written, with the starts of their messages.
+    fn write_ahead(&mut self, _slots: Slots<'_>, _starts: &[usize], _out: &mut [u8]) {}
 
     /// Writes key and value at the cursor of each slot and moves that on.
     fn write(&mut self, slots: Slots<'_>, cursors: &mut [usize], out: &mut [u8]);
 
     /// The value at a position of the array, for the text of an error.
     fn text(&mut self, position: usize) -> String;
+}
+
+/// Writes the fields of messages that start at these places, which move on to their ends.
+pub(super) fn write_fields(
+    fields: &mut [Box<dyn Field + '_>],
+    slots: Slots<'_>,
+    places: &mut [usize],
+    out: &mut [u8],
+) {
+    for field in fields.iter_mut() {
+        field.write_ahead(slots, places, out);
+    }
+    for field in fields {
+        field.write(slots, places, out);
+    }
 }
 
 /// What a field is called and what it does without a value.

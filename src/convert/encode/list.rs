@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow_buffer::ArrowNativeType;
 
-use super::field::{Field, Header};
+use super::field::{Field, Header, write_fields};
 use super::positions::{Slots, Way};
 use super::report::{Report, Within};
 
@@ -170,7 +170,7 @@ impl<L: Lists> Field for Repeated<'_, L> {
                 *cursor += std::mem::replace(place, *cursor);
             }
         });
-        element.write(elements.slots(), places, out);
+        write_fields(std::slice::from_mut(element), elements.slots(), places, out);
     }
 
     fn text(&mut self, _: usize) -> String {

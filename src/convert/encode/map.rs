@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::field::{Field, Header};
+use super::field::{Field, Header, write_fields};
 use super::list::{Offsets, Repeated};
 use super::positions::{Slots, Way};
 use super::report::{Fault, Path, Report, Within};
@@ -60,7 +60,7 @@ impl Field for Map<'_> {
         if maps.clone().all(|map| elements.of_list(map).len() < 2) {
             return;
         }
-        encoded.encode(keys.as_mut(), elements.slots());
+        encoded.encode(keys, elements.slots());
         for map in maps {
             let Some(key) = encoded.twice(elements.of_list(map)) else { continue };
             let position = elements.slots().position(key);
@@ -82,7 +82,7 @@ impl Field for Map<'_> {
 
 impl EncodedKeys {
     /// Encodes the keys. One that cannot be sent is left empty: its row is refused for it already.
-    fn encode(&mut self, keys: &mut dyn Field, slots: Slots<'_>) {
+    fn encode(&mut self, keys: &mut Box<dyn Field + '_>, slots: Slots<'_>) {
         let EncodedKeys { bytes, bounds, places, good, .. } = self;
         places.clear();
         places.resize(slots.len(), 0);
@@ -100,7 +100,7 @@ impl EncodedKeys {
         // A good key takes at least the byte that says which field it is.
         let is_good = |slot: usize| bounds[slot] < bounds[slot + 1];
         if (0..slots.len()).all(is_good) {
-            return keys.write(slots, places, bytes);
+            return write_fields(std::slice::from_mut(keys), slots, places, bytes);
         }
         let good_slots = || (0..slots.len()).filter(|slot| is_good(*slot));
         good.clear();
@@ -109,7 +109,7 @@ impl EncodedKeys {
         places.resize(good.len(), 0);
         keys.measure(Slots::Each(good), places, &mut Unheard);
         places.iter_mut().zip(good_slots()).for_each(|(place, slot)| *place = bounds[slot]);
-        keys.write(Slots::Each(good), places, bytes);
+        write_fields(std::slice::from_mut(keys), Slots::Each(good), places, bytes);
     }
 
     fn key(&self, slot: usize) -> &[u8] {

@@ -1,6 +1,6 @@
 //! Structs: a message inside of a message, with its length in front of it.
 
-use super::field::{Field, Header};
+use super::field::{Field, Header, write_fields};
 use super::positions::{Slots, Way};
 use super::report::{Report, Within};
 use super::wire::{delimited_len, put_len};
@@ -50,9 +50,7 @@ impl Field for Message<'_> {
             *cursor = start + places[n];
             places[n] = start;
         });
-        for field in fields {
-            field.write(present.values(), places, out);
-        }
+        write_fields(fields, present.values(), places, out);
     }
 
     fn text(&mut self, _: usize) -> String {

@@ -13,6 +13,7 @@
 //! Nested values repeat that one level below: the elements of all lists of a chunk are the slots of a level of
 //! their own, whose sizes are summed up into those of the rows.
 
+mod ahead;
 mod column;
 mod field;
 mod list;
@@ -37,6 +38,7 @@ pub(super) use positions::Way;
 pub(super) use source::{Bits, FixedBytes, Numbers, Source, Strings, Views};
 pub(super) use variant::VariantAsJson;
 
+use self::field::write_fields;
 use self::positions::Slots;
 use self::report::{Fault, Path, Report};
 use super::Records;
@@ -117,9 +119,7 @@ impl Chunk {
         // The columns found them in turn; the reader wants them by row.
         encoded.refused[first_refused..].sort_by_key(|error| error.row);
         let bytes = out.append(places);
-        for field in fields {
-            field.write(slots, places, bytes);
-        }
+        write_fields(fields, slots, places, bytes);
         debug_assert!(out.ends_with(places), "a value was measured and written differently");
     }
 }

@@ -29,6 +29,11 @@ pub(in crate::convert) trait Reader {
 
     /// The values from `first` on.
     fn run(&self, first: usize, len: usize) -> impl Iterator<Item = Self::Value>;
+
+    /// How long a value is in the mean, roughly; 0 if all of them are short.
+    fn mean_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Numbers of one width.
@@ -115,6 +120,11 @@ impl<'a, O: ArrowNativeType> Reader for StringsReader<'a, O> {
         let offsets = &self.offsets[first..=first + len];
         offsets.iter().zip(&offsets[1..]).map(|(start, end)| &self.data[start.as_usize()..end.as_usize()])
     }
+
+    fn mean_bytes(&self) -> usize {
+        let [first, .., last] = self.offsets else { return 0 };
+        (last.as_usize() - first.as_usize()) / (self.offsets.len() - 1)
+    }
 }
 
 /// Texts or bytes behind views.
@@ -143,6 +153,11 @@ impl<'a, T: ByteViewType> Reader for &'a GenericByteViewArray<T> {
         let array: &'a GenericByteViewArray<T> = self;
         (first..first + len).map(|position| array.value(position).as_ref())
     }
+
+    fn mean_bytes(&self) -> usize {
+        // A slice has the buffers of the whole; that it is long by mistake costs nothing but time.
+        self.data_buffers().iter().map(|buffer| buffer.len()).sum::<usize>() / self.len().max(1)
+    }
 }
 
 /// Bytes of one length.
@@ -170,6 +185,10 @@ impl<'a> Reader for &'a FixedSizeBinaryArray {
     fn run(&self, first: usize, len: usize) -> impl Iterator<Item = &'a [u8]> {
         let array: &'a FixedSizeBinaryArray = self;
         (first..first + len).map(|position| array.value(position))
+    }
+
+    fn mean_bytes(&self) -> usize {
+        self.value_length().unsigned_abs() as usize
     }
 }
 

@@ -266,3 +266,42 @@ fn refused_rows_are_left_out_of_every_chunk() {
     let good = (0..rows).filter(|row| !is_bad(*row)).map(|row| format!("a=[{} {}]", 2 * row, 2 * row + 1));
     assert_eq!(outcome.records, good.collect::<Vec<_>>());
 }
+
+#[test]
+fn long_values_stand_where_short_ones_would() {
+    let long = |n: usize| "x".repeat(500 + n);
+    let texts: Vec<Option<String>> = (0..300).map(|n| (n % 5 != 1).then(|| long(n))).collect();
+    let text: ArrayRef = Arc::new(StringArray::from(texts.clone()));
+    let number: ArrayRef = Arc::new(Int32Array::from_iter((0..300).map(|n| (n % 7 != 2).then_some(n))));
+    let columns = ["a", "b", "c"].map(|name| (name, number.clone(), true));
+    let columns = [columns[0].clone(), ("b", text.clone(), true), columns[2].clone()];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.clone()).unwrap();
+    let shown_row = |row: usize| {
+        let number = |name| (row % 7 != 2).then(|| format!("{name}={row}"));
+        let text = texts[row].as_ref().map(|text| format!("b={text}"));
+        [number("a"), text, number("c")].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    let rows: Vec<String> = (0..300).map(shown_row).collect();
+    assert_eq!(encode_with(Policies::default(), true, &batch).records, rows);
+    let required = encode_with(Policies::default(), false, &batch);
+    assert_eq!(
+        required.records,
+        (0..300).filter(|n| n % 5 != 1 && n % 7 != 2).map(shown_row).collect::<Vec<_>>()
+    );
+
+    let inner = structs(columns.to_vec(), None);
+    let nested = encode(lists(&[3; 100], Arc::new(inner), None));
+    let element = |rows: &[String]| {
+        format!("a=[{}]", rows.iter().map(|row| format!("{{{row}}}")).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(nested.records, rows.chunks(3).map(element).collect::<Vec<_>>());
+
+    let keys: Vec<String> = (0..40).map(long).collect();
+    let views: ArrayRef = Arc::new(StringViewArray::from_iter_values(&keys));
+    let outcome = encode(lists(&[20, 20], views.clone(), None));
+    assert_eq!(
+        outcome.records,
+        keys.chunks(20).map(|keys| format!("a=[{}]", keys.join(" "))).collect::<Vec<_>>()
+    );
+    assert_eq!(encode(maps(&[1; 40], views, text.slice(2, 40))).refused.len(), 8);
+}
