@@ -116,11 +116,17 @@ impl EncodedKeys {
         &self.bytes[self.bounds[slot]..self.bounds[slot + 1]]
     }
 
+    #[inline]
+    fn is_same(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.key(a), self.key(b));
+        // The ends tell most keys apart without a call; the beginnings are the same tag and length.
+        a.len() == b.len() && a.last() == b.last() && a == b
+    }
+
     /// The second of two of these entries that have the same key.
     fn twice(&mut self, entries: Range<usize>) -> Option<usize> {
         if entries.len() <= FEW_KEYS {
-            let is_twice =
-                |slot: &usize| (entries.start..*slot).any(|earlier| self.key(earlier) == self.key(*slot));
+            let is_twice = |slot: &usize| (entries.start..*slot).any(|earlier| self.is_same(earlier, *slot));
             return entries.clone().find(is_twice);
         }
         let mut sorted = std::mem::take(&mut self.sorted);
