@@ -112,7 +112,8 @@ fn cut_at_any_operation(canary: Option<Canary>) {
     world.disk().heal();
     drop(wal);
     let (wal, recovery) = open(&world);
-    assert_eq!(recovery.damage.iter().find(|damage| damage.reason != DamageReason::Unsynced), None);
+    let damage = recovery.damage.iter().find(|damage| damage.reason != DamageReason::Unsynced);
+    assert_eq!(damage, None, "what was promised is damaged");
     let mut reader = wal.reader(Lsn::FIRST);
     let mut found = BTreeMap::new();
     while let Some(next) = reader.next().unwrap() {
