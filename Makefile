@@ -76,12 +76,13 @@ bench-crates: need-cargo ## Measures the log against other logs and stores too
 	cargo bench --locked -p benches --features crates --bench open -- $(BENCH_ARGS)
 
 .PHONY: bench-python
-bench-python: $(TOOLS) need-cargo ## Measures send_batch of an optimised wheel against the same in Rust
+bench-python: $(TOOLS) need-cargo ## Measures send_batch of an optimised wheel, and the conversion, against Rust and Python
 	rm -rf $(RELEASE_WHEEL)
-	$(BIN)/maturin build --profile bench --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
+	$(BIN)/maturin build --profile bench-wheel --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)
+	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)
 
 .PHONY: lint
 lint: $(TOOLS) need-cargo ## Checks format, lints and types

@@ -11,12 +11,15 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark is measured by the clock of the machine")]
 
 use std::{
+    fs::File,
     hint::black_box,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_select::concat::concat_batches;
 use arrow_zerobus_sdk_wrapper::convert::{Plan, Policies, Records};
 use benches::{
     Result,
@@ -27,6 +30,7 @@ use benches::{
     summary::median,
 };
 use clap::{Parser, ValueEnum};
+use prost_reflect::prost::Message;
 use serde::Serialize;
 
 #[derive(Debug, Parser)]
@@ -38,6 +42,12 @@ struct Arguments {
     /// Only these cases; all of them otherwise
     #[arg(long, value_name = "CASE")]
     case: Vec<Case>,
+    /// Instead of the cases, the batches of this Arrow IPC stream, as one
+    #[arg(long, value_name = "FILE", conflicts_with = "case")]
+    ipc: Option<PathBuf>,
+    /// Writes the DescriptorProto of the records of `--ipc` to this file
+    #[arg(long, value_name = "FILE", requires = "ipc")]
+    descriptor: Option<PathBuf>,
     /// Only this method, again and again: for a profiler
     #[arg(long, value_name = "METHOD")]
     profile: Option<Kind>,
@@ -194,10 +204,26 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let machine = machine::description(&Disk::of(Path::new("."))?);
     println!("{machine}\n");
-    let wanted = if arguments.case.is_empty() { Case::value_variants() } else { &arguments.case };
+    let wanted = match (&arguments.ipc, &arguments.case[..]) {
+        (Some(_), _) => &[],
+        (None, []) => Case::value_variants(),
+        (None, chosen) => chosen,
+    };
     let (mut cases, mut goals) = (Vec::new(), Vec::new());
+    if let Some(path) = &arguments.ipc {
+        let batch = read(path)?;
+        if let Some(path) = &arguments.descriptor {
+            let plan = Plan::new(batch.schema_ref(), None, Policies::default())?;
+            std::fs::write(path, plan.descriptor().encode_to_vec())?;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if let Some(summary) = run(&name, &batch, &arguments)? {
+            println!("{}", summary.grid().text());
+            cases.push(summary);
+        }
+    }
     for case in wanted {
-        let Some(summary) = run(*case, &arguments)? else { continue };
+        let Some(summary) = run(&case.name(), &case.batch()?, &arguments)? else { continue };
         println!("{}", summary.grid().text());
         goals.extend(case.goals(&summary));
         cases.push(summary);
@@ -213,14 +239,20 @@ fn main() -> Result<()> {
     report::write(&arguments.targets, "convert", &machine, &grids, &json)
 }
 
+fn read(path: &Path) -> Result<RecordBatch> {
+    let reader = StreamReader::try_new_buffered(File::open(path)?, None)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
 /// All methods, in turns; nothing to report when one is profiled.
-fn run(case: Case, arguments: &Arguments) -> Result<Option<CaseSummary>> {
-    let batch = case.batch()?;
+fn run(case: &str, batch: &RecordBatch, arguments: &Arguments) -> Result<Option<CaseSummary>> {
     let rows = batch.num_rows();
     let plan = Plan::new(batch.schema_ref(), None, Policies::default())?;
-    let reflected = Reflected::new(plan.descriptor(), &batch)?;
+    let reflected = Reflected::new(plan.descriptor(), batch)?;
     let mut made = Records::new();
-    let refused = plan.encode(&batch, 0..rows, &mut made).refused;
+    let refused = plan.encode(batch, 0..rows, &mut made).refused;
     if let Some(first) = refused.first() {
         return Err(first.clone().into());
     }
@@ -232,11 +264,11 @@ fn run(case: Case, arguments: &Arguments) -> Result<Option<CaseSummary>> {
     let mut once = |kind| match kind {
         Kind::OneBuffer => {
             records.clear();
-            black_box(plan.encode(black_box(&batch), 0..rows, &mut records));
+            black_box(plan.encode(black_box(batch), 0..rows, &mut records));
         }
         Kind::VecEach => {
             records.clear();
-            black_box(plan.encode(black_box(&batch), 0..rows, &mut records));
+            black_box(plan.encode(black_box(batch), 0..rows, &mut records));
             let each: Vec<Vec<u8>> = (0..records.len()).map(|index| records.record(index).to_vec()).collect();
             black_box(each);
         }
@@ -252,7 +284,7 @@ fn run(case: Case, arguments: &Arguments) -> Result<Option<CaseSummary>> {
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 3 } else { 9 });
     if let Some(kind) = arguments.profile {
         let nanos = nanos_per_call(slice * rounds, || once(kind)) / rows as f64;
-        println!("{}, {}: {nanos:.1} ns/row", case.name(), kind.name());
+        println!("{case}, {}: {nanos:.1} ns/row", kind.name());
         return Ok(None);
     }
     for kind in Kind::ALL {
@@ -280,7 +312,7 @@ fn run(case: Case, arguments: &Arguments) -> Result<Option<CaseSummary>> {
     });
     let methods = methods.collect();
     let rounds = nanos.len();
-    Ok(Some(CaseSummary { case: case.name(), rows, columns, record_bytes, rounds, methods }))
+    Ok(Some(CaseSummary { case: case.to_owned(), rows, columns, record_bytes, rounds, methods }))
 }
 
 /// Repeats until the time is over; the clock is read rarely enough not to count.

@@ -117,6 +117,22 @@ pub trait Coded: std::error::Error {
     fn lsn(&self) -> Option<Lsn> {
         None
     }
+
+    /// The column that does not fit, if that is what is wrong.
+    fn misfit(&self) -> Option<Misfit> {
+        None
+    }
+}
+
+/// A column of a batch that does not fit into the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its name; one inside of others is named by its path.
+    pub column: String,
+    /// Its type in the batch, if it is there.
+    pub arrow_type: Option<String>,
+    /// Its type in the table, if it is there and known.
+    pub delta_type: Option<String>,
 }
 
 /// The message of an error with those of its sources, for whoever handles it: it is printed once, here.

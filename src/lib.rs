@@ -29,7 +29,13 @@ mod drain;
 
 pub mod convert;
 
+mod catalog;
+
 pub mod transport;
+
+mod oauth;
+
+mod http;
 
 pub mod ledger;
 
@@ -40,6 +46,10 @@ pub mod reclaim;
 pub mod canary;
 
 mod sync;
+
+mod demand;
+
+mod recent;
 
 pub mod admin;
 
@@ -53,12 +63,13 @@ pub mod cli;
 mod python;
 
 pub use admission::Full;
-pub use config::{OnFull, WaitFor, WrapperConfiguration};
+pub use config::{OnFull, Validate, WaitFor, WrapperConfiguration};
+pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
 pub use wal::Durability;
 pub use wrapper::{
     BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, STATUS_VERSION, SendError,
-    SendFailure, ShutdownError, Status, TransmissionResult, ZerobusWrapper,
+    SendFailure, ShutdownError, Status, TableReport, TransmissionResult, ZerobusWrapper,
 };
 
 /// The examples of the README are tests.

@@ -472,6 +472,69 @@ async fn a_table_is_described_as_the_catalog_does_and_a_missing_one_is_not_found
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_catalog_wants_a_token_for_all_interfaces_and_select_on_the_table() {
+    let service = serve(|_| {});
+    let url = service.emulator.unity_catalog_url();
+    let path = format!("/api/2.1/unity-catalog/tables/{EVENTS}");
+    let get = |form: &str| {
+        let form = format!("grant_type=client_credentials&client_id=me&client_secret=secret{form}");
+        let (_, answer) = token(url, &form);
+        let bearer = format!("Bearer {}", answer["access_token"].as_str().unwrap());
+        http(url, "GET", &path, &[("Authorization", &bearer)], "").0
+    };
+    let resource = "&resource=api%3A%2F%2Fdatabricks%2Fworkspaces%2F1%2FzerobusDirectWriteApi";
+    assert_eq!(get("&scope=all-apis"), 200);
+    assert_eq!(get(&format!("&scope=all-apis{resource}")), 403, "this one is good for streams only");
+    assert_eq!(get("&scope=sql"), 403);
+    service.emulator.sql(&format!("REVOKE SELECT ON TABLE {EVENTS} FROM me")).unwrap();
+    assert_eq!(get("&scope=all-apis"), 403);
+    service.emulator.sql(&format!("GRANT SELECT ON TABLE {EVENTS} TO me")).unwrap();
+    assert_eq!(get("&scope=all-apis"), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_altered_keeps_its_rows_and_ends_its_streams() {
+    let service = serve(|_| {});
+    let mut stream = raw_events(&service).await;
+    stream.ingest(0, vec![event(1, "before").encode_to_vec()]).await.unwrap();
+    let url = service.emulator.unity_catalog_url();
+    let run = |statement: &str| {
+        let headers = [("Authorization", &*bearer(url)), ("Content-Type", "application/json")];
+        let body = serde_json::json!({ "statement": statement, "warehouse_id": "1" }).to_string();
+        let (status, body) = http(url, "POST", "/api/2.0/sql/statements", &headers, &body);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["status"].clone()
+    };
+    let status = run(&format!("ALTER TABLE {EVENTS} ADD COLUMNS (extra INT, more STRUCT<x: DATE>)"));
+    assert_eq!(status["state"], "SUCCEEDED", "{status}");
+    // What the stream had handed over is there; what comes now finds no writer.
+    stream.ingest(1, vec![event(2, "after").encode_to_vec()]).await.unwrap();
+    let (acknowledged, end) = stream.acknowledged().await;
+    assert_eq!(end.map_err(|status| status.code()), Err(Code::Unavailable));
+    assert_eq!(by_id(&service.read(EVENTS)).len() as i64, acknowledged + 1);
+
+    assert_eq!(service.descriptor(EVENTS).field.len(), 4);
+    let mut stream = raw_events(&service).await;
+    stream.ingest(0, vec![event(3, "new").encode_to_vec()]).await.unwrap();
+    assert!(matches!(stream.next().await, Ok(Some(_))));
+    assert_eq!(service.read(EVENTS).num_columns(), 4);
+    service.emulator.sql(&format!("ALTER TABLE {EVENTS} ALTER COLUMN id DROP NOT NULL")).unwrap();
+    assert!(!service.descriptor(EVENTS).field.iter().any(|field| field.label == Some(2)), "none is required");
+
+    for (statement, said) in [
+        ("DROP TABLE main.default.events".to_owned(), "DROP"),
+        (format!("ALTER TABLE {EVENTS} ADD COLUMNS (y INT NOT NULL)"), "y"),
+        ("ALTER TABLE main.default.other ADD COLUMNS (y INT)".to_owned(), "main.default.other"),
+    ] {
+        let status = run(&statement);
+        assert_eq!(status["state"], "FAILED");
+        assert!(status["error"]["message"].as_str().unwrap().contains(said), "{status}");
+    }
+    // A change that was refused leaves a table that takes rows.
+    raw_events(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_descriptor_that_does_not_fit_the_table_is_refused_by_column() {
     let service = serve(|_| {});
     let open = async |change: fn(&mut DescriptorProto)| {

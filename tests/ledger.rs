@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use arrow_zerobus_sdk_wrapper::ledger::{Dropped, Ledger, LedgerRecord, Settled};
+use arrow_zerobus_sdk_wrapper::convert::{DeltaType, TableColumn, TableSchema};
+use arrow_zerobus_sdk_wrapper::ledger::{Bent, CachedTable, Dropped, Ledger, LedgerRecord, Settled};
 use arrow_zerobus_sdk_wrapper::types::{Epoch, Lsn};
 
 const SETTLES: u64 = 1_000_000;
@@ -34,7 +35,20 @@ fn record(number: u64) -> LedgerRecord {
         delivered_rows: number * 100,
         damaged_frames: 0,
         dropped,
+        bent: Bent { floored_timestamps: number, emptied_lists: number },
     }
+}
+
+/// The widest table that the service takes, read at that time.
+fn table(read_unix_micros: i64) -> CachedTable {
+    let column = |number: u32| TableColumn {
+        name: format!("a_column_of_a_wide_table_{number}"),
+        number,
+        delta_type: DeltaType::Decimal { precision: 38, scale: 18 },
+        nullable: true,
+    };
+    let schema = TableSchema { columns: (1..=2_000).map(column).collect() };
+    CachedTable { table: "main.default.events".parse().unwrap(), read_unix_micros, schema }
 }
 
 fn in_memory() -> tempfile::TempDir {
@@ -72,6 +86,9 @@ fn a_million_settles_leave_a_ledger_below_64_mib_on_the_disk_and_in_memory() {
     let started = Instant::now();
     let (mut disk_most, mut resident_most) = (0, 0);
     for number in 1..=settles {
+        if number % 5_000 == 0 {
+            ledger.remember_table(Some(&table(number as i64)));
+        }
         ledger.checkpoint(&record(number)).unwrap();
         if number % 1_000 == 0 || number == settles {
             disk_most = disk_most.max(disk_bytes(directory.path()));

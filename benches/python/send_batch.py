@@ -23,10 +23,10 @@ import pyarrow as pa
 
 import arrow_zerobus_sdk_wrapper
 from arrow_zerobus_sdk_wrapper import ZerobusWrapper
+from page import ROOT, replace
 
 # At least so much of the Rust rate.
 GOAL = 0.5
-ROOT = Path(__file__).resolve().parents[2]
 RUST = "cargo bench --quiet --locked -p benches --bench send_batch --"
 
 
@@ -82,16 +82,6 @@ def report(python: list[float], rust: list[float]) -> tuple[dict[str, object], s
     return figures, table
 
 
-def replace(page: Path, table: str) -> None:
-    """Puts the table between the two comments of this benchmark in a Markdown page."""
-    begin, end = "<!-- begin send_batch -->\n", "<!-- end send_batch -->"
-    head, found_begin, rest = page.read_text().partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not found_begin or not found_end:
-        raise SystemExit(f"{page} has no {begin.strip()} … {end}")
-    page.write_text(f"{head}{begin}{table}{end}{tail}")
-
-
 def main() -> None:
     """Runs both in turns and prints the medians."""
     parser = argparse.ArgumentParser(
@@ -123,7 +113,7 @@ def main() -> None:
         results = json.loads(options.json.read_text()) if options.json.exists() else {}
         options.json.write_text(json.dumps(results | {"send_batch": figures}, indent=2) + "\n")
     if options.markdown:
-        replace(options.markdown, table)
+        replace(options.markdown, "send_batch", table)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -29,8 +29,9 @@ const IN_FLIGHT_BYTES: usize = 32 * MIB;
 const ROLL_BYTES: u64 = 1024 * 1024;
 /// How often acknowledgements come.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
-/// How many segments are filled before anything is measured.
-const WARM_UP_SEGMENTS: u64 = 4;
+/// How many segments are filled before anything is measured, and in groups of which length.
+const WARM_UP_SEGMENTS: u64 = 6;
+const WARM_UP_GROUP_BYTES: usize = MIB;
 /// How many files a wrapper with the default quota keeps to be segments again.
 const SPARE_SEGMENTS: usize = 2;
 
@@ -71,13 +72,19 @@ impl Ours {
     /// When the log cannot be opened or written.
     pub fn new(dir: &Path, pool: &Pool, segment_bytes: u64) -> Result<Ours> {
         let wal = open(dir, Durability::Sync, segment_bytes)?;
-        let drainer = Drainer::start(wal.clone(), MIB)?;
-        // Large entries: the small ones would take a minute to get this far.
-        let batches = Pool::new(MIB).batches(0)?;
-        for batch in batches.iter().cycle().take((WARM_UP_SEGMENTS * segment_bytes) as usize / MIB) {
-            append(&wal, PreparedFrame::new(batch)?)?;
+        let drainer = Drainer::start(wal.clone(), pool.entry_bytes())?;
+        let batches = pool.batches(0)?;
+        let mut next = batches.iter().cycle();
+        let mut appended_bytes = 0;
+        while appended_bytes < WARM_UP_SEGMENTS * segment_bytes {
+            let count = (WARM_UP_GROUP_BYTES / pool.entry_bytes()).max(1);
+            let group = next.by_ref().take(count);
+            let appends: Vec<_> =
+                group.map(|batch| Ok(wal.append(PreparedFrame::new(batch)?))).collect::<Result<_>>()?;
+            for append in appends {
+                appended_bytes += append.wait()?.frame_bytes;
+            }
         }
-        drainer.lag_frames.store(lag_frames(pool.entry_bytes()), Ordering::Relaxed);
         Ok(Ours { wal, pool: pool.clone(), drainer })
     }
 }
@@ -110,33 +117,28 @@ impl Method for Ours {
     }
 }
 
-fn lag_frames(entry_bytes: usize) -> u64 {
-    (IN_FLIGHT_BYTES / entry_bytes).max(1) as u64
-}
-
 /// Settles and frees what is durable, a window behind the newest frame, as the settler of a busy lane does.
 struct Drainer {
-    lag_frames: Arc<AtomicU64>,
     is_stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Drainer {
     fn start(wal: Wal, entry_bytes: usize) -> Result<Drainer> {
-        let lag = Arc::new(AtomicU64::new(lag_frames(entry_bytes)));
+        let lag_frames = (IN_FLIGHT_BYTES / entry_bytes).max(1) as u64;
         let is_stopped = Arc::new(AtomicBool::new(false));
         let thread = {
-            let (lag, is_stopped) = (Arc::clone(&lag), Arc::clone(&is_stopped));
+            let is_stopped = Arc::clone(&is_stopped);
             std::thread::Builder::new().name("drainer".to_owned()).spawn(move || {
                 while !is_stopped.load(Ordering::Relaxed) {
-                    let settled = wal.durable().get().saturating_sub(lag.load(Ordering::Relaxed));
+                    let settled = wal.durable().get().saturating_sub(lag_frames);
                     reclaim::free(&wal, Lsn::new(settled), ROLL_BYTES)?;
                     std::thread::sleep(SETTLE_INTERVAL);
                 }
                 Ok(())
             })?
         };
-        Ok(Drainer { lag_frames: lag, is_stopped, thread: Some(thread) })
+        Ok(Drainer { is_stopped, thread: Some(thread) })
     }
 
     /// What it has failed with, if it has.

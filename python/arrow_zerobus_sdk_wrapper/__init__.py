@@ -24,7 +24,7 @@ from ._errors import (
     TransmissionError,
     ZerobusError,
 )
-from ._results import Counts, LaneReport, Status, TransmissionResult
+from ._results import Counts, LaneReport, Status, TableReport, TransmissionResult
 from ._wrapper import ArrowRecordBatch, ZerobusWrapper
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "RetryExhausted",
     "Status",
     "StorageError",
+    "TableReport",
     "TokenRefreshError",
     "TransmissionError",
     "TransmissionResult",

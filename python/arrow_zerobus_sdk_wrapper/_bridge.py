@@ -74,13 +74,15 @@ _bridges_lock = threading.Lock()
 def running_bridge() -> Bridge:
     """The bridge of the running event loop; made at its first use."""
     loop = asyncio.get_running_loop()
+    # Only the thread that runs the loop makes its bridge, so one that is there needs no lock.
+    bridge = _bridges.get(loop)
+    if bridge is not None:
+        return bridge
     with _bridges_lock:
-        bridge = _bridges.get(loop)
-        if bridge is None:
-            # asyncio tells nobody that a loop was closed: see what became of the others.
-            for other in [other for other in _bridges if other.is_closed()]:
-                _bridges.pop(other).close()
-            bridge = _bridges[loop] = Bridge(loop)
+        # asyncio tells nobody that a loop was closed: see what became of the others.
+        for other in [other for other in _bridges if other.is_closed()]:
+            _bridges.pop(other).close()
+        bridge = _bridges[loop] = Bridge(loop)
         return bridge
 
 

@@ -16,6 +16,9 @@ class Settings(TypedDict):
     durability: str
     sync_interval_ms: int
     wait_for: str
+    validate: str
+    timestamp_ns: str
+    null_list: str
     segment_bytes: int
     wal_max_bytes: int
     wal_min_free_bytes: int
@@ -48,7 +51,9 @@ class Wrapper:
     # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
 
     def __init__(self, settings: Settings) -> None: ...
-    def send_batch(self, batch: object, queue: CompletionQueue, token: int) -> Job: ...
+    def send_batch(
+        self, batch: object, exported: tuple[object, object] | None, queue: CompletionQueue, token: int
+    ) -> Job: ...
     def wait_delivered(self, lsn: int, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
     def flush(self, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
     def shutdown(self, queue: CompletionQueue, token: int) -> Job: ...

@@ -65,9 +65,22 @@ class ConnectionError(ZerobusError, builtins.ConnectionError):
 
 
 class ConversionError(ZerobusError):
-    """A batch cannot become protobuf. From ``send_batch``, nothing of it was stored."""
+    """A batch cannot become protobuf. From ``send_batch``, nothing of it was stored.
+
+    The message says what to do.
+
+    Attributes:
+        column: The column that does not fit, by its path if it is inside of others; None if it is not
+            about one.
+        arrow_type: Its type in the batch; None if the batch has no such column.
+        delta_type: Its type in the table; None if the table has no such column, or is not known.
+    """
 
     default_code = "conversion"
+
+    column: str | None = None
+    arrow_type: str | None = None
+    delta_type: str | None = None
 
 
 class TransmissionError(ZerobusError):
@@ -172,7 +185,16 @@ CLASSES: dict[str, type[ZerobusError]] = {
 
 
 def make_error(
-    class_name: str, code: str, message: str, retryable: bool, lsn: int | None, table: str | None
+    class_name: str,
+    code: str,
+    message: str,
+    retryable: bool,
+    lsn: int | None,
+    table: str | None,
+    misfit: tuple[str, str | None, str | None] | None,
 ) -> ZerobusError:
     """Makes the exception of a failure in ``_core``, which calls this."""
-    return CLASSES[class_name](message, code=code, retryable=retryable, lsn=lsn, table=table)
+    error = CLASSES[class_name](message, code=code, retryable=retryable, lsn=lsn, table=table)
+    if misfit is not None and isinstance(error, ConversionError):
+        error.column, error.arrow_type, error.delta_type = misfit
+    return error

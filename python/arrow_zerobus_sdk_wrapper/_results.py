@@ -69,6 +69,21 @@ class LaneReport(TypedDict):
     streams_opened: int
 
 
+class TableReport(TypedDict):
+    """What is known of the table's columns.
+
+    Attributes:
+        columns: How many columns the table has; None if nothing is known of them. Then records are made
+            after the Arrow schema.
+        age_secs: How many seconds ago the catalog told that last.
+        reason: Why nothing is known, or why what is known may be out of date; None if neither.
+    """
+
+    columns: int | None
+    age_secs: float | None
+    reason: str | None
+
+
 class Status(TypedDict):
     """How a log stands; the same as ``zerobus-wal status --format json`` says of one log.
 
@@ -76,6 +91,7 @@ class Status(TypedDict):
         version: Grows when a field changes its meaning or goes away.
         table: The table, ``catalog.schema.table``.
         endpoint: The Zerobus endpoint.
+        unity_catalog_url: The workspace URL, where tokens and the table's columns come from.
         directory: The writer directory.
         epoch: The log's random number.
         owner_pid: The process that owns the log, None if it is gone.
@@ -84,6 +100,10 @@ class Status(TypedDict):
         rows: Rows since the log began.
         frames: Frames since the log began.
         damaged_frames: Frames that the disk damaged and that were stepped over.
+        floored_timestamps: Timestamps among the delivered rows that lost nanoseconds, as
+            ``timestamp_ns="floor"`` has it. A row that is sent again counts once.
+        emptied_lists: Null lists and maps among the delivered rows that became empty ones, as
+            ``null_list="empty"`` has it. A row that is sent again counts once.
         log_bytes: Bytes of the log.
         retained_bytes: Of these, bytes of segments in which every frame is settled: kept for replay, or not
             freed yet.
@@ -94,6 +114,7 @@ class Status(TypedDict):
         full: Why the log is full, None if it is not.
         oldest_waiting_secs: Age in seconds of the oldest frame that waits.
         lane: What the delivery is doing; None when nobody owns the log.
+        table_schema: What is known of the table's columns.
         settling_failure: Why settling does not move on, if it does not.
         damage: What is damaged, by name.
     """
@@ -101,6 +122,7 @@ class Status(TypedDict):
     version: int
     table: str
     endpoint: str
+    unity_catalog_url: str | None
     directory: str
     epoch: str
     owner_pid: int | None
@@ -109,6 +131,8 @@ class Status(TypedDict):
     rows: Counts
     frames: Counts
     damaged_frames: int
+    floored_timestamps: int
+    emptied_lists: int
     log_bytes: int
     retained_bytes: int
     wal_max_bytes: int | None
@@ -118,5 +142,6 @@ class Status(TypedDict):
     full: str | None
     oldest_waiting_secs: float | None
     lane: LaneReport | None
+    table_schema: TableReport
     settling_failure: str | None
     damage: list[str]

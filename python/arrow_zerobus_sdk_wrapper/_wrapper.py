@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import operator
 import os
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Protocol, Self, cast
@@ -41,7 +40,7 @@ class ZerobusWrapper:
         table_name: Target table, ``catalog.schema.table``.
         client_id: OAuth client id of the service principal.
         client_secret: OAuth client secret. It is never shown, logged or stored.
-        unity_catalog_url: URL of the workspace, where tokens come from.
+        unity_catalog_url: URL of the workspace, where tokens and the table's columns come from.
         observability_enabled: Not yet available.
         observability_config: Not yet available.
         debug_enabled: Not yet available.
@@ -59,6 +58,15 @@ class ZerobusWrapper:
         sync_interval_ms: For ``durability="interval"``, in milliseconds.
         wait_for: ``"stored"``: ``send_batch`` returns when the batch is in the log. ``"delivered"``:
             when the service has acknowledged it.
+        validate: ``"strict"``: ``send_batch`` refuses a batch whose schema can never fit the table, as far
+            as the table's columns are known (``status()["table_schema"]``), and otherwise one that fits no
+            table. ``"off"``: everything is stored; what does not fit parks the log until the table is
+            changed.
+        timestamp_ns: What becomes of timestamps in nanoseconds, for the service counts in microseconds.
+            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a
+            timestamp that would lose something parks the log, with the reason in ``status()``.
+        null_list: What becomes of a null list or map in a nullable column, which a record cannot tell from
+            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: it parks the log.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
         wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
             quarter of it.
@@ -113,6 +121,9 @@ class ZerobusWrapper:
         durability: Literal["sync", "interval", "os"] = "sync",
         sync_interval_ms: int = 100,
         wait_for: Literal["stored", "delivered"] = "stored",
+        validate: Literal["strict", "off"] = "strict",
+        timestamp_ns: Literal["floor", "error"] = "floor",
+        null_list: Literal["empty", "error"] = "empty",
         segment_bytes: int = 64 * 1024 * 1024,
         wal_max_bytes: int = 8 * 1024 * 1024 * 1024,
         wal_min_free_bytes: int = 512 * 1024 * 1024,
@@ -144,6 +155,9 @@ class ZerobusWrapper:
             "durability": _options.choice("durability", durability, ("sync", "interval", "os")),
             "sync_interval_ms": _options.integer("sync_interval_ms", sync_interval_ms),
             "wait_for": _options.choice("wait_for", wait_for, ("stored", "delivered")),
+            "validate": _options.choice("validate", validate, ("strict", "off")),
+            "timestamp_ns": _options.choice("timestamp_ns", timestamp_ns, ("floor", "error")),
+            "null_list": _options.choice("null_list", null_list, ("empty", "error")),
             "segment_bytes": _options.integer("segment_bytes", segment_bytes),
             "wal_max_bytes": _options.integer("wal_max_bytes", wal_max_bytes),
             "wal_min_free_bytes": _options.integer("wal_min_free_bytes", wal_min_free_bytes),
@@ -169,9 +183,10 @@ class ZerobusWrapper:
         The buffers of the batch are read while the call is under way; do not change them. Calls that are
         under way at the same time are stored in any order; await one before the next to have an order.
 
-        Nanoseconds of timestamps are floored to the microseconds of the service. A value that no
-        table can hold, such as a timestamp beyond the range of microseconds, is found at delivery:
-        it parks the log, with the reason in ``status()``.
+        Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
+        the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the
+        table's column cannot hold, such as a number out of its range, is found at delivery: it parks the log,
+        with the reason in ``status()``.
 
         Args:
             batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``. A batch
@@ -182,8 +197,10 @@ class ZerobusWrapper:
 
         Raises:
             TypeError: ``batch`` is not a record batch.
-            ConversionError: A column has a type that Delta tables do not have, or values that are
-                not valid Arrow. Nothing was stored.
+            ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
+                of ours; the error names the column, its types and what to do. Or it has values that are not
+                valid Arrow. Nothing was stored. The catalog was asked again before, which may take seconds: a
+                table that has got the column meanwhile is no reason.
             BatchTooLargeError: The batch does not fit into a segment, and so not into the quota. Nothing was
                 stored; the sizes and the setting are named.
             BufferFullError: The log is at its quota, or the disk at its floor, and ``on_full`` does not let
@@ -200,7 +217,9 @@ class ZerobusWrapper:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
             stored and then is delivered. An append that was started is always finished.
         """
-        outcome = await running_bridge().run(functools.partial(self._core.send_batch, _exported(batch)))
+        outcome = await running_bridge().run(
+            functools.partial(self._core.send_batch, batch, _exported(batch))
+        )
         return TransmissionResult(*outcome)
 
     async def wait_delivered(
@@ -325,19 +344,14 @@ class ZerobusWrapper:
         raise TypeError("a ZerobusWrapper belongs to its process and cannot be pickled")
 
 
-def _exported(batch: object) -> object:
-    """The batch with its export made, so that ``_core`` need not call back into Python.
+def _exported(batch: object) -> tuple[object, object] | None:
+    """The export of the batch, if it has one; made here, so that ``_core`` need not call back into Python.
 
     An exporter may let go of the GIL. Python ends a daemon thread that asks for it back while the interpreter
     exits, and a thread cannot be ended that way inside of ``_core``.
     """
     export = getattr(batch, "__arrow_c_array__", None)
-    if export is None or isinstance(batch, type):
-        return batch
-    kind = type(batch)
-    made = functools.partial(operator.itemgetter(0), (export(),))
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (), names | {"__arrow_c_array__": staticmethod(made)})()
+    return None if export is None or isinstance(batch, type) else export()
 
 
 def _keep(body_error: BaseException | None, error: Exception) -> None:

@@ -6,6 +6,9 @@ acknowledged only once they are on the disk.
 
 from __future__ import annotations
 
+import contextlib
+import http
+import http.client
 import json
 import os
 import select
@@ -14,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,6 +206,30 @@ class Emulator:
         self._terminate()
         self.start()
 
+    def sql(self, statement: str) -> None:
+        """Runs a statement, as a warehouse of the workspace would.
+
+        ``ALTER TABLE … ADD COLUMNS (…)``, ``ALTER TABLE … ALTER COLUMN … DROP NOT NULL``,
+        ``GRANT SELECT ON TABLE … TO …`` and ``REVOKE SELECT ON TABLE … FROM …`` are understood.
+
+        Args:
+            statement: One statement.
+
+        Raises:
+            EmulatorError: It is not understood or cannot be done; nothing was changed.
+        """
+        form = {
+            "grant_type": "client_credentials",
+            "scope": "all-apis",
+            "client_id": self._client_id or "anybody",
+            "client_secret": self._client_secret or "anything",
+        }
+        token = self._post("/oidc/v1/token", urllib.parse.urlencode(form))["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        answer = self._post("/api/2.0/sql/statements", json.dumps({"statement": statement}), headers)
+        if answer["status"]["state"] != "SUCCEEDED":
+            raise EmulatorError(answer["status"]["error"]["message"])
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -223,6 +251,20 @@ class Emulator:
         if self._ready is None:
             raise EmulatorError("the emulator was not started")
         return self._ready[name]
+
+    def _post(self, path: str, body: str, headers: Mapping[str, str] | None = None) -> Any:
+        address = self.unity_catalog_url.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=_STOP_TIMEOUT_SECS)
+        with contextlib.closing(connection):
+            try:
+                connection.request("POST", path, body.encode(), dict(headers or {}))
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise EmulatorError(f"the emulator did not answer: {error}") from error
+        if answer.status != http.HTTPStatus.OK:
+            raise EmulatorError(f"the emulator answered {answer.status}: {text.decode(errors='replace')}")
+        return json.loads(text)
 
     def _command(self) -> list[str]:
         if self._requested_data_dir is not None:

@@ -8,7 +8,7 @@ use crate::io::Env;
 use crate::ledger::{self, LedgerError};
 use crate::reclaim::retained_bytes;
 use crate::wal::{self, LogView, OpenError, ReadError};
-use crate::wrapper::{Counts, STATUS_VERSION, Status};
+use crate::wrapper::{Counts, STATUS_VERSION, Status, TableReport, age_secs};
 
 /// A log whose status cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -82,16 +82,18 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
     let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
     let view = LogView::read(&env, directory).map_err(log_error)?;
     let ledger_error = |source| StatusError::Ledger { directory: directory.to_owned(), source };
-    let record = ledger::peek(directory, view.epoch()).map_err(ledger_error)?.unwrap_or_default();
+    let remembered = ledger::peek(directory, view.epoch()).map_err(ledger_error)?;
+    let record = remembered.record.unwrap_or_default();
     let owner = wal::owner(&env, directory).ok().flatten();
     let settled = record.settled;
     let waiting = view
         .count_from(settled.through.next())
         .map_err(|source| StatusError::Count { directory: directory.to_owned(), source })?;
     let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
-    let age = |unix_micros: i64| (env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
+    let now = env.clock.unix_micros();
     let no_identity = || StatusError::NoIdentity { directory: directory.to_owned() };
     let destination = view.destination().ok_or_else(no_identity)?;
+    let cached = remembered.table.filter(|cached| cached.table == destination.table);
     Ok(Status {
         version: STATUS_VERSION,
         table: destination.table.clone(),
@@ -115,6 +117,8 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
             waiting: waiting.frames,
         },
         damaged_frames: record.damaged_frames,
+        floored_timestamps: record.bent.floored_timestamps,
+        emptied_lists: record.bent.emptied_lists,
         log_bytes: view.bytes(),
         retained_bytes: retained_bytes(&view.segment_infos(), settled.through),
         wal_max_bytes: None,
@@ -122,8 +126,14 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         free_bytes: env.storage.free_bytes(directory).ok(),
         on_full: None,
         full: None,
-        oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
+        oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
         lane: None,
+        table_schema: TableReport::new(
+            cached.as_ref().map(|cached| &cached.schema),
+            cached.as_ref().map_or(0, |cached| cached.read_unix_micros),
+            now,
+            Some("nobody owns the log, so the catalog is not asked".to_owned()),
+        ),
         settling_failure: None,
         damage: view.damage().iter().map(ToString::to_string).collect(),
     })

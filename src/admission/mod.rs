@@ -4,7 +4,6 @@
 //! The first in line does the asking: first the settler, to free what is settled, retained or not; then, if that
 //! made no room and the user wants it, the lane, to drop what waits longest.
 
-mod demand;
 mod disk;
 mod full;
 
@@ -19,10 +18,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep};
 
-pub(crate) use self::demand::Demand;
 use self::disk::Disk;
 pub use self::full::Full;
 use crate::config::OnFull;
+use crate::demand::Demand;
 use crate::io::Env;
 use crate::wal::Wal;
 

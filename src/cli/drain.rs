@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, print, root};
 use crate::admin;
 use crate::config::{WrapperConfiguration, writer_directory};
+use crate::convert::{NullList, TimestampNs};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
@@ -40,6 +41,12 @@ pub(super) struct DrainArgs {
     /// Workspace URL, for tokens [default: the one that the log was written for].
     #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
     unity_catalog_url: Option<String>,
+    /// What becomes of timestamps in nanoseconds: `floor` to the service's microseconds, or `error`.
+    #[arg(long, value_name = "POLICY", default_value = "floor")]
+    timestamp_ns: TimestampNs,
+    /// What becomes of null lists and maps, which a record cannot tell from empty ones: `empty`, or `error`.
+    #[arg(long, value_name = "POLICY", default_value = "empty")]
+    null_list: NullList,
     /// Keep what is delivered, now and before, for replay; without this it is freed.
     #[arg(long)]
     keep: bool,
@@ -145,6 +152,8 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.client_secret = args.client_secret.clone();
     configuration.unity_catalog_url =
         args.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
+    configuration.timestamp_ns = args.timestamp_ns;
+    configuration.null_list = args.null_list;
     configuration.shutdown_timeout = Duration::ZERO;
     if args.keep {
         configuration.retain_delivered = KEPT_FOR_EVER;

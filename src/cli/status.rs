@@ -122,6 +122,25 @@ fn remarks(status: &Status) -> Vec<String> {
             lane.failures_in_a_row
         ));
     }
+    if let Some(reason) = status.table_schema.reason.as_ref().filter(|_| status.owner_pid.is_some()) {
+        let known = match status.table_schema.columns {
+            Some(columns) => format!("{columns} columns are known from before"),
+            None => "they are taken from the batches".to_owned(),
+        };
+        remarks.push(format!("the table's columns cannot be read, {known}: {reason}"));
+    }
+    if status.floored_timestamps > 0 {
+        remarks.push(format!(
+            "{} delivered timestamps lost nanoseconds (timestamp_ns = floor)",
+            HumanCount(status.floored_timestamps)
+        ));
+    }
+    if status.emptied_lists > 0 {
+        remarks.push(format!(
+            "{} delivered null lists and maps became empty ones (null_list = empty)",
+            HumanCount(status.emptied_lists)
+        ));
+    }
     if let Some(full) = &status.full {
         remarks.push(format!("the log is full: {full}"));
     }

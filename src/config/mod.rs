@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::convert::{NullList, TimestampNs};
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
@@ -35,6 +36,28 @@ pub enum WaitFor {
     Delivered,
 }
 
+/// Whether `send_batch` refuses a batch that can never be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validate {
+    /// It does, by the schema of the batch: against the table's columns if they are known, else against what any table
+    /// can have.
+    Strict,
+    /// Everything is stored, and delivery finds out.
+    Off,
+}
+
+impl std::str::FromStr for Validate {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Validate, ConfigError> {
+        match text {
+            "strict" => Ok(Validate::Strict),
+            "off" => Ok(Validate::Off),
+            _ => Err(invalid("validate", text, "strict or off")),
+        }
+    }
+}
+
 /// Everything a [`ZerobusWrapper`](crate::ZerobusWrapper) is opened with.
 ///
 /// [`WrapperConfiguration::new`] fills in the defaults; change the fields that you need.
@@ -48,7 +71,7 @@ pub struct WrapperConfiguration {
     pub client_id: Option<String>,
     /// OAuth client secret of the service principal.
     pub client_secret: Option<SecretString>,
-    /// Workspace URL, where tokens come from. Default: the endpoint, unless that is a Zerobus host.
+    /// Workspace URL, where tokens and the table's columns come from. Default: the endpoint, unless that is a Zerobus host.
     pub unity_catalog_url: Option<String>,
     /// Root of all logs. Default: `$XDG_STATE_HOME/arrow-zerobus`.
     pub wal_dir: Option<PathBuf>,
@@ -56,6 +79,12 @@ pub struct WrapperConfiguration {
     pub durability: Durability,
     /// When `send_batch` returns.
     pub wait_for: WaitFor,
+    /// Whether `send_batch` refuses a batch that can never be delivered.
+    pub validate: Validate,
+    /// What becomes of timestamps in nanoseconds, for the service counts in microseconds.
+    pub timestamp_ns: TimestampNs,
+    /// What becomes of null lists and maps, for a record has no difference between them and empty ones.
+    pub null_list: NullList,
     /// Size of a segment in bytes; a batch must fit into one.
     pub segment_bytes: u64,
     /// Quota of the log in bytes. At the quota the log is full.
@@ -102,6 +131,9 @@ impl WrapperConfiguration {
             wal_dir: None,
             durability: Durability::Sync,
             wait_for: WaitFor::Stored,
+            validate: Validate::Strict,
+            timestamp_ns: TimestampNs::Floor,
+            null_list: NullList::Empty,
             segment_bytes: 64 * MIB,
             wal_max_bytes: 8 * 1024 * MIB,
             wal_min_free_bytes: 512 * MIB,

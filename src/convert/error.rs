@@ -168,6 +168,18 @@ pub enum RowErrorReason {
     /// A VARIANT is read from JSON.
     #[error("not valid as JSON")]
     InvalidJson,
+    /// The bytes of a variant are not those of one.
+    #[error("not valid as a variant")]
+    InvalidVariant,
+    /// A variant has types that JSON has not, and as a text the value would be of another type.
+    #[error("a VARIANT is read from JSON, which has no {variant_type}")]
+    NotInJson {
+        /// The type of the value.
+        variant_type: &'static str,
+    },
+    /// Whatever reads the value needs memory for each list and object around it.
+    #[error("a variant with values in more than 128 lists and objects")]
+    VariantTooDeep,
     /// A DECIMAL is read from plain digits.
     #[error("not a decimal number in plain notation")]
     InvalidDecimal,

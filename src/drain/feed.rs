@@ -3,19 +3,21 @@
 //! Everything here blocks (disk, processor) and runs on the blocking pool; the lane asks for one request
 //! ahead, so conversion of the next one overlaps with the sending of this one.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use prost_types::DescriptorProto;
 
-use super::Span;
+use super::{Plans, Span};
+use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
-use crate::convert::{Cut, Plan, Policies, Records};
+use crate::convert::{Cut, Encoded, Plan, Records};
 use crate::error::{ErrorCode, chain};
-use crate::ledger::Settled;
+use crate::ledger::{Bent, Settled};
 use crate::transport::{ErrorClass, TransportError};
 use crate::types::Lsn;
-use crate::wal::{DamageReason, Frame, LogReader, Next, SchemaFingerprint};
+use crate::wal::{DamageReason, Frame, LogReader, Next};
 
 /// Rows per request; keeps a request of tiny rows from becoming a million allocations.
 const REQUEST_ROWS_MAX: usize = 20_000;
@@ -28,13 +30,19 @@ pub(super) struct Request {
     pub(super) records: Vec<Vec<u8>>,
     pub(super) framed_bytes: usize,
     pub(super) span: Span,
-    /// The plan of all its rows; one per schema, so that equal descriptors are usually the same one.
+    /// The plan of its first rows. Those of the others have the same descriptor.
     pub(super) plan: Arc<Plan>,
 }
 
 impl Request {
     pub(super) fn descriptor(&self) -> &DescriptorProto {
         self.plan.descriptor()
+    }
+
+    /// Whether records of this plan may travel with those of this request, and on its stream.
+    pub(super) fn takes(&self, plan: &Arc<Plan>) -> bool {
+        // Usually it is the same one, and a descriptor can have thousands of fields.
+        Arc::ptr_eq(&self.plan, plan) || self.descriptor() == plan.descriptor()
     }
 }
 
@@ -61,13 +69,17 @@ pub(super) enum FeedError {
 pub(super) struct Feed {
     reader: LogReader,
     request_max_bytes: usize,
-    plan: Option<(SchemaFingerprint, Arc<Plan>)>,
+    plans: Plans,
+    /// The table that all records are made for.
+    table: Arc<Known>,
     frame: Option<OpenFrame>,
     /// Why the frame that the reader has passed cannot be sent. Nothing behind it may be sent before it.
     refused: Option<TransportError>,
     chunk: Records,
     /// The first record of the chunk that is in no request yet.
     chunk_next: usize,
+    /// What is bent in the records from there on.
+    chunk_bent: Bent,
     /// Rows of the first frame that are settled already.
     skip_rows: (Lsn, usize),
     /// Damage that no request has taken along yet.
@@ -79,6 +91,7 @@ pub(super) struct Feed {
 struct OpenFrame {
     lsn: Lsn,
     batch: RecordBatch,
+    plan: Arc<Plan>,
     chunk_rows: usize,
     /// The first row that is not in the chunk yet.
     next_row: usize,
@@ -86,19 +99,32 @@ struct OpenFrame {
 
 impl Feed {
     /// `reader` stands at the first frame that is not settled.
-    pub(super) fn new(reader: LogReader, from: Settled, request_max_bytes: usize) -> Feed {
+    pub(super) fn new(
+        reader: LogReader,
+        from: Settled,
+        request_max_bytes: usize,
+        plans: Plans,
+        table: Arc<Known>,
+    ) -> Feed {
         Feed {
             reader,
             request_max_bytes,
-            plan: None,
+            plans,
+            table,
             frame: None,
             refused: None,
             chunk: Records::new(),
             chunk_next: 0,
+            chunk_bent: Bent::default(),
             skip_rows: (from.through.next(), from.rows_of_next as usize),
             damaged_frames: 0,
             damaged_through: None,
         }
+    }
+
+    /// Which version of the table its records are made for.
+    pub(super) fn table_version(&self) -> u64 {
+        self.table.version
     }
 
     /// What comes next; `None` if everything durable is on its way.
@@ -125,17 +151,14 @@ impl Feed {
                     Err(error) => return request.map_or(Err(error), |good| Ok(Some(good))),
                 }
             }
-            let Some((frame, plan)) = self.frame.as_ref().zip(self.plan.as_ref().map(|(_, plan)| plan))
-            else {
-                return Ok(request);
-            };
+            let Some(frame) = &self.frame else { return Ok(request) };
             let building = request.get_or_insert_with(|| Request {
                 records: Vec::new(),
                 framed_bytes: 0,
                 span: Span::default(),
-                plan: Arc::clone(plan),
+                plan: Arc::clone(&frame.plan),
             });
-            if building.plan.descriptor() != plan.descriptor() {
+            if !building.takes(&frame.plan) {
                 return Ok(request);
             }
             let room_bytes = self.request_max_bytes.saturating_sub(building.framed_bytes);
@@ -153,6 +176,7 @@ impl Feed {
             building.framed_bytes += framed_bytes;
             building.span.rows += records.len() as u64;
             building.records.extend(records.clone().map(|index| self.chunk.record(index).to_vec()));
+            building.span.bent += take_bent(&mut self.chunk_bent, frame, self.chunk.len(), &records);
             self.chunk_next = records.end;
             let rows_taken = frame.next_row - (self.chunk.len() - self.chunk_next);
             if rows_taken == frame.batch.num_rows() {
@@ -200,11 +224,13 @@ impl Feed {
                 Err(error) => return Err(FeedError::Unreadable(chain(&error))),
             }
         }
-        let Some((frame, (_, plan))) = self.frame.as_mut().zip(self.plan.as_ref()) else { return Ok(false) };
+        let Some(frame) = self.frame.as_mut() else { return Ok(false) };
         let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
         self.chunk.clear();
         self.chunk_next = 0;
-        let refused = plan.encode(&frame.batch, rows.clone(), &mut self.chunk).refused;
+        let encoded = frame.plan.encode(&frame.batch, rows.clone(), &mut self.chunk);
+        self.chunk_bent = bent(&encoded);
+        let refused = encoded.refused;
         if let Some(first) = refused.first() {
             self.chunk.clear();
             let text = format!(
@@ -223,10 +249,7 @@ impl Feed {
             let text = format!("frame {} does not convert: {}", frame.lsn, chain(error));
             TransportError::poison(ErrorCode::Conversion, text)
         };
-        if self.plan.as_ref().is_none_or(|(fingerprint, _)| *fingerprint != frame.fingerprint) {
-            let plan = Plan::new(&frame.schema, None, Policies::default()).map_err(|error| poison(&error))?;
-            self.plan = Some((frame.fingerprint, Arc::new(plan)));
-        }
+        let plan = self.plans.of(frame, &self.table).map_err(|error| poison(&error))?;
         let batch = frame.decode().map_err(|error| poison(&error))?;
         let row_bytes = frame.frame_bytes() as usize / batch.num_rows().max(1);
         let next_row = if frame.lsn == self.skip_rows.0 { self.skip_rows.1 } else { 0 };
@@ -235,6 +258,7 @@ impl Feed {
             chunk_rows: (self.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX),
             next_row: next_row.min(batch.num_rows()),
             batch,
+            plan,
         })
     }
 
@@ -250,6 +274,27 @@ impl Feed {
             ),
         ))
     }
+}
+
+fn bent(encoded: &Encoded) -> Bent {
+    Bent { floored_timestamps: encoded.floored_timestamps, emptied_lists: encoded.emptied_lists }
+}
+
+/// Takes out what is bent in the first of the records that `left` is about; they end the chunk of `chunk_len` records.
+///
+/// Only a chunk that is cut in the middle has to be looked at again for it. So a request knows what is bent in its own
+/// rows, and what is sent again is never counted twice.
+fn take_bent(left: &mut Bent, frame: &OpenFrame, chunk_len: usize, taken: &Range<usize>) -> Bent {
+    if taken.end == chunk_len || *left == Bent::default() {
+        return std::mem::take(left);
+    }
+    // Every row of the chunk is a record of it: a chunk with a refused row goes nowhere.
+    let first_row = frame.next_row - chunk_len;
+    let rows = first_row + taken.start..first_row + taken.end;
+    let taken = bent(&frame.plan.encode(&frame.batch, rows, &mut Records::new()));
+    left.floored_timestamps -= taken.floored_timestamps;
+    left.emptied_lists -= taken.emptied_lists;
+    taken
 }
 
 impl From<FeedError> for TransportError {

@@ -7,12 +7,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::dropping::{PATIENCE, out_of_patience};
-use super::feed::{Fed, FeedError, Request};
+use super::feed::{Fed, Feed, FeedError, Request};
 use super::inflight::{InFlight, Window};
+use super::opening::Opened;
 use super::requests::{Reads, Requests};
 use super::retry::backoff;
-use super::{LaneState, LaneStatus, Progress, Span};
+use super::{LaneState, LaneStatus, Plans, Progress, Span};
 use crate::admission::Admission;
+use crate::catalog::KnownTable;
 use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
@@ -39,6 +41,8 @@ pub(crate) struct LaneSettings {
 pub(crate) struct Lane {
     pub(crate) wal: Wal,
     pub(crate) transport: Box<dyn Transport>,
+    pub(crate) table: Arc<KnownTable>,
+    pub(crate) plans: Plans,
     pub(crate) env: Env,
     pub(crate) settings: LaneSettings,
     pub(crate) status: watch::Sender<LaneStatus>,
@@ -66,10 +70,17 @@ impl Lane {
         watch::Sender::new(LaneStatus::new())
     }
 
-    /// What is to be sent, from the first row on that is not settled.
+    /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
     fn requests(&self) -> Requests {
         let from = self.acknowledged.borrow().settled;
-        Requests::from(&self.wal, &self.reads, from, self.settings.request_max_bytes)
+        let reader = self.wal.reader(from.through.next());
+        let (plans, table) = (self.plans.clone(), self.table.now());
+        let feed = Feed::new(reader, from, self.settings.request_max_bytes, plans, table);
+        Requests::from(feed, &self.wal, &self.reads)
+    }
+
+    pub(super) fn set_state(&self, state: LaneState) {
+        self.status.send_modify(|status| status.state = state);
     }
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
@@ -88,7 +99,7 @@ impl Lane {
             _ = stop.wait_for(|stop| *stop) => {}
             never = delivery.run() => match never {},
         }
-        delivery.set_state(LaneState::Stopped);
+        delivery.lane.set_state(LaneState::Stopped);
     }
 }
 
@@ -117,30 +128,46 @@ impl Delivery {
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
                 (requests, waiting) = (self.lane.requests(), None);
             }
-            let request = match waiting.take() {
-                Some(request) => request,
-                None => match self.first_request(&mut requests).await? {
-                    Some(request) => request,
-                    None => continue,
-                },
+            let next = match waiting.take() {
+                Some(request) => Ok(Some(request)),
+                None => self.first_request(&mut requests).await,
             };
-            let stream = match spare.take() {
-                Some((stream, plan)) if plan.descriptor() == request.descriptor() => stream,
-                Some((stream, _)) => {
-                    stream.close().await;
-                    waiting = Some(request);
-                    continue;
-                }
-                None => {
-                    let (stream, has_dropped) = self.open(&request).await?;
-                    if has_dropped {
-                        (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+            let outcome = match next {
+                Ok(None) => continue,
+                Ok(Some(request)) => match spare.take() {
+                    Some((stream, plan)) if request.takes(&plan) => {
+                        self.pump(stream, request, &mut requests).await
+                    }
+                    Some((stream, _)) => {
+                        stream.close().await;
+                        waiting = Some(request);
                         continue;
                     }
-                    stream
-                }
+                    None => match self.lane.open(&request, requests.table_version()).await? {
+                        Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
+                        Opened::Spare(stream) => {
+                            (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+                            continue;
+                        }
+                        Opened::Outdated => {
+                            requests = self.lane.requests();
+                            continue;
+                        }
+                    },
+                },
+                Err(failure) => Err(failure),
             };
-            waiting = self.pump(stream, request, &mut requests).await?;
+            match outcome {
+                Ok(request) => waiting = request,
+                // What does not fit the table as it was may fit it as it is.
+                Err(failure)
+                    if failure.code == ErrorCode::Conversion
+                        && self.lane.is_outdated(requests.table_version()).await =>
+                {
+                    requests = self.lane.requests();
+                }
+                Err(failure) => return Err(failure),
+            }
         }
     }
 
@@ -148,7 +175,7 @@ impl Delivery {
     async fn first_request(&self, requests: &mut Requests) -> Result<Option<Request>, TransportError> {
         // Without anything to send no stream is needed: an idle one only grows old.
         if self.lane.status.borrow().failure.is_none() {
-            self.set_state(LaneState::Idle);
+            self.lane.set_state(LaneState::Idle);
         }
         tokio::select! {
             biased;
@@ -161,26 +188,6 @@ impl Delivery {
                 }
             },
         }
-    }
-
-    /// Opens a stream for a request, and says whether the request was dropped meanwhile.
-    async fn open(&self, request: &Request) -> Result<(Box<dyn Stream>, bool), TransportError> {
-        let lane = &self.lane;
-        if lane.status.borrow().failure.is_none() {
-            self.set_state(LaneState::Connecting);
-        }
-        let mut has_dropped = false;
-        let mut opening = lane.transport.open(request.descriptor());
-        let stream = loop {
-            tokio::select! {
-                biased;
-                opened = &mut opening => break opened?,
-                // Nothing is in flight; and who drops shall not keep a stream from being opened.
-                () = lane.admission.drops.wanted() => has_dropped |= lane.drop_oldest().await,
-            }
-        };
-        lane.status.send_modify(|status| status.streams_opened += 1);
-        Ok((stream, has_dropped))
     }
 
     /// Keeps the window full until the stream has to end; returns the request that needs another one.
@@ -236,10 +243,10 @@ impl Delivery {
         &mut self,
         next: Result<Fed, FeedError>,
         stream: &dyn Stream,
-        plan: &Plan,
+        plan: &Arc<Plan>,
     ) -> Option<Ending> {
         match next {
-            Ok(Fed::Request(request)) if request.descriptor() == plan.descriptor() => {
+            Ok(Fed::Request(request)) if request.takes(plan) => {
                 // A send that fails ends the stream only after what it has acknowledged was heard.
                 self.send(stream, request).await.err().map(Err)
             }
@@ -354,10 +361,6 @@ impl Delivery {
             status.failures_in_a_row = status.failures_in_a_row.saturating_add(1);
             status.failures += 1;
         });
-    }
-
-    fn set_state(&self, state: LaneState) {
-        self.lane.status.send_modify(|status| status.state = state);
     }
 }
 

@@ -13,18 +13,21 @@ mod dropping;
 mod feed;
 mod inflight;
 mod lane;
+mod opening;
+mod plans;
 mod requests;
 mod retry;
 mod settle;
 mod state;
 
 pub(crate) use lane::{Lane, LaneSettings};
+pub(crate) use plans::Plans;
 pub(crate) use requests::Reads;
-pub(crate) use settle::{Settler, SettlerStatus};
+pub(crate) use settle::{Settler, SettlerStatus, TableToRemember};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;
 
-use crate::ledger::{LedgerRecord, Settled};
+use crate::ledger::{Bent, LedgerRecord, Settled};
 
 /// What acknowledgements add up to; the lane counts it, the settler makes it durable.
 pub(crate) type Progress = LedgerRecord;
@@ -40,6 +43,8 @@ pub(crate) struct Span {
     pub(crate) rows: u64,
     /// Frames before its last row that damage has taken.
     pub(crate) damaged_frames: u64,
+    /// What is not in this request as it was in the frames.
+    pub(crate) bent: Bent,
 }
 
 impl Span {
@@ -48,5 +53,6 @@ impl Span {
         progress.delivered_frames += self.frames;
         progress.delivered_rows += self.rows;
         progress.damaged_frames += self.damaged_frames;
+        progress.bent += self.bent;
     }
 }

@@ -9,7 +9,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::feed::{Fed, Feed, FeedError};
-use crate::ledger::Settled;
 use crate::wal::Wal;
 
 /// The tail is looked at this often even if no append announced itself.
@@ -23,6 +22,7 @@ pub(super) struct Requests {
     making: Pin<Box<dyn Future<Output = Made> + Send>>,
     wal: Wal,
     reads: Reads,
+    table_version: u64,
 }
 
 /// The reads that are under way. One goes on when nobody waits for what it makes.
@@ -58,11 +58,16 @@ impl Drop for Read {
 }
 
 impl Requests {
-    /// From the first row behind `from` on.
-    pub(super) fn from(wal: &Wal, reads: &Reads, from: Settled, request_max_bytes: usize) -> Requests {
-        let feed = Feed::new(wal.reader(from.through.next()), from, request_max_bytes);
+    /// What the feed makes out of this log.
+    pub(super) fn from(feed: Feed, wal: &Wal, reads: &Reads) -> Requests {
+        let table_version = feed.table_version();
         let making = Box::pin(make(wal.clone(), reads.clone(), feed));
-        Requests { making, wal: wal.clone(), reads: reads.clone() }
+        Requests { making, wal: wal.clone(), reads: reads.clone(), table_version }
+    }
+
+    /// Which version of the table they are made for.
+    pub(super) fn table_version(&self) -> u64 {
+        self.table_version
     }
 
     /// The next request, as soon as there is something to send.

@@ -9,10 +9,12 @@ use tokio::time::sleep;
 
 use super::Progress;
 use crate::admission::Admission;
+use crate::catalog::Known;
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::Ledger;
+use crate::ledger::{CachedTable, Ledger};
 use crate::reclaim::{self, Retention};
+use crate::types::TableName;
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -21,6 +23,11 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const ROLL_BYTES_MIN: u64 = 1024 * 1024;
 /// What is retained is looked at this often, because the time of day can be set.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// When the same columns were read again, the ledger hears of it this often.
+const TABLE_INTERVAL_MICROS: i64 = 3600 * 1_000_000;
+/// On a disk with less the ledger hears nothing of it: a write that fails costs the ledger its store, and a cache is not
+/// worth that.
+const TABLE_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is settled, and what keeps it from moving on.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +49,43 @@ pub(crate) struct Settler {
     /// When something that is retained will be old enough to be freed.
     pub(crate) next_expiry: Option<Duration>,
     pub(crate) acknowledged: watch::Receiver<Progress>,
+    pub(crate) table: TableToRemember,
     pub(crate) status: watch::Sender<SettlerStatus>,
+}
+
+/// The columns of the table, for the ledger.
+pub(crate) struct TableToRemember {
+    name: TableName,
+    known: watch::Receiver<Arc<Known>>,
+    /// What the ledger has of it.
+    remembered: Arc<Known>,
+}
+
+impl TableToRemember {
+    /// Begins with what the ledger has, which is what is known at first.
+    pub(crate) fn new(name: TableName, mut known: watch::Receiver<Arc<Known>>) -> TableToRemember {
+        let remembered = Arc::clone(&known.borrow_and_update());
+        TableToRemember { name, known, remembered }
+    }
+
+    /// Hands the ledger what has changed.
+    fn tell(&mut self, ledger: &mut Ledger, admission: &Admission) {
+        let known = Arc::clone(&self.known.borrow_and_update());
+        let age_micros = known.read_unix_micros.saturating_sub(self.remembered.read_unix_micros);
+        if known.version == self.remembered.version && age_micros.abs() < TABLE_INTERVAL_MICROS {
+            return;
+        }
+        if admission.free_bytes().is_some_and(|free_bytes| free_bytes < TABLE_ROOM_BYTES) {
+            return;
+        }
+        let cached = known.schema.as_deref().map(|schema| CachedTable {
+            table: self.name.clone(),
+            read_unix_micros: known.read_unix_micros,
+            schema: schema.clone(),
+        });
+        ledger.remember_table(cached.as_ref());
+        self.remembered = known;
+    }
 }
 
 impl Settler {
@@ -55,6 +98,7 @@ impl Settler {
             tokio::select! {
                 // An error means that the lane is gone, which is looked at below.
                 _ = self.acknowledged.changed() => {}
+                Ok(()) = self.table.known.changed() => {}
                 () = self.admission.reclaims.wanted() => {}
                 () = sleep(expiry.unwrap_or_default()), if expiry.is_some() => {}
             }
@@ -100,7 +144,8 @@ impl Settler {
 
     fn checkpoint(&mut self) -> Result<(), String> {
         let progress = *self.acknowledged.borrow_and_update();
-        if self.status.borrow().settled == progress {
+        self.table.tell(&mut self.ledger, &self.admission);
+        if self.status.borrow().settled == progress && !self.ledger.is_due() {
             return Ok(());
         }
         reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &progress)
@@ -142,6 +187,7 @@ impl Settler {
 mod tests {
     use super::*;
     use crate::admission::Limits;
+    use crate::catalog::KnownTable;
     use crate::config::OnFull;
     use crate::ledger::Settled;
     use crate::types::Lsn;
@@ -186,6 +232,10 @@ mod tests {
             next_expiry: None,
             wal,
             acknowledged: acknowledged.subscribe(),
+            table: TableToRemember::new(
+                "a.b.c".parse().unwrap(),
+                KnownTable::without_catalog(None).subscribe(),
+            ),
             status,
         };
         let settled = Settled { through: Lsn::FIRST, rows_of_next: 0 };

@@ -1,6 +1,6 @@
 //! The tables of the emulator: found on disk at start, made from DDL or from a descriptor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use delta_kernel::schema::{SchemaRef, StructType};
 
 use super::ddl::columns_text;
 use super::delta::{DeltaEngine, DeltaError, DeltaTable};
+use super::sql::Change;
 use super::writer::Writer;
 use crate::types::TableName;
 
@@ -105,8 +106,10 @@ pub(super) struct Catalog {
     engine: DeltaEngine,
     commit_interval: Duration,
     tables: RwLock<HashMap<TableName, Arc<Table>>>,
-    /// Held while a table is made, so that two streams do not make it twice.
+    /// Held while a table is made or changed, so that two do not do it at once.
     making: Mutex<()>,
+    /// Tables that the client may write to and not read.
+    hidden: RwLock<HashSet<TableName>>,
 }
 
 impl Catalog {
@@ -122,6 +125,7 @@ impl Catalog {
             commit_interval,
             tables: RwLock::default(),
             making: Mutex::default(),
+            hidden: RwLock::default(),
         };
         for directory in subdirectories(data_dir, 3)? {
             let parts = directory.strip_prefix(data_dir).unwrap_or(&directory);
@@ -153,6 +157,34 @@ impl Catalog {
         let directory = self.data_dir.join(name.parts().iter().collect::<PathBuf>());
         DeltaTable::create(&self.engine, &directory, Arc::new(schema.clone()))?;
         self.add(name.clone(), directory)
+    }
+
+    /// Changes the columns of a table; false if there is no such table. Its streams end once what they have handed
+    /// over is committed, for they were made for the columns that it had.
+    pub(super) fn alter(&self, name: &TableName, change: &Change) -> Result<bool, TableError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = self.find(name) else { return Ok(false) };
+        table.writer.stop();
+        let altered = DeltaTable::open(&self.engine, &table.directory).and_then(|mut it| it.alter(change));
+        // Changed or not, it needs a new writer.
+        self.add(name.clone(), table.directory.clone())?;
+        Ok(altered.map(|()| true)?)
+    }
+
+    /// Grants or revokes reading a table; false if there is no such table. It is forgotten at the end.
+    pub(super) fn show(&self, name: &TableName, is_shown: bool) -> bool {
+        let mut hidden = self.hidden.write().unwrap_or_else(PoisonError::into_inner);
+        if is_shown {
+            hidden.remove(name)
+        } else {
+            hidden.insert(name.clone())
+        };
+        self.find(name).is_some()
+    }
+
+    /// Whether the client may read the table.
+    pub(super) fn is_shown(&self, name: &TableName) -> bool {
+        !self.hidden.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     fn add(&self, name: TableName, directory: PathBuf) -> Result<Arc<Table>, TableError> {

@@ -4,6 +4,8 @@ use delta_kernel::schema::{
     ArrayType, DataType, DecimalType, MapType, MetadataValue, PrimitiveType, StructField, StructType,
 };
 
+use super::sql::Change;
+
 /// Types deeper than this are refused; the service's own descriptors end there.
 const DEPTH_MAX: usize = 100;
 
@@ -37,6 +39,19 @@ pub(super) fn parse_columns(text: &str) -> Result<StructType, DdlError> {
         word: text.to_owned(),
         expected: format!("columns that Delta can hold ({error})"),
     })
+}
+
+/// Reads a statement: the name of its table, and what it does to it.
+///
+/// # Errors
+///
+/// The error names the position and the word at which the text stops making sense.
+pub(super) fn parse_statement(text: &str) -> Result<(String, Change), DdlError> {
+    let mut parser = Parser { words: split(text)?, next: 0 };
+    let statement = parser.statement()?;
+    parser.sign(';');
+    parser.end()?;
+    Ok(statement)
 }
 
 /// The columns as DDL, in the words that [`parse_columns`] reads.
@@ -179,6 +194,71 @@ impl Parser {
         is_next
     }
 
+    fn keywords(&mut self, keywords: &[&str]) -> Result<(), DdlError> {
+        for keyword in keywords {
+            if !self.keyword(keyword) {
+                return self.error(*keyword);
+            }
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self) -> Result<(String, Change), DdlError> {
+        if self.keyword("ALTER") {
+            self.keywords(&["TABLE"])?;
+            let table = self.table_name()?;
+            return Ok((table, self.alteration()?));
+        }
+        let (change, preposition) = if self.keyword("GRANT") {
+            (Change::GrantSelect, "TO")
+        } else if self.keyword("REVOKE") {
+            (Change::RevokeSelect, "FROM")
+        } else {
+            return self.error("ALTER TABLE, GRANT SELECT or REVOKE SELECT");
+        };
+        self.keywords(&["SELECT", "ON", "TABLE"])?;
+        let table = self.table_name()?;
+        self.keywords(&[preposition])?;
+        self.name("the name of a principal")?;
+        Ok((table, change))
+    }
+
+    fn alteration(&mut self) -> Result<Change, DdlError> {
+        if self.keyword("ALTER") {
+            self.keywords(&["COLUMN"])?;
+            let column = self.name("the name of a column")?;
+            self.keywords(&["DROP", "NOT", "NULL"])?;
+            return Ok(Change::DropNotNull(column));
+        }
+        self.keywords(&["ADD"])?;
+        if !self.keyword("COLUMNS") && !self.keyword("COLUMN") {
+            return self.error("COLUMNS");
+        }
+        let has_parentheses = self.sign('(');
+        let columns = self.fields(0, Style::Columns)?;
+        if has_parentheses {
+            self.expect(')')?;
+        }
+        Ok(Change::AddColumns(columns))
+    }
+
+    fn table_name(&mut self) -> Result<String, DdlError> {
+        let mut name = self.name("the name of a table")?;
+        while self.sign('.') {
+            name = format!("{name}.{}", self.name("the next part of the name of a table")?);
+        }
+        Ok(name)
+    }
+
+    fn name(&mut self, expected: &str) -> Result<String, DdlError> {
+        let name = match self.peek() {
+            Some(Token::Word(name) | Token::Quoted(name)) if !name.is_empty() => name.clone(),
+            _ => return self.error(expected),
+        };
+        self.next += 1;
+        Ok(name)
+    }
+
     fn end(&self) -> Result<(), DdlError> {
         if self.next == self.words.len() { Ok(()) } else { self.error("`,`, NOT NULL, COMMENT or the end") }
     }
@@ -200,11 +280,7 @@ impl Parser {
     }
 
     fn field(&mut self, depth: usize, style: Style) -> Result<StructField, DdlError> {
-        let name = match self.peek() {
-            Some(Token::Word(name) | Token::Quoted(name)) if !name.is_empty() => name.clone(),
-            _ => return self.error("the name of a column"),
-        };
-        self.next += 1;
+        let name = self.name("the name of a column")?;
         if style == Style::Struct {
             self.sign(':');
         }
@@ -357,6 +433,31 @@ mod tests {
         ] {
             let error = parse_columns(text).unwrap_err();
             assert_eq!((error.position, error.word.as_str()), (position, word), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_statement_names_its_table_and_what_becomes_of_it() {
+        let statement = |text| parse_statement(text).unwrap();
+        let added = |columns| Change::AddColumns(parse_columns(columns).unwrap().fields().cloned().collect());
+        for (text, change) in [
+            ("ALTER TABLE a.b.c ADD COLUMNS (x INT, y STRING)", added("x INT, y STRING")),
+            ("alter table a.b.c add column x DECIMAL(10,2);", added("x DECIMAL(10,2)")),
+            ("ALTER TABLE `a`.b.c ALTER COLUMN id DROP NOT NULL", Change::DropNotNull("id".to_owned())),
+            ("GRANT SELECT ON TABLE a.b.c TO `someone@example.com`", Change::GrantSelect),
+            ("REVOKE SELECT ON TABLE a.b.c FROM someone", Change::RevokeSelect),
+        ] {
+            assert_eq!(statement(text), ("a.b.c".to_owned(), change), "{text}");
+        }
+        for (text, word) in [
+            ("DROP TABLE a.b.c", "DROP"),
+            ("ALTER TABLE a.b.c DROP COLUMN x", "DROP"),
+            ("ALTER TABLE a.b.c ADD COLUMNS (x INT", ""),
+            ("ALTER TABLE ADD", ""),
+            ("GRANT MODIFY ON TABLE a.b.c TO x", "MODIFY"),
+            ("REVOKE SELECT ON TABLE a.b.c FROM x y", "y"),
+        ] {
+            assert_eq!(parse_statement(text).unwrap_err().word, word, "{text}");
         }
     }
 

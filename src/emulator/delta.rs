@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::expressions::ColumnName;
 use delta_kernel::schema::SchemaRef;
 use delta_kernel::snapshot::{Snapshot, SnapshotRef};
 use delta_kernel::transaction::create_table::create_table;
@@ -18,6 +19,7 @@ use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::sql::Change;
 use super::store::{DurableStore, create_directories};
 
 const ENGINE_INFO: &str = concat!("arrow-zerobus-sdk-wrapper-emulator/", env!("CARGO_PKG_VERSION"));
@@ -45,8 +47,8 @@ pub enum DeltaError {
         /// What the Delta library said.
         source: Box<KernelError>,
     },
-    /// Other writers were faster every time.
-    #[error("gave up the append to {} after {CONFLICTS_MAX} conflicting commits", directory.display())]
+    /// Other writers were faster, every time.
+    #[error("gave up writing to {} because of conflicting commits", directory.display())]
     Conflicts {
         /// The directory of the table.
         directory: PathBuf,
@@ -133,6 +135,28 @@ impl DeltaTable {
             }
         }
         Err(DeltaError::Conflicts { directory: self.directory.clone() })
+    }
+
+    /// Changes the columns. Rows that are there have null in new ones.
+    pub(super) fn alter(&mut self, change: &Change) -> Result<(), DeltaError> {
+        let kernel = self.engine.kernel.as_ref();
+        let alteration =
+            Arc::clone(&self.snapshot).update_table(UpdateTableOperation::AlterTable, ENGINE_INFO, false);
+        let alteration = match change {
+            Change::AddColumns(columns) => {
+                columns.iter().fold(alteration, |it, column| it.add_column(column.clone()))
+            }
+            Change::DropNotNull(column) => alteration.set_nullable(ColumnName::new([column])),
+            Change::GrantSelect | Change::RevokeSelect => return Ok(()),
+        };
+        let committed = alteration
+            .build(kernel, Box::new(FileSystemCommitter::new()))
+            .and_then(|transaction| transaction.commit(kernel));
+        match committed.map_err(kernel_error(&self.directory))? {
+            CommitResult::Committed(_) => Ok(()),
+            CommitResult::Conflicted(_) => Err(DeltaError::Conflicts { directory: self.directory.clone() }),
+            CommitResult::Retryable(failed) => Err(kernel_error(&self.directory)(failed.error)),
+        }
     }
 
     /// Why rows cannot be appended, such as partitions, which nothing here writes.

@@ -1,4 +1,4 @@
-//! The HTTP side of the service: access tokens and the catalog.
+//! The HTTP side of the service: access tokens, the catalog, and the warehouse that changes tables.
 
 use std::sync::Arc;
 
@@ -10,11 +10,14 @@ use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::catalog::Catalog;
-use super::token::Tokens;
+use super::sql;
+use super::token::{Purpose, Tokens};
 use super::unity::TableInfo;
+use crate::error::chain;
 
 /// What the routes answer from.
 #[derive(Clone)]
@@ -28,6 +31,7 @@ pub(super) fn router(context: Context) -> Router {
     Router::new()
         .route("/oidc/v1/token", post(token))
         .route("/api/2.1/unity-catalog/tables/{full_name}", get(table))
+        .route("/api/2.0/sql/statements", post(statement))
         .with_state(context)
 }
 
@@ -68,8 +72,9 @@ async fn token(State(context): State<Context>, headers: HeaderMap, body: String)
     if !known {
         return oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "client authentication failed");
     }
+    let purpose = Purpose::of(field(&form, "scope"), field(&form, "resource"));
     let answer = json!({
-        "access_token": context.tokens.issue(),
+        "access_token": context.tokens.issue(purpose),
         "token_type": "Bearer",
         "scope": field(&form, "scope").unwrap_or("all-apis"),
         "expires_in": context.tokens.lifetime().as_secs(),
@@ -77,8 +82,24 @@ async fn token(State(context): State<Context>, headers: HeaderMap, body: String)
     ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
-fn catalog_error(status: StatusCode, code: &str, message: &str) -> Response {
+fn api_error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error_code": code, "message": message }))).into_response()
+}
+
+/// The refusal of whoever has no token for the interfaces of the workspace; the token of a stream is none.
+fn refusal(context: &Context, headers: &HeaderMap) -> Option<Response> {
+    let authorization = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    match context.tokens.purpose(authorization) {
+        Some(Purpose::AllApis) => None,
+        Some(_) => {
+            let text = "Provided OAuth token does not have required scopes: all-apis";
+            Some(api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", text))
+        }
+        None => {
+            let text = "the access token is not valid";
+            Some(api_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", text))
+        }
+    }
 }
 
 async fn table(
@@ -86,19 +107,49 @@ async fn table(
     headers: HeaderMap,
     Path(full_name): Path<String>,
 ) -> Response {
-    let authorization = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-    if !context.tokens.accepts(authorization) {
-        return catalog_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "the access token is not valid");
+    if let Some(refused) = refusal(&context, &headers) {
+        return refused;
     }
-    let found = full_name.parse().ok().and_then(|name| context.catalog.find(&name));
-    match found {
+    match full_name.parse().ok().and_then(|name| context.catalog.find(&name)) {
+        Some(table) if !context.catalog.is_shown(table.name()) => {
+            let text = format!("User does not have SELECT on Table '{full_name}'.");
+            api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", &text)
+        }
         Some(table) => {
             let location = format!("file://{}", table.directory().display());
             Json(TableInfo::new(table.name(), table.schema(), location)).into_response()
         }
         None => {
-            let message = format!("table '{full_name}' does not exist");
-            catalog_error(StatusCode::NOT_FOUND, "TABLE_DOES_NOT_EXIST", &message)
+            let text = format!("Table '{full_name}' does not exist.");
+            api_error(StatusCode::NOT_FOUND, "TABLE_DOES_NOT_EXIST", &text)
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Statement {
+    statement: String,
+}
+
+/// Runs a statement and waits for its end, as the service does for short ones.
+async fn statement(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    Json(Statement { statement }): Json<Statement>,
+) -> Response {
+    if let Some(refused) = refusal(&context, &headers) {
+        return refused;
+    }
+    let ran = tokio::task::spawn_blocking(move || sql::run(&context.catalog, &statement)).await;
+    let status = match ran {
+        Ok(Ok(())) => json!({ "state": "SUCCEEDED" }),
+        Ok(Err(error)) => failed(&chain(&error)),
+        Err(error) => failed(&error.to_string()),
+    };
+    let statement_id = format!("{:032x}", rand::random::<u128>());
+    Json(json!({ "statement_id": statement_id, "status": status })).into_response()
+}
+
+fn failed(message: &str) -> serde_json::Value {
+    json!({ "state": "FAILED", "error": { "error_code": "BAD_REQUEST", "message": message } })
 }

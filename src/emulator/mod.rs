@@ -21,6 +21,7 @@ mod json;
 mod protobuf;
 mod server;
 mod session;
+mod sql;
 mod store;
 mod token;
 mod unity;
@@ -34,15 +35,18 @@ mod wire_format {
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::catalog::Catalog;
 pub use self::catalog::TableError;
 pub use self::ddl::DdlError;
 pub use self::delta::DeltaError;
+pub use self::sql::SqlError;
 pub use self::token::Credentials;
 use crate::error::{Coded, ErrorCode};
 use crate::types::{InvalidTableName, TableName};
@@ -176,11 +180,11 @@ impl Coded for EmulatorError {
 /// A running emulator. It works on threads of its own, so it can be started with or without a runtime.
 ///
 /// Dropping it is stopping it.
-#[derive(Debug)]
 pub struct Emulator {
     endpoint: String,
     unity_catalog_url: String,
     data_dir: PathBuf,
+    catalog: Arc<Catalog>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<Result<(), EmulatorError>>>,
 }
@@ -199,10 +203,11 @@ impl Emulator {
             .spawn(move || server::run(&options, stopping, &ready))
             .map_err(|source| EmulatorError::Start { source })?;
         match started.recv() {
-            Ok(server::Ready { grpc, http, data_dir }) => Ok(Emulator {
+            Ok(server::Ready { grpc, http, data_dir, catalog }) => Ok(Emulator {
                 endpoint: format!("http://{grpc}"),
                 unity_catalog_url: format!("http://{http}"),
                 data_dir,
+                catalog,
                 stop,
                 thread: Some(thread),
             }),
@@ -233,6 +238,18 @@ impl Emulator {
         self.data_dir.join(table.parts().iter().collect::<PathBuf>())
     }
 
+    /// Runs a statement as a warehouse of the workspace would: `ALTER TABLE … ADD COLUMNS`, `ALTER TABLE … ALTER COLUMN …
+    /// DROP NOT NULL`, `GRANT SELECT ON TABLE …` and `REVOKE SELECT ON TABLE …`. Blocks until it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlError`]; then nothing was changed.
+    pub fn sql(&self, statement: &str) -> Result<(), SqlError> {
+        // On a thread of its own, because the caller's may drive a runtime.
+        let ran = std::thread::scope(|scope| scope.spawn(|| sql::run(&self.catalog, statement)).join());
+        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Whether the servers have ended on their own.
     pub fn is_down(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -250,6 +267,16 @@ impl Emulator {
     fn halt(&mut self) -> Result<(), EmulatorError> {
         self.stop.send_replace(true);
         self.thread.take().map_or(Ok(()), join)
+    }
+}
+
+impl std::fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emulator")
+            .field("endpoint", &self.endpoint)
+            .field("unity_catalog_url", &self.unity_catalog_url)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) struct Ready {
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
     pub(super) data_dir: PathBuf,
+    pub(super) catalog: Arc<Catalog>,
 }
 
 /// Runs an emulator until it is stopped.
@@ -69,7 +70,8 @@ pub(super) fn run(
     let servers =
         Servers::start(&runtime, options, tokens, &catalog, (grpc, http), stop.clone()).map_err(start)?;
     // A starter that has gone stops us through `stop`.
-    let _ = ready.send(Ready { grpc: addresses.0, http: addresses.1, data_dir });
+    let news = Ready { grpc: addresses.0, http: addresses.1, data_dir, catalog: Arc::clone(&catalog) };
+    let _ = ready.send(news);
     let end = runtime.block_on(servers.serve(stop));
     catalog.stop();
     runtime.shutdown_timeout(GRACE);

@@ -19,7 +19,31 @@ use super::store::sync_directory;
 const KEY_BYTES: usize = 32;
 const EXPIRY_BYTES: usize = 8;
 const NONCE_BYTES: usize = 16;
-const BODY_BYTES: usize = EXPIRY_BYTES + NONCE_BYTES;
+const BODY_BYTES: usize = EXPIRY_BYTES + NONCE_BYTES + 1;
+/// The last part of the resource that a token for writing names.
+const DIRECT_WRITE: &str = "/zerobusDirectWriteApi";
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Every interface of the workspace: scope `all-apis`, and no resource that narrows it.
+    AllApis = 1,
+    /// Streams only.
+    DirectWrite = 2,
+    /// Something that is not here.
+    Other = 3,
+}
+
+impl Purpose {
+    /// What a client gets that asks for this scope and resource. Without a scope it gets `all-apis`.
+    pub(super) fn of(scope: Option<&str>, resource: Option<&str>) -> Purpose {
+        match resource {
+            Some(resource) if resource.ends_with(DIRECT_WRITE) => Purpose::DirectWrite,
+            None if scope.is_none_or(|scope| scope.split(' ').any(|it| it == "all-apis")) => Purpose::AllApis,
+            _ => Purpose::Other,
+        }
+    }
+}
 
 /// The one client that gets tokens.
 #[derive(Clone, Debug)]
@@ -66,29 +90,30 @@ impl Tokens {
     }
 
     /// A new token.
-    pub(super) fn issue(&self) -> String {
+    pub(super) fn issue(&self, purpose: Purpose) -> String {
         let expiry = now() + self.lifetime;
         let mut token = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).to_be_bytes().to_vec();
         token.extend_from_slice(&rand::random::<[u8; NONCE_BYTES]>());
+        token.push(purpose as u8);
         let tag = hmac::sign(&self.key, &token);
         token.extend_from_slice(tag.as_ref());
         URL_SAFE_NO_PAD.encode(token)
     }
 
+    /// What the token in an `authorization` header is good for; none if it is not ours or has expired.
+    pub(super) fn purpose(&self, authorization: Option<&str>) -> Option<Purpose> {
+        let token = URL_SAFE_NO_PAD.decode(authorization?.strip_prefix("Bearer ")?.trim()).ok()?;
+        let (body, tag) = token.split_at_checked(BODY_BYTES)?;
+        hmac::verify(&self.key, body, tag).ok()?;
+        let expiry = Duration::from_millis(u64::from_be_bytes(*body.first_chunk::<EXPIRY_BYTES>()?));
+        let known = [Purpose::AllApis, Purpose::DirectWrite, Purpose::Other];
+        let purpose = known.into_iter().find(|purpose| body.last() == Some(&(*purpose as u8)));
+        purpose.filter(|_| now() < expiry)
+    }
+
     /// Whether an `authorization` header carries a token of ours that has not expired.
     pub(super) fn accepts(&self, authorization: Option<&str>) -> bool {
-        let token = authorization.and_then(|header| header.strip_prefix("Bearer ")).unwrap_or_default();
-        let Ok(token) = URL_SAFE_NO_PAD.decode(token.trim()) else {
-            return false;
-        };
-        let Some((body, tag)) = token.split_at_checked(BODY_BYTES) else {
-            return false;
-        };
-        let Some(expiry) = body.first_chunk::<EXPIRY_BYTES>() else {
-            return false;
-        };
-        hmac::verify(&self.key, body, tag).is_ok()
-            && now() < Duration::from_millis(u64::from_be_bytes(*expiry))
+        self.purpose(authorization).is_some()
     }
 }
 
@@ -113,7 +138,7 @@ mod tests {
     use super::*;
 
     fn bearer(tokens: &Tokens) -> String {
-        format!("Bearer {}", tokens.issue())
+        format!("Bearer {}", tokens.issue(Purpose::AllApis))
     }
 
     #[test]
@@ -122,6 +147,24 @@ mod tests {
         let open = || Tokens::open(&dir.path().join("key"), None, Duration::from_secs(60)).unwrap();
         let token = bearer(&open());
         assert!(open().accepts(Some(&token)));
+    }
+
+    #[test]
+    fn a_token_is_good_for_what_it_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&dir.path().join("key"), None, Duration::from_secs(60)).unwrap();
+        let write = Some("api://databricks/workspaces/1/zerobusDirectWriteApi");
+        for (scope, resource, purpose) in [
+            (None, None, Purpose::AllApis),
+            (Some("all-apis offline_access"), None, Purpose::AllApis),
+            (Some("sql"), None, Purpose::Other),
+            (Some("all-apis"), write, Purpose::DirectWrite),
+            (Some("all-apis"), Some("api://elsewhere"), Purpose::Other),
+        ] {
+            assert_eq!(Purpose::of(scope, resource), purpose);
+            let token = format!("Bearer {}", tokens.issue(purpose));
+            assert_eq!(tokens.purpose(Some(&token)), Some(purpose));
+        }
     }
 
     #[test]

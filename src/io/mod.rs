@@ -94,6 +94,9 @@ pub trait StorageFile: Send + Sync + Debug {
     /// Says that the file is read from one end to the other, so that the system reads far ahead; it may be ignored.
     fn read_sequentially(&self) {}
 
+    /// Says that this will be read soon, so that the system may fetch it meanwhile; it may be ignored.
+    fn prefetch(&self, _range: Range<u64>) {}
+
     /// As [`StorageFile::write_at`] and then [`StorageFile::sync_data`], in one call where the system has
     /// one. After a failure nothing is known of the range.
     fn write_durable_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {

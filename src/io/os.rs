@@ -206,6 +206,13 @@ impl StorageFile for OsFile {
         let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Sequential);
     }
 
+    #[cfg(target_os = "linux")]
+    fn prefetch(&self, range: Range<u64>) {
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start)).filter(|_| range.end < u64::MAX);
+        // Without it reads just wait longer.
+        let _ = rustix::fs::fadvise(&self.0, range.start, length, rustix::fs::Advice::WillNeed);
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.0.sync_data()
     }

@@ -1,7 +1,8 @@
 //! What is settled, remembered across restarts in a key-value store.
 //!
 //! The ledger is derived: losing all of it costs duplicates, never data. It is off the append path and
-//! holds one small record per log epoch, so its size does not depend on the backlog.
+//! holds one small record per log epoch, so its size does not depend on the backlog; and beside it what was known of
+//! the table's columns, which a start without network goes by.
 //!
 //! A store's own flush need not be durable; sled's is not. A checkpoint is therefore a flush *and* a sync, and only
 //! then may anything be reclaimed \[I5\].
@@ -13,14 +14,16 @@ mod reserve;
 mod sim;
 mod sled;
 mod store;
+mod table;
 
 use std::path::{Path, PathBuf};
 
 pub use dropped::{Dropped, DroppedRange};
-pub use record::{LedgerRecord, Settled};
+pub use record::{Bent, LedgerRecord, Settled};
 #[cfg(feature = "sim")]
 pub use sim::SimPlace;
 pub use store::{LedgerPlace, LedgerStore};
+pub use table::CachedTable;
 
 use self::reserve::is_out_of_space;
 use self::sled::SledPlace;
@@ -105,6 +108,10 @@ pub struct Ledger {
     // None after a failed write: that file is never synced again [I8]; the next checkpoint makes a new one.
     open: Option<Box<dyn LedgerStore>>,
     canaries: Canaries,
+    /// The bytes of the cached table.
+    table: Vec<u8>,
+    /// The next checkpoint writes them.
+    is_table_due: bool,
 }
 
 /// What opening a ledger found.
@@ -114,6 +121,8 @@ pub struct LedgerOpened {
     pub ledger: Ledger,
     /// What it says; the beginning of everything if it said nothing.
     pub record: LedgerRecord,
+    /// What an earlier owner knew of the table's columns; `None` too if that cannot be read.
+    pub table: Option<CachedTable>,
     /// Where an unreadable ledger was moved to, and why.
     pub set_aside: Option<(PathBuf, LedgerError)>,
 }
@@ -144,13 +153,13 @@ impl Ledger {
         if found.as_ref().is_err_and(LedgerError::is_out_of_space) && place.give_up_reserve() {
             found = open_and_read(&*place, epoch);
         }
-        let (record, mut open, set_aside) = match found {
-            Ok((record, open)) => (record.unwrap_or_default(), open, None),
+        let (contents, mut open, set_aside) = match found {
+            Ok((contents, open)) => (contents, open, None),
             // A disk that fails or is full says nothing about what the ledger holds.
             Err(error) if !error.is_damage() => return Err(error),
             Err(error) => {
                 let aside = place.move_aside()?;
-                (LedgerRecord::default(), place.open()?, Some((aside, error)))
+                (Contents::default(), place.open()?, Some((aside, error)))
             }
         };
         // A store may write lazily: without this the first file of a new one would be made when the disk may
@@ -158,7 +167,22 @@ impl Ledger {
         open.flush()?;
         open.sync()?;
         place.hold_reserve();
-        Ok(LedgerOpened { ledger: Ledger { place, epoch, open: Some(open), canaries }, record, set_aside })
+        let Contents { record, table } = contents;
+        let bytes = bytes_of(table.as_ref());
+        let ledger = Ledger { place, epoch, open: Some(open), canaries, table: bytes, is_table_due: false };
+        Ok(LedgerOpened { ledger, record: record.unwrap_or_default(), table, set_aside })
+    }
+
+    /// Remembers what is known of the table's columns, from the next checkpoint on; `None` forgets it.
+    pub fn remember_table(&mut self, table: Option<&CachedTable>) {
+        let bytes = bytes_of(table);
+        self.is_table_due |= bytes != self.table;
+        self.table = bytes;
+    }
+
+    /// Whether there is something to write besides the record.
+    pub fn is_due(&self) -> bool {
+        self.is_table_due
     }
 
     /// The same ledger after a failed write.
@@ -178,9 +202,10 @@ impl Ledger {
     ///
     /// When this returns, the record survives a power cut.
     pub fn checkpoint(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
-        let mut written = self.write(record);
+        let mut written = self.write(record, true);
         if written.is_err() && self.place.give_up_reserve() {
-            written = self.write(record);
+            // The reserve is for what frees space; a cache does not.
+            written = self.write(record, false);
         }
         written
     }
@@ -196,45 +221,78 @@ impl Ledger {
         self.place.hold_reserve();
     }
 
-    fn write(&mut self, record: &LedgerRecord) -> Result<(), LedgerError> {
+    fn write(&mut self, record: &LedgerRecord, with_table: bool) -> Result<(), LedgerError> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => {
                 self.place.move_aside()?;
+                self.is_table_due = self.table != table::NOTHING;
                 self.place.open()?
             }
         };
+        if self.is_table_due && with_table {
+            open.insert(table::KEY, &self.table)?;
+        }
         open.insert(&record::key(self.epoch), &record.encode())?;
         open.flush()?;
         if !self.canaries.has(Canary::TrustStoreFlush) {
             open.sync()?;
         }
+        self.is_table_due = false;
         self.open = Some(open);
         Ok(())
     }
 }
 
-type Found = (Option<LedgerRecord>, Box<dyn LedgerStore>);
+/// What is stored for a table; nothing for one that is too large to be kept.
+fn bytes_of(table: Option<&CachedTable>) -> Vec<u8> {
+    let bytes = table.and_then(CachedTable::encode);
+    if table.is_some() && bytes.is_none() {
+        tracing::warn!("the table's columns are too many to be kept for a start without network");
+    }
+    bytes.unwrap_or_else(|| table::NOTHING.to_vec())
+}
 
-fn open_and_read(place: &dyn LedgerPlace, epoch: Epoch) -> Result<Found, LedgerError> {
+/// What a store says about one log.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// `None` if it says nothing about this epoch.
+    pub(crate) record: Option<LedgerRecord>,
+    /// `None` too if what is there cannot be read: it is a cache.
+    pub(crate) table: Option<CachedTable>,
+}
+
+impl Contents {
+    fn read(store: &dyn LedgerStore, path: &Path, epoch: Epoch) -> Result<Contents, LedgerError> {
+        let damaged = |reason| LedgerError::Damaged { path: path.to_owned(), reason };
+        let record = store.get(&record::key(epoch))?;
+        let record = record.map(|bytes| LedgerRecord::decode(&bytes).map_err(damaged)).transpose()?;
+        let table = store.get(table::KEY)?.filter(|bytes| bytes != table::NOTHING);
+        let readable = table.as_deref().and_then(CachedTable::decode);
+        if table.is_some() && readable.is_none() {
+            tracing::warn!(path = %path.display(), "what was known of the table's columns cannot be read");
+        }
+        Ok(Contents { record, table: readable })
+    }
+}
+
+fn open_and_read(
+    place: &dyn LedgerPlace,
+    epoch: Epoch,
+) -> Result<(Contents, Box<dyn LedgerStore>), LedgerError> {
     let open = place.open()?;
-    let record = decode(place.path(), open.get(&record::key(epoch))?)?;
-    Ok((record, open))
+    Ok((Contents::read(&*open, place.path(), epoch)?, open))
 }
 
-fn decode(path: &Path, stored: Option<Vec<u8>>) -> Result<Option<LedgerRecord>, LedgerError> {
-    let damaged = |reason| LedgerError::Damaged { path: path.to_owned(), reason };
-    stored.map(|bytes| LedgerRecord::decode(&bytes).map_err(damaged)).transpose()
-}
-
-/// Reads the record of a ledger that somebody else may own, from a copy: no lock is taken and nothing
-/// is written. `None` if the ledger says nothing about this epoch or does not exist.
+/// Reads a ledger that somebody else may own, from a copy: no lock is taken and nothing is written. It says nothing
+/// if there is none.
 ///
 /// # Errors
 ///
 /// [`LedgerError`] if the copy cannot be made or read.
-pub fn peek(writer_directory: &Path, epoch: Epoch) -> Result<Option<LedgerRecord>, LedgerError> {
-    decode(&writer_directory.join(DIRECTORY), sled::peek(writer_directory, &record::key(epoch))?)
+pub(crate) fn peek(writer_directory: &Path, epoch: Epoch) -> Result<Contents, LedgerError> {
+    sled::peek(writer_directory, |store, path| Contents::read(store, path, epoch))
+        .map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
@@ -243,6 +301,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::convert::{DeltaType, TableColumn, TableSchema};
     use crate::types::Lsn;
 
     const EPOCH: Epoch = Epoch::new(7);
@@ -254,6 +313,17 @@ mod tests {
             delivered_rows: 10 * through,
             damaged_frames: 0,
             dropped: Dropped::default(),
+            bent: Bent { floored_timestamps: through, emptied_lists: 1 },
+        }
+    }
+
+    fn table(name: &str) -> CachedTable {
+        let column =
+            TableColumn { name: name.to_owned(), number: 1, delta_type: DeltaType::Long, nullable: true };
+        CachedTable {
+            table: "main.default.events".parse().unwrap(),
+            read_unix_micros: 5,
+            schema: TableSchema { columns: vec![column] },
         }
     }
 
@@ -273,12 +343,51 @@ mod tests {
     #[test]
     fn peeking_works_beside_the_live_owner_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(peek(dir.path(), EPOCH).unwrap(), None);
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, None);
         let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
         opened.ledger.checkpoint(&record(5)).unwrap();
-        assert_eq!(peek(dir.path(), EPOCH).unwrap(), Some(record(5)));
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some(record(5)));
         opened.ledger.checkpoint(&record(6)).unwrap();
-        assert_eq!(peek(dir.path(), EPOCH).unwrap(), Some(record(6)));
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some(record(6)));
+    }
+
+    #[test]
+    fn the_table_is_remembered_with_the_next_checkpoint_and_forgotten_so_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert_eq!(opened.table, None);
+        opened.ledger.remember_table(Some(&table("a")));
+        assert!(opened.ledger.is_due());
+        opened.ledger.checkpoint(&record(5)).unwrap();
+        assert!(!opened.ledger.is_due());
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().table, Some(table("a")));
+        drop(opened);
+
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert_eq!(opened.table, Some(table("a")));
+        opened.ledger.remember_table(Some(&table("a")));
+        assert!(!opened.ledger.is_due(), "it is there already");
+        let mut ledger = opened.ledger.unwritable();
+        ledger.checkpoint(&record(6)).unwrap();
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().table, Some(table("a")), "a new store has it too");
+        ledger.remember_table(None);
+        ledger.checkpoint(&record(6)).unwrap();
+        drop(ledger);
+        let opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert_eq!((opened.record, opened.table), (record(6), None));
+    }
+
+    #[test]
+    fn a_damaged_table_is_left_out_and_hurts_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path(), EPOCH).unwrap().ledger;
+        ledger.table = b"this is no table".to_vec();
+        ledger.is_table_due = true;
+        ledger.checkpoint(&record(5)).unwrap();
+        drop(ledger);
+        let opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert!(opened.set_aside.is_none());
+        assert_eq!((opened.record, opened.table), (record(5), None));
     }
 
     #[test]

@@ -35,13 +35,35 @@ pub struct LedgerRecord {
     pub damaged_frames: u64,
     /// What was dropped because the log was full, which only a setting of the user allows \[I4\].
     pub dropped: Dropped,
+    /// What of the delivered rows did not arrive as it was, which a setting of the user allows.
+    pub bent: Bent,
 }
 
-const VERSION: u8 = 2;
-/// The version that knows no drops.
+/// Values that the service cannot hold as they are, and that were sent as the nearest that it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bent {
+    /// Timestamps that lost nanoseconds.
+    pub floored_timestamps: u64,
+    /// Null lists and maps that became empty ones.
+    pub emptied_lists: u64,
+}
+
+impl std::ops::AddAssign for Bent {
+    fn add_assign(&mut self, more: Bent) {
+        self.floored_timestamps += more.floored_timestamps;
+        self.emptied_lists += more.emptied_lists;
+    }
+}
+
+const VERSION: u8 = 3;
+/// The version that knows no bent values.
+const VERSION_WITHOUT_BENT: u8 = 2;
+/// The version that knows no drops either.
 const VERSION_WITHOUT_DROPS: u8 = 1;
-/// What both versions begin with.
+/// What all versions begin with.
 const COMMON_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
+/// Timestamps and lists, before what was dropped.
+const BENT_BYTES: usize = 8 + 8;
 /// Frames and rows that were dropped, and how many ranges follow.
 const DROPS_BYTES: usize = 8 + 8 + 1;
 const RANGE_BYTES: usize = 8 + 8 + 1;
@@ -56,13 +78,16 @@ pub(super) fn key(epoch: Epoch) -> [u8; 16] {
 impl LedgerRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
         let ranges = self.dropped.ranges();
-        let mut bytes = Vec::with_capacity(COMMON_BYTES + DROPS_BYTES + RANGE_BYTES * ranges.len());
+        let mut bytes =
+            Vec::with_capacity(COMMON_BYTES + BENT_BYTES + DROPS_BYTES + RANGE_BYTES * ranges.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.settled.through.get().to_le_bytes());
         bytes.extend_from_slice(&self.settled.rows_of_next.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_frames.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_rows.to_le_bytes());
         bytes.extend_from_slice(&self.damaged_frames.to_le_bytes());
+        bytes.extend_from_slice(&self.bent.floored_timestamps.to_le_bytes());
+        bytes.extend_from_slice(&self.bent.emptied_lists.to_le_bytes());
         bytes.extend_from_slice(&self.dropped.frames.to_le_bytes());
         bytes.extend_from_slice(&self.dropped.rows.to_le_bytes());
         bytes.push(ranges.len() as u8);
@@ -80,7 +105,9 @@ impl LedgerRecord {
         if !(VERSION_WITHOUT_DROPS..=VERSION).contains(&version) {
             return Err(format!("a record of version {version}, this program reads up to {VERSION}"));
         }
-        let (common, drops) = bytes.split_at_checked(COMMON_BYTES).ok_or_else(wrong_length)?;
+        let (common, rest) = bytes.split_at_checked(COMMON_BYTES).ok_or_else(wrong_length)?;
+        let bent_bytes = if version > VERSION_WITHOUT_BENT { BENT_BYTES } else { 0 };
+        let (bent, drops) = rest.split_at_checked(bent_bytes).ok_or_else(wrong_length)?;
         Ok(LedgerRecord {
             settled: Settled { through: Lsn::new(u64_at(common, 1)), rows_of_next: u32_at(common, 9) },
             delivered_frames: u64_at(common, 13),
@@ -88,8 +115,12 @@ impl LedgerRecord {
             damaged_frames: u64_at(common, 29),
             dropped: match version {
                 VERSION_WITHOUT_DROPS if drops.is_empty() => Dropped::default(),
-                VERSION => decode_drops(drops).ok_or_else(wrong_length)?,
-                _ => return Err(wrong_length()),
+                VERSION_WITHOUT_DROPS => return Err(wrong_length()),
+                _ => decode_drops(drops).ok_or_else(wrong_length)?,
+            },
+            bent: match bent {
+                [] => Bent::default(),
+                _ => Bent { floored_timestamps: u64_at(bent, 0), emptied_lists: u64_at(bent, 8) },
             },
         })
     }
@@ -132,6 +163,7 @@ mod tests {
             delivered_rows: u64::MAX - 2,
             damaged_frames: 3,
             dropped: Dropped::default(),
+            bent: Bent { floored_timestamps: 1 << 40, emptied_lists: 7 },
         };
         record.dropped.add(Lsn::new(5)..=Lsn::new(9), 5, 50);
         record.dropped.add(Lsn::new(20)..=Lsn::new(22), 3, 31);
@@ -150,13 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_version_1_is_read_as_one_without_drops() {
-        let mut bytes = record().encode();
-        bytes.truncate(COMMON_BYTES);
-        bytes[0] = 1;
+    fn records_of_earlier_versions_are_read_as_ones_without_what_they_did_not_know() {
+        let mut second = record().encode();
+        second.drain(COMMON_BYTES..COMMON_BYTES + BENT_BYTES);
+        second[0] = 2;
+        let without_bent = LedgerRecord { bent: Bent::default(), ..record() };
+        assert_eq!(LedgerRecord::decode(&second), Ok(without_bent));
+        let mut first = second[..COMMON_BYTES].to_vec();
+        first[0] = 1;
         assert_eq!(
-            LedgerRecord::decode(&bytes),
-            Ok(LedgerRecord { dropped: Dropped::default(), ..record() })
+            LedgerRecord::decode(&first),
+            Ok(LedgerRecord { dropped: Dropped::default(), ..without_bent })
         );
     }
 
@@ -167,7 +203,7 @@ mod tests {
             assert!(LedgerRecord::decode(&good[..length]).is_err(), "{length} bytes were taken for a record");
         }
         let mut bytes = good;
-        bytes[COMMON_BYTES + DROPS_BYTES - 1] = u8::MAX;
+        bytes[COMMON_BYTES + BENT_BYTES + DROPS_BYTES - 1] = u8::MAX;
         assert!(LedgerRecord::decode(&bytes).is_err(), "more ranges than there can be");
         bytes[0] = 9;
         assert!(LedgerRecord::decode(&bytes).unwrap_err().contains("version 9"));

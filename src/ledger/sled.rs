@@ -14,10 +14,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::reserve::Reserve;
-use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore};
+use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, table};
 
 /// The file in which sled 0.34 keeps everything.
 const SLED_FILE: &str = "db";
+/// The tree of what is large and changes rarely.
+const LARGE_TREE: &[u8] = b"large";
 /// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
 const CACHE_BYTES: u64 = 1024 * 1024;
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
@@ -86,6 +88,9 @@ impl LedgerPlace for SledPlace {
 struct SledStore {
     path: PathBuf,
     db: sled::Db,
+    /// Holds the table. sled writes all values of a page anew after a few changes of any one of them: what is small
+    /// and changes with every checkpoint lies elsewhere.
+    large: sled::Tree,
     file: File,
 }
 
@@ -93,25 +98,32 @@ impl SledStore {
     fn open(path: &Path) -> Result<SledStore, LedgerError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = config.open().map_err(failure("open", path))?;
+        let large = db.open_tree(LARGE_TREE).map_err(failure("open", path))?;
         let file = File::open(path.join(SLED_FILE)).map_err(LedgerError::io("open", path))?;
         sync_directory(path)?;
         if let Some(parent) = path.parent() {
             sync_directory(parent)?;
         }
-        Ok(SledStore { path: path.to_owned(), db, file })
+        Ok(SledStore { path: path.to_owned(), db, large, file })
+    }
+
+    fn tree_of(&self, key: &[u8]) -> &sled::Tree {
+        if key == table::KEY { &self.large } else { &self.db }
     }
 }
 
 impl LedgerStore for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
         guarded(&self.path, || {
-            let value = self.db.get(key).map_err(failure("read", &self.path))?;
+            let value = self.tree_of(key).get(key).map_err(failure("read", &self.path))?;
             Ok(value.map(|bytes| bytes.to_vec()))
         })
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
-        guarded(&self.path, || self.db.insert(key, value).map(|_| ()).map_err(failure("write", &self.path)))
+        guarded(&self.path, || {
+            self.tree_of(key).insert(key, value).map(|_| ()).map_err(failure("write", &self.path))
+        })
     }
 
     fn flush(&mut self) -> Result<(), LedgerError> {
@@ -123,15 +135,19 @@ impl LedgerStore for SledStore {
     }
 }
 
-/// Reads a value from a copy of a store that somebody else may own: no lock is taken and nothing is written.
-pub(super) fn peek(writer_directory: &Path, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+/// Reads a copy of a store that somebody else may own: no lock is taken and nothing is written. `None` if there is
+/// no store.
+pub(super) fn peek<T>(
+    writer_directory: &Path,
+    read: impl FnOnce(&dyn LedgerStore, &Path) -> Result<T, LedgerError>,
+) -> Result<Option<T>, LedgerError> {
     let path = writer_directory.join(DIRECTORY);
     if !path.join(SLED_FILE).exists() {
         return Ok(None);
     }
     let copy = tempfile::tempdir().map_err(LedgerError::io("copy", &path))?;
     copy_tree(&path, copy.path()).map_err(LedgerError::io("copy", &path))?;
-    SledStore::open(copy.path())?.get(key)
+    read(&SledStore::open(copy.path())?, &path).map(Some)
 }
 
 /// sled 0.34 meets some damage with a panic; for us that is a ledger to move aside.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::error::{Coded, ErrorCode, chain};
+use crate::error::{Coded, ErrorCode, Misfit, chain};
 use crate::types::Lsn;
 
 /// What an exception is made of. Made on any thread; the exception itself on Python's.
@@ -12,17 +12,20 @@ pub(super) struct Failure {
     message: String,
     lsn: Option<Lsn>,
     table: Option<String>,
+    /// Few failures have it, and it is large.
+    misfit: Option<Box<Misfit>>,
 }
 
 impl Failure {
     /// A failure without an error of the crate behind it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), lsn: None, table: None }
+        Failure { code, message: message.into(), lsn: None, table: None, misfit: None }
     }
 
     /// The failure that this error is, with the texts of its sources.
     pub(super) fn of(error: &(impl Coded + 'static)) -> Failure {
-        Failure { code: error.code(), message: chain(error), lsn: error.lsn(), table: None }
+        let (lsn, misfit) = (error.lsn(), error.misfit().map(Box::new));
+        Failure { code: error.code(), message: chain(error), lsn, table: None, misfit }
     }
 
     /// Its row in the table of errors.
@@ -52,6 +55,7 @@ impl Failure {
             info.retryable,
             self.lsn.map(Lsn::get),
             self.table,
+            self.misfit.map(|misfit| (misfit.column, misfit.arrow_type, misfit.delta_type)),
         ))
     }
 

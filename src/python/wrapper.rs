@@ -1,6 +1,7 @@
 //! `_core.Wrapper`: the calls of the Python class, each a task on the wrapper's own runtime.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::call::Call;
 use super::completions::{CompletionQueue, Outcome};
 use super::failure::Failure;
 use super::input;
-use crate::config::{ConfigError, WaitFor, WrapperConfiguration};
+use crate::config::{WaitFor, WrapperConfiguration};
 use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
 use crate::wal::Durability;
@@ -35,6 +36,9 @@ struct Settings {
     durability: String,
     sync_interval_ms: u64,
     wait_for: String,
+    validate: String,
+    timestamp_ns: String,
+    null_list: String,
     segment_bytes: u64,
     wal_max_bytes: u64,
     wal_min_free_bytes: u64,
@@ -69,12 +73,13 @@ impl Settings {
             "delivered" => WaitFor::Delivered,
             other => return Err(PyValueError::new_err(format!("wait_for is {other:?}"))),
         };
+        configuration.validate = named(&self.validate)?;
+        configuration.timestamp_ns = named(&self.timestamp_ns)?;
+        configuration.null_list = named(&self.null_list)?;
         configuration.segment_bytes = self.segment_bytes;
         configuration.wal_max_bytes = self.wal_max_bytes;
         configuration.wal_min_free_bytes = self.wal_min_free_bytes;
-        let on_full = self.on_full.parse();
-        configuration.on_full =
-            on_full.map_err(|error: ConfigError| PyValueError::new_err(error.to_string()))?;
+        configuration.on_full = named(&self.on_full)?;
         configuration.block_timeout = self.block_timeout_secs.map(duration).transpose()?;
         configuration.retain_delivered = duration(self.retain_delivered_secs)?;
         configuration.retain_delivered_bytes = self.retain_delivered_bytes;
@@ -87,6 +92,11 @@ impl Settings {
         configuration.shutdown_timeout = duration(self.shutdown_timeout_secs)?;
         Ok(configuration)
     }
+}
+
+/// The choice with this name.
+fn named<T: FromStr<Err: std::fmt::Display>>(name: &str) -> PyResult<T> {
+    name.parse().map_err(|error: T::Err| PyValueError::new_err(error.to_string()))
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {
@@ -135,11 +145,12 @@ impl Wrapper {
         &self,
         py: Python<'_>,
         batch: &Bound<'_, PyAny>,
+        exported: Option<&Bound<'_, PyAny>>,
         queue: &CompletionQueue,
         token: u64,
     ) -> PyResult<Job> {
         let wrapper = self.wrapper(py)?.clone();
-        let batch = input::record_batch(batch)?;
+        let batch = input::record_batch(batch, exported)?;
         let promise = queue.promise(token, Some(batch.clone()));
         let table = self.table.clone();
         Ok(spawn(

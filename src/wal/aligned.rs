@@ -1,8 +1,18 @@
-//! Memory as direct writes want it: beginning at a multiple of the block size.
+//! Memory as direct writes want it: beginning at a multiple of the block size, and, where it is long, in large
+//! pages.
 
-use std::fmt;
+use std::{fmt, mem::MaybeUninit};
+
+use arrow_buffer::Buffer;
 
 use crate::io::BLOCK;
+
+/// Bytes are copied and checksummed in pieces of this length, which stay in the cache meanwhile.
+const PIECE_BYTES: usize = 64 * 1024;
+/// A large page. The device takes few pieces of memory in one request, and a page is one piece.
+const LARGE_PAGE: usize = 2 * 1024 * 1024;
+/// A buffer that grows to this length lies in large pages.
+const LARGE_BYTES_MIN: usize = LARGE_PAGE / 4;
 
 /// Bytes that grow at the end and begin at an address of the wanted alignment.
 pub(super) struct AlignedBuf {
@@ -27,6 +37,12 @@ impl AlignedBuf {
         AlignedBuf::with_capacity(capacity, BLOCK)
     }
 
+    fn of_large_pages(capacity: usize) -> AlignedBuf {
+        let mut buffer = AlignedBuf::with_capacity(capacity.next_multiple_of(LARGE_PAGE), LARGE_PAGE);
+        want_large_pages(buffer.bytes.spare_capacity_mut());
+        buffer
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -48,6 +64,25 @@ impl AlignedBuf {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends the buffers and returns the checksum of their bytes.
+    pub(super) fn extend_summed(&mut self, buffers: &[Buffer]) -> u32 {
+        self.reserve(buffers.iter().map(Buffer::len).sum());
+        let mut checksum = crc32fast::Hasher::new();
+        for piece in buffers.iter().flat_map(|buffer| buffer.chunks(PIECE_BYTES)) {
+            let start = self.len();
+            self.extend(piece);
+            checksum.update(&self.as_slice()[start..]);
+        }
+        checksum.finalize()
+    }
+
+    /// Empties it and gives its memory back, if it is more than this.
+    pub(super) fn give_back(&mut self, capacity: usize) {
+        if self.bytes.capacity() > capacity + self.alignment {
+            *self = AlignedBuf::of_blocks(0);
+        }
+    }
+
     pub(super) fn extend_zeros(&mut self, count: usize) {
         self.reserve(count);
         self.bytes.resize(self.bytes.len() + count, 0);
@@ -56,12 +91,28 @@ impl AlignedBuf {
     fn reserve(&mut self, additional: usize) {
         if self.bytes.capacity() - self.bytes.len() < additional {
             let capacity = (self.len() + additional).max(2 * self.len());
-            let mut larger = AlignedBuf::with_capacity(capacity, self.alignment);
+            let mut larger = match capacity < LARGE_BYTES_MIN {
+                true => AlignedBuf::with_capacity(capacity, self.alignment),
+                false => AlignedBuf::of_large_pages(capacity),
+            };
             larger.bytes.extend_from_slice(self.as_slice());
             *self = larger;
         }
     }
 }
+
+/// Asks for large pages, which begin where the memory does. Without them writes are only slower.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the call takes an address")]
+fn want_large_pages(memory: &mut [MaybeUninit<u8>]) {
+    use rustix::mm::{Advice, madvise};
+    let (start, length) = (memory.as_mut_ptr(), memory.len() / LARGE_PAGE * LARGE_PAGE);
+    // SAFETY: the range lies within memory that is borrowed for the call, and the advice changes no content.
+    let _ = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn want_large_pages(_memory: &mut [MaybeUninit<u8>]) {}
 
 impl fmt::Debug for AlignedBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

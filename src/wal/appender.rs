@@ -12,6 +12,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     AppendError, Appended, Durability,
+    aligned::AlignedBuf,
     format::{SegmentHeader, block_end},
     index::Segment,
     queue::{Pending, Shared},
@@ -30,6 +31,8 @@ pub(super) struct Appender {
     /// Frames that an interval's callers were told of and that no segment holds after a failure.
     retained: VecDeque<Pending>,
     last_sync: Duration,
+    /// Memory for the next group.
+    group: AlignedBuf,
 }
 
 /// Why frames were not written.
@@ -49,6 +52,7 @@ impl Appender {
             unsynced: VecDeque::new(),
             retained: VecDeque::new(),
             last_sync: now,
+            group: AlignedBuf::of_blocks(0),
         }
     }
 
@@ -124,7 +128,7 @@ impl Appender {
             lsn = lsn.next();
             (&mut pending.frame, this, *pending.appended_unix_micros.get_or_insert(now))
         });
-        segment.write(frames).map_err(Failure::Segment)?;
+        segment.write(frames, &mut self.group).map_err(Failure::Segment)?;
         self.next_lsn = lsn;
         self.unsynced.extend(group.drain(..count));
         match shared.options.durability {

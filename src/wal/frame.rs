@@ -21,18 +21,16 @@ use serde::{Deserialize, Serialize};
 use super::{
     FrameError,
     aligned::AlignedBuf,
-    format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader},
+    format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
 };
 use crate::{io::BLOCK, types::Lsn};
 
-/// Frames from this length on are written from where they were encoded, in blocks of their own; shorter ones
+/// Frames from this length on stand in blocks of their own and are written from where they were encoded; shorter ones
 /// are copied into the buffer of their group, where they share blocks.
 const LARGE_BYTES_MIN: usize = 32 * 1024;
-/// Bodies from this length on are written from the batch's own memory, through the page cache: copying them costs more
-/// than what direct writes save.
+/// Bodies from this length on stay in the batch's own memory until their group is written: one copy, into memory that
+/// is used again and again, costs less than one into new memory for each frame.
 const SHARED_BYTES_MIN: usize = 512 * 1024;
-/// A body is copied and checksummed in pieces of this length, which stay in the cache meanwhile.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// Number that stands for an Arrow schema: the same in every process and on every machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,8 +60,9 @@ pub struct PreparedFrame {
     pub(super) fingerprint: SchemaFingerprint,
     pub(super) rows: u32,
     pub(super) body_length: u32,
-    pub(super) body_checksum: u32,
-    /// Space for the header, and the body if it was copied; aligned if the frame is large then.
+    /// None of a shared body: it is read from memory once, when it is copied.
+    body_checksum: Option<u32>,
+    /// Space for the header and a copy of the body, aligned if the frame is large; empty if the body is shared.
     bytes: AlignedBuf,
     /// The body, where it is shared with the batch.
     shared: Vec<Buffer>,
@@ -110,9 +109,9 @@ impl PreparedFrame {
         let (bytes, shared, body_checksum) = match body_length as usize {
             length if length < shared_bytes_min => {
                 let (bytes, checksum) = join(&body, length);
-                (bytes, Vec::new(), checksum)
+                (bytes, Vec::new(), Some(checksum))
             }
-            _ => share(body),
+            _ => (AlignedBuf::with_capacity(0, 1), body, None),
         };
         Ok(PreparedFrame {
             schema_checksum: format::checksum(&schema),
@@ -141,25 +140,42 @@ impl PreparedFrame {
         (FRAME_HEADER + self.schema.len()) as u64
     }
 
-    /// Whether the frame is written from its own memory, in blocks of its own.
+    /// Whether the frame stands in blocks of its own.
     pub(super) fn is_large(&self) -> bool {
         is_large(self.body_length as usize)
     }
 
-    /// Puts the header before the body.
-    pub(super) fn set_header(&mut self, header: &FrameHeader) {
-        self.bytes.as_mut_slice()[..FRAME_HEADER].copy_from_slice(&header.encode());
+    /// Whether the frame is written from its own memory, which is aligned as direct writes want it.
+    pub(super) fn is_apart(&self) -> bool {
+        self.is_large() && self.shared.is_empty()
     }
 
-    /// Header and body, or the header alone if the body is shared; of a large frame whole blocks, with zeros behind
-    /// the body.
+    /// Puts header and body together, with this header but for the checksum of the body: where they are to be
+    /// written from, or behind the others of the group. Returns the header.
+    pub(super) fn complete(&mut self, header: FrameHeader, group: &mut AlignedBuf) -> FrameHeader {
+        match self.body_checksum {
+            Some(body_checksum) => {
+                let header = FrameHeader { body_checksum, ..header };
+                self.bytes.as_mut_slice()[..FRAME_HEADER].copy_from_slice(&header.encode());
+                if !self.is_apart() {
+                    group.extend(self.bytes.as_slice());
+                }
+                header
+            }
+            None => {
+                let start = group.len();
+                group.extend_zeros(FRAME_HEADER);
+                let header = FrameHeader { body_checksum: group.extend_summed(&self.shared), ..header };
+                group.as_mut_slice()[start..start + FRAME_HEADER].copy_from_slice(&header.encode());
+                group.extend_zeros((block_end(header.end()) - header.end()) as usize);
+                header
+            }
+        }
+    }
+
+    /// A frame apart: whole blocks, with zeros behind the body.
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
-    }
-
-    /// The body, where it is shared with the batch: it is not aligned as direct writes want it.
-    pub(super) fn shared(&self) -> &[Buffer] {
-        &self.shared
     }
 }
 
@@ -186,7 +202,7 @@ impl PreparedFrame {
             schema,
             rows,
             body_length: body_length as u32,
-            body_checksum,
+            body_checksum: Some(body_checksum),
             bytes,
             shared: Vec::new(),
         }
@@ -254,15 +270,6 @@ fn without_first(buffers: Vec<Buffer>, mut bytes: usize) -> Vec<Buffer> {
     rest
 }
 
-/// Space for a header, the body as it is, and its checksum.
-fn share(body: Vec<Buffer>) -> (AlignedBuf, Vec<Buffer>, u32) {
-    let mut header = AlignedBuf::with_capacity(FRAME_HEADER, 1);
-    header.extend_zeros(FRAME_HEADER);
-    let mut checksum = crc32fast::Hasher::new();
-    body.iter().for_each(|buffer| checksum.update(buffer));
-    (header, body, checksum.finalize())
-}
-
 /// Space for a header and a copy of the body, and the body's checksum.
 fn join(body: &[Buffer], body_bytes: usize) -> (AlignedBuf, u32) {
     let frame_bytes = FRAME_HEADER + body_bytes;
@@ -271,16 +278,11 @@ fn join(body: &[Buffer], body_bytes: usize) -> (AlignedBuf, u32) {
         false => AlignedBuf::with_capacity(frame_bytes, 1),
     };
     bytes.extend_zeros(FRAME_HEADER);
-    let mut checksum = crc32fast::Hasher::new();
-    for piece in body.iter().flat_map(|buffer| buffer.chunks(PIECE_BYTES)) {
-        let start = bytes.len();
-        bytes.extend(piece);
-        checksum.update(&bytes.as_slice()[start..]);
-    }
+    let checksum = bytes.extend_summed(body);
     if is_large(body_bytes) {
         bytes.extend_zeros(frame_bytes.next_multiple_of(BLOCK) - frame_bytes);
     }
-    (bytes, checksum.finalize())
+    (bytes, checksum)
 }
 
 /// A schema as the log has it.

@@ -73,6 +73,9 @@ pub(super) struct Recovered {
     pub(super) report: Recovery,
 }
 
+/// The ends of so many files are fetched at once, and the files are open so long.
+const INSPECTED_TOGETHER: usize = 64;
+
 /// What a segment with none behind it may hold.
 pub(super) const NO_LIMIT: Lsn = Lsn::new(u64::MAX);
 
@@ -89,7 +92,9 @@ pub(super) enum Role {
 pub(super) struct Found {
     pub(super) id: SegmentId,
     pub(super) path: PathBuf,
-    pub(super) file: Arc<dyn StorageFile>,
+    /// Still open if it has no footer: what is scanned is the file that was found, whatever its name is by then. The
+    /// others are closed, as a backlog may have more of them than a process may have open.
+    file: Option<Arc<dyn StorageFile>>,
     pub(super) length: u64,
     pub(super) header: Option<SegmentHeader>,
     /// Whether what stands in the header's place can be one that was written in part.
@@ -108,8 +113,8 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
     let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
     let mut report = Recovery::default();
     let mut found = Vec::new();
-    for id in ids {
-        let Some(file) = inspect(env, dir, epoch, id, role)? else {
+    for file in inspect_all(env, dir, epoch, &ids, role)? {
+        let Some(file) = file else {
             // Segments go oldest first.
             found.clear();
             continue;
@@ -139,7 +144,7 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
                 is_recyclable: true,
                 ..Segment::empty(file.id, file.path.clone(), base)
             },
-            None => match scan(env, file, Scan::new(file, epoch, base, limit), role, &mut report)? {
+            None => match scan(env, file, epoch, (base, limit), role, &mut report)? {
                 Some(segment) => segment,
                 None => continue,
             },
@@ -186,28 +191,57 @@ fn is_gone(env: &Env, found: &Found, role: Role) -> bool {
     role == Role::Onlooker && open().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// Reads both ends of a file. Nothing if it went away meanwhile, which it may for an onlooker.
-fn inspect(
+/// Reads both ends of all files, a few files at a time. Nothing of those that went away meanwhile, which they may
+/// for an onlooker.
+fn inspect_all(
     env: &Env,
     dir: &Path,
     epoch: Epoch,
-    id: SegmentId,
+    ids: &[SegmentId],
     role: Role,
-) -> Result<Option<Found>, OpenError> {
+) -> Result<Vec<Option<Found>>, OpenError> {
+    let mut all = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(INSPECTED_TOGETHER) {
+        let opened =
+            ids.iter().map(|id| open_file(env, dir, *id, role)).collect::<Result<Vec<_>, OpenError>>()?;
+        for opened in opened {
+            all.push(opened.map(|opened| inspect(opened, epoch)).transpose()?);
+        }
+    }
+    Ok(all)
+}
+
+/// A file that has a segment's name.
+struct Opened {
+    id: SegmentId,
+    path: PathBuf,
+    file: Arc<dyn StorageFile>,
+    length: u64,
+}
+
+/// Opens a file and has the system fetch both of its ends.
+fn open_file(env: &Env, dir: &Path, id: SegmentId, role: Role) -> Result<Option<Opened>, OpenError> {
     let path = dir.join(format::segment_name(id));
     let file = match env.storage.open(&path, Access::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
         result => result.map_err(storage("open", &path))?,
     };
     let length = file.length().map_err(storage("read", &path))?;
-    if role == Role::Owner {
-        // [I13] What a failed sync left behind as if it were written leaves the page cache. What a dead process
-        // left unwritten stays: a footer vouches for frames that were synced before it, so it may be believed.
-        let footer = length.saturating_sub(FOOTER as u64);
-        file.drop_page_cache(0..SEGMENT_HEADER as u64)
-            .and_then(|()| file.drop_page_cache(footer..u64::MAX))
-            .map_err(storage("read", &path))?;
+    let ends = [0..SEGMENT_HEADER as u64, length.saturating_sub(FOOTER as u64)..u64::MAX];
+    for end in ends {
+        if role == Role::Owner {
+            // [I13] What a failed sync left behind as if it were written leaves the page cache. What a dead process
+            // left unwritten stays: a footer vouches for frames that were synced before it, so it may be believed.
+            file.drop_page_cache(end.clone()).map_err(storage("read", &path))?;
+        }
+        file.prefetch(end);
     }
+    Ok(Some(Opened { id, path, file, length }))
+}
+
+/// Reads both ends of a file.
+fn inspect(opened: Opened, epoch: Epoch) -> Result<Found, OpenError> {
+    let Opened { id, path, file, length } = opened;
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
     let header = match SegmentHeader::decode(&block[..count]) {
@@ -219,7 +253,8 @@ fn inspect(
     };
     let may_be_new = SegmentHeader::may_be_torn(&block[..count]);
     let footer = read_footer(&*file, epoch, id, length).map_err(storage("read", &path))?;
-    Ok(Some(Found { id, path, file, length, header, may_be_new, footer }))
+    let file = footer.is_none().then_some(file);
+    Ok(Found { id, path, file, length, header, may_be_new, footer })
 }
 
 fn read_footer(
@@ -241,15 +276,21 @@ fn read_footer(
 fn scan(
     env: &Env,
     found: &Found,
-    mut scan: Scan<'_>,
+    epoch: Epoch,
+    (base, limit): (Lsn, Lsn),
     role: Role,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
+    let file = match &found.file {
+        Some(file) => Arc::clone(file),
+        None => env.storage.open(&found.path, Access::Read).map_err(storage("open", &found.path))?,
+    };
     if role == Role::Owner {
         // [I13] Here what a dead process left unwritten goes to the disk too. What is read then is on the disk.
-        found.file.sync_data().map_err(storage("sync", &found.path))?;
-        found.file.drop_page_cache(0..u64::MAX).map_err(storage("read", &found.path))?;
+        file.sync_data().map_err(storage("sync", &found.path))?;
+        file.drop_page_cache(0..u64::MAX).map_err(storage("read", &found.path))?;
     }
+    let mut scan = Scan::new(found, file, epoch, base, limit);
     scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
     scan.run().map_err(storage("read", &found.path))?;
 

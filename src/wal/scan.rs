@@ -20,7 +20,10 @@ use super::{
     recovery::{Found, NO_LIMIT},
     walk::{Step, Stretch, Walk},
 };
-use crate::types::{Epoch, Lsn};
+use crate::{
+    io::StorageFile,
+    types::{Epoch, Lsn},
+};
 
 /// A scan of one segment, and what it has found up to now.
 pub(super) struct Scan<'a> {
@@ -50,11 +53,17 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(found: &'a Found, epoch: Epoch, base: Lsn, limit: Lsn) -> Scan<'a> {
+    pub(super) fn new(
+        found: &'a Found,
+        file: Arc<dyn StorageFile>,
+        epoch: Epoch,
+        base: Lsn,
+        limit: Lsn,
+    ) -> Scan<'a> {
         let walk_end = found.footer.map_or(found.length, |footer| footer.end);
         Scan {
             found,
-            walk: Walk::new(Arc::clone(&found.file), epoch, found.id, walk_end),
+            walk: Walk::new(file, epoch, found.id, walk_end),
             floor: base.previous(),
             limit,
             totals: Totals::none(base),

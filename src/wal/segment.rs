@@ -29,6 +29,10 @@ use crate::{
 const ZEROS_AHEAD: u64 = 256 * 1024;
 /// What a large group is, for that purpose.
 const ZEROS_AHEAD_GROUP_MAX: u64 = 128 * 1024;
+/// So much memory is kept from one group to the next.
+const GROUP_BYTES_KEPT: usize = 16 * 1024 * 1024;
+/// No frame joins a group from this length on: what waits longer gains nothing from sharing a sync.
+const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The segment that frames are appended to. One thread at a time has it.
 #[derive(Debug)]
@@ -51,9 +55,6 @@ pub(super) struct OpenSegment {
     written: u64,
     totals: Totals,
     schemas: HashSet<SchemaFingerprint>,
-    /// Whether writes pass the page cache by; none where the file system cannot.
-    is_direct: Option<bool>,
-    group: AlignedBuf,
     canaries: Canaries,
 }
 
@@ -91,7 +92,7 @@ impl OpenSegment {
                 env.storage.open(&path, Access::New).map_err(|source| failure("create", &path, source))?
             }
         };
-        let is_direct = begin(env, dir, &*file, header, options.durability, is_new).map_err(|source| {
+        begin(env, dir, &*file, header, options.durability, is_new).map_err(|source| {
             // Nothing was promised in it. If it cannot be removed either, its number is not used again.
             let _ = env.storage.remove(&path);
             failure("create", &path, source)
@@ -111,8 +112,6 @@ impl OpenSegment {
             written: written.max(end),
             totals: Totals::none(header.base),
             schemas: HashSet::new(),
-            is_direct,
-            group: AlignedBuf::of_blocks(0),
             canaries: env.canaries,
         })
     }
@@ -140,7 +139,7 @@ impl OpenSegment {
         block_end(place.end) + FOOTER as u64
     }
 
-    /// How many of the frames fit, with the footer behind them; and where they would end.
+    /// How many of the frames fit, with the footer behind them, and make a group; and where they would end.
     pub(super) fn room<'a>(&self, frames: impl Iterator<Item = &'a PreparedFrame>) -> (usize, u64) {
         let (mut count, mut end) = (0, self.end);
         let mut new_schemas = HashSet::new();
@@ -148,7 +147,8 @@ impl OpenSegment {
             let is_new =
                 !self.schemas.contains(&frame.fingerprint) && !new_schemas.contains(&frame.fingerprint);
             let place = Place::of(end, frame, is_new);
-            if block_end(place.end) + FOOTER as u64 > self.segment_bytes {
+            let is_full = end - self.end >= GROUP_BYTES_MAX;
+            if is_full || block_end(place.end) + FOOTER as u64 > self.segment_bytes {
                 break;
             }
             new_schemas.insert(frame.fingerprint);
@@ -180,27 +180,25 @@ impl OpenSegment {
     }
 
     /// Writes frames, each with its LSN and time, and the schemas that the segment does not have yet, in one
-    /// call; with [`Durability::Sync`] they are durable then.
+    /// call; with [`Durability::Sync`] they are durable then. The memory of `group` is used for it.
     pub(super) fn write<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
+        group: &mut AlignedBuf,
     ) -> Result<(), AppendError> {
         let start = self.end;
-        let (parts, end) = self.assemble(frames);
+        let (parts, end) = self.assemble(frames, group);
         let is_durable = self.durability == Durability::Sync;
         let end = if is_durable { block_end(end) } else { end };
-        self.take_zeros_along(end);
-        let direct = self.set_direct(is_durable && parts.iter().all(|part| part.frame.shared().is_empty()));
-        let mut slices = slices(self.group.as_slice(), &parts);
+        self.take_zeros_along(end, group);
+        let mut slices = slices(group.as_slice(), &parts);
         let written_end = start + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
-        let written =
-            direct.and_then(|()| match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
-                true => {
-                    self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error))
-                }
-                false => self.file.write_at(&mut slices, start),
-            });
+        let written = match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
+            true => self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error)),
+            false => self.file.write_at(&mut slices, start),
+        };
         written.map_err(|source| failure("write to", &self.path, source))?;
+        group.give_back(GROUP_BYTES_KEPT);
         self.end = end;
         self.written = self.written.max(written_end);
         if is_durable {
@@ -209,12 +207,13 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Puts the group together: small frames and schemas are copied, large frames stay where they are.
+    /// Puts the group together: frames and schemas are copied, but for the frames apart, which stay where they are.
     fn assemble<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
+        group: &mut AlignedBuf,
     ) -> (Vec<Part<'a>>, u64) {
-        self.group.clear();
+        group.clear();
         let mut parts = Vec::new();
         let mut end = self.end;
         for (frame, lsn, appended_unix_micros) in frames {
@@ -230,7 +229,7 @@ impl OpenSegment {
                 fingerprint: frame.fingerprint.0,
                 appended_unix_micros,
                 durable: self.durable,
-                body_checksum: frame.body_checksum,
+                body_checksum: 0,
             };
             if let Some(offset) = place.schema {
                 let header = FrameHeader {
@@ -242,42 +241,32 @@ impl OpenSegment {
                     body_checksum: frame.schema_checksum,
                     ..header
                 };
-                self.group.extend(&header.encode());
-                self.group.extend(&frame.schema);
+                group.extend(&header.encode());
+                group.extend(&frame.schema);
                 end = header.end();
             }
-            self.group.extend_zeros((place.frame - end) as usize);
-            frame.set_header(&header);
+            group.extend_zeros((place.frame - end) as usize);
+            let header = frame.complete(header, group);
             self.totals.add(&header);
             self.frames_end = header.end();
             end = place.end;
-            match frame.is_large() {
-                true => parts.push(Part { copied_end: self.group.len(), frame }),
-                false => self.group.extend(frame.bytes()),
+            if frame.is_apart() {
+                parts.push(Part { copied_end: group.len(), frame });
             }
         }
         if self.durability == Durability::Sync {
-            self.group.extend_zeros((block_end(end) - end) as usize);
+            group.extend_zeros((block_end(end) - end) as usize);
         }
         (parts, end)
     }
 
-    /// Direct writes take aligned memory only; what is shared with a batch is not.
-    fn set_direct(&mut self, wanted: bool) -> io::Result<()> {
-        if let Some(is_direct) = self.is_direct.filter(|is_direct| *is_direct != wanted) {
-            self.file.set_direct(!is_direct)?;
-            self.is_direct = Some(wanted);
-        }
-        Ok(())
-    }
-
     /// Lets a group that ends at `end` take zeros along for those that follow.
-    fn take_zeros_along(&mut self, end: u64) {
+    fn take_zeros_along(&self, end: u64, group: &mut AlignedBuf) {
         let is_small = end - self.end <= ZEROS_AHEAD_GROUP_MAX;
         let helps = self.durability == Durability::Sync && self.allocated != u64::MAX;
         if helps && is_small && end > self.written {
             let ahead = (end + ZEROS_AHEAD).min(self.allocated).min(self.segment_bytes - FOOTER as u64);
-            self.group.extend_zeros(ahead.saturating_sub(end) as usize);
+            group.extend_zeros(ahead.saturating_sub(end) as usize);
         }
     }
 
@@ -321,8 +310,7 @@ impl OpenSegment {
         let mut block = AlignedBuf::of_blocks(FOOTER);
         block.extend(&footer.encode());
         let bytes = offset + FOOTER as u64;
-        let mut seal = || {
-            self.set_direct(self.durability == Durability::Sync)?;
+        let seal = || {
             if !is_recyclable {
                 self.file.set_len(bytes)?;
             }
@@ -337,8 +325,8 @@ impl OpenSegment {
     }
 }
 
-/// Makes the header of a new segment, and its name, durable. Returns whether writes are direct ones from now on; none
-/// where the file system cannot.
+/// Makes the header of a new segment, and its name, durable. Durable writes are direct ones from now on, if the file
+/// system can.
 fn begin(
     env: &Env,
     dir: &Path,
@@ -346,14 +334,13 @@ fn begin(
     header: &SegmentHeader,
     durability: Durability,
     is_new: bool,
-) -> io::Result<Option<bool>> {
+) -> io::Result<()> {
     let mut block = AlignedBuf::of_blocks(SEGMENT_HEADER);
     block.extend(&header.encode());
-    let wanted = durability == Durability::Sync;
-    let is_direct = match file.set_direct(wanted) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => None,
-        result => result.map(|()| Some(wanted))?,
-    };
+    match file.set_direct(durability == Durability::Sync) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        result => result?,
+    }
     let mut block = [IoSlice::new(block.as_slice())];
     match is_new {
         true => file.write_at(&mut block, 0).and_then(|()| file.sync_all())?,
@@ -361,32 +348,25 @@ fn begin(
         false => file.write_durable_at(&mut block, 0)?,
     }
     match env.canaries.has(Canary::ForgetDirectorySync) {
-        true => {}
-        false => env.storage.sync_dir(dir)?,
+        true => Ok(()),
+        false => env.storage.sync_dir(dir),
     }
-    Ok(is_direct)
 }
 
-/// A large frame of a group, and how much was copied before it.
+/// A frame apart, and how much of its group was copied before it.
 struct Part<'a> {
     copied_end: usize,
     frame: &'a PreparedFrame,
 }
 
-/// A group in the order of the disk: what was copied, and between it the large frames, each in whole blocks.
+/// A group in the order of the disk: what was copied, and between it the frames apart.
 fn slices<'a>(copied: &'a [u8], parts: &[Part<'a>]) -> Vec<IoSlice<'a>> {
-    const ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut slices = Vec::with_capacity(2 * parts.len() + 1);
     let mut copied_end = 0;
     for part in parts {
         slices.push(IoSlice::new(&copied[copied_end..part.copied_end]));
         copied_end = part.copied_end;
         slices.push(IoSlice::new(part.frame.bytes()));
-        if !part.frame.shared().is_empty() {
-            slices.extend(part.frame.shared().iter().map(|buffer| IoSlice::new(buffer)));
-            let padding = block_end(part.frame.frame_bytes()) - part.frame.frame_bytes();
-            slices.push(IoSlice::new(&ZEROS[..padding as usize]));
-        }
     }
     slices.push(IoSlice::new(&copied[copied_end..]));
     slices.retain(|slice| !slice.is_empty());

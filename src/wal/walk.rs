@@ -7,7 +7,7 @@
 
 use std::{io, ops::Range, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end};
 use crate::{
@@ -218,18 +218,36 @@ impl Walk {
         let goes_on = (self.window.start..=window_end).contains(&offset);
         let read_ahead = if goes_on { 2 * self.window.read_bytes } else { 0 };
         let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.stride));
+        let start = offset / BLOCK as u64 * BLOCK as u64;
+        let before = (offset - start) as usize;
         // The memory of the last window, unless frames that were given out still live in it.
         let last = std::mem::take(&mut self.window).bytes;
-        let mut bytes = last.try_into_mut().unwrap_or_default();
-        bytes.resize(length.max(read_bytes).min(available), 0);
-        let count = self.file.read_at(&mut bytes, offset)?;
+        let mut bytes = with_length(last, before + length.max(read_bytes).min(available));
+        let count = self.file.read_at(&mut bytes, start)?;
         bytes.truncate(count);
         if goes_on && read_bytes < READ_BYTES_MAX {
             self.file.read_sequentially();
         }
-        self.window = Window { start: offset, bytes: bytes.freeze(), read_bytes };
-        Ok(self.window.bytes.slice(..length.min(count)))
+        self.window = Window { start, bytes: bytes.freeze(), read_bytes };
+        Ok(self.window.bytes.slice(before.min(count)..(before + length).min(count)))
     }
+}
+
+/// Memory of this length, of that which was used before if nobody else has it and it is enough.
+///
+/// It begins at a block, as what is read into it does in its file: some processors copy several times slower
+/// between addresses that lie differently in their pages.
+fn with_length(used: Bytes, length: usize) -> BytesMut {
+    let used = used.try_into_mut().ok().filter(|used| used.capacity() >= length);
+    let mut bytes = used.unwrap_or_else(|| {
+        let mut bytes = BytesMut::with_capacity(length + BLOCK);
+        let start = bytes.as_ptr().align_offset(BLOCK);
+        bytes.resize(start, 0);
+        bytes.advance(start);
+        bytes
+    });
+    bytes.resize(length, 0);
+    bytes
 }
 
 impl Stretch {

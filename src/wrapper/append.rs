@@ -1,18 +1,16 @@
 //! The way of a batch into the log: check, frame, gate, append, count.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
 
 use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult, delivery};
 use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
-use crate::convert::{ConversionError, Plan, Policies};
 use crate::types::Lsn;
 use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame};
 
@@ -50,28 +48,6 @@ impl Stored {
     }
 }
 
-/// Remembers the last schema that was found convertible: most senders have one.
-#[derive(Debug, Default)]
-pub(super) struct CheckedSchemas {
-    last: Mutex<Option<SchemaRef>>,
-}
-
-impl CheckedSchemas {
-    fn check(&self, schema: &SchemaRef) -> Result<(), ConversionError> {
-        let is_same = |last: &SchemaRef| Arc::ptr_eq(last, schema) || **last == **schema;
-        if self.last().as_ref().is_some_and(is_same) {
-            return Ok(());
-        }
-        Plan::new(AsRef::<Schema>::as_ref(schema), None, Policies::default())?;
-        *self.last() = Some(Arc::clone(schema));
-        Ok(())
-    }
-
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<SchemaRef>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// How a batch becomes a frame: sharing its memory, or not.
 pub(super) type Encode = fn(&RecordBatch) -> Result<PreparedFrame, FrameError>;
 
@@ -81,7 +57,7 @@ pub(super) async fn send_batch(
     encode: Encode,
 ) -> Result<TransmissionResult, SendError> {
     let started = inner.env.clock.monotonic();
-    let frame = match prepare(&inner, &batch, encode) {
+    let frame = match prepare(&inner, &batch, encode).await {
         Ok(Some(frame)) => frame,
         Ok(None) => return Ok(TransmissionResult::empty()),
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
@@ -116,12 +92,16 @@ pub(super) async fn send_batch(
 }
 
 /// Everything that can be refused is refused here, before a byte is written.
-fn prepare(inner: &Inner, batch: &RecordBatch, encode: Encode) -> Result<Option<PreparedFrame>, SendFailure> {
+async fn prepare(
+    inner: &Inner,
+    batch: &RecordBatch,
+    encode: Encode,
+) -> Result<Option<PreparedFrame>, SendFailure> {
     inner.check_process()?;
     if inner.is_closed.load(Ordering::Acquire) {
         return Err(SendFailure::Closed);
     }
-    inner.plans.check(batch.schema_ref())?;
+    inner.check_schema(batch.schema_ref()).await?;
     if batch.num_rows() == 0 {
         return Ok(None);
     }

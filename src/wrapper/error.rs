@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_schema::DataType;
 
 use crate::admission::Full;
 use crate::config::{ConfigError, OnFull};
-use crate::convert::ConversionError;
-use crate::error::{Coded, ErrorCode};
+use crate::convert::{ConversionError, DeltaType};
+use crate::error::{Coded, ErrorCode, Misfit};
 use crate::ledger::{DroppedRange, LedgerError};
 use crate::transport::TransportError;
 use crate::types::Lsn;
@@ -176,6 +177,35 @@ impl Coded for SendError {
 
     fn lsn(&self) -> Option<Lsn> {
         self.lsn
+    }
+
+    fn misfit(&self) -> Option<Misfit> {
+        match &self.cause {
+            SendFailure::Conversion(error) => misfit(error),
+            _ => None,
+        }
+    }
+}
+
+fn misfit(error: &ConversionError) -> Option<Misfit> {
+    let of = |column: &String, arrow_type: Option<&DataType>, delta_type: Option<&DeltaType>| {
+        Some(Misfit {
+            column: column.clone(),
+            arrow_type: arrow_type.map(ToString::to_string),
+            delta_type: delta_type.map(ToString::to_string),
+        })
+    };
+    match error {
+        ConversionError::UnsupportedType { column, arrow_type, delta_type, .. } => {
+            of(column, Some(arrow_type), delta_type.as_ref())
+        }
+        ConversionError::UnknownColumn { column, arrow_type } => of(column, Some(arrow_type), None),
+        ConversionError::MissingColumn { column, delta_type }
+        | ConversionError::UnsupportedColumn { column, delta_type, .. } => of(column, None, Some(delta_type)),
+        ConversionError::InvalidColumnName { column, .. }
+        | ConversionError::DuplicateColumnName { column, .. }
+        | ConversionError::TooDeep { column, .. } => of(column, None, None),
+        ConversionError::NoColumns | ConversionError::TooManyColumns { .. } => None,
     }
 }
 

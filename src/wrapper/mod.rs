@@ -1,6 +1,7 @@
 //! The wrapper: opens the parts of one log and wires them together. What the parts do is theirs.
 
 mod append;
+mod check;
 mod delivery;
 mod error;
 mod open;
@@ -18,13 +19,16 @@ use tokio::sync::{Notify, watch};
 
 pub use error::{DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError};
 pub use result::{BatchState, TransmissionResult};
-pub use status::{Counts, LaneReport, STATUS_VERSION, Status};
+pub(crate) use status::age_secs;
+pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
 
 use self::append::Stored;
+use self::check::CheckedSchemas;
 use self::runtime::SharedRuntime;
 use self::shutdown::Tasks;
 use crate::admission::Admission;
-use crate::config::{OnFull, WaitFor, WrapperConfiguration};
+use crate::catalog::KnownTable;
+use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::types::{Epoch, Lsn};
@@ -56,7 +60,8 @@ pub(crate) struct Inner {
     stored: Stored,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
-    plans: append::CheckedSchemas,
+    table: Arc<KnownTable>,
+    checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
     nudge: Arc<Notify>,
@@ -70,6 +75,7 @@ pub(crate) struct Inner {
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     wait_for: WaitFor,
+    validate: Validate,
     wal_max_bytes: u64,
     wal_min_free_bytes: u64,
     on_full: OnFull,
@@ -96,7 +102,9 @@ impl ZerobusWrapper {
     /// Stores a batch, and waits for its delivery too if the wrapper was opened with
     /// [`WaitFor::Delivered`].
     ///
-    /// A batch without rows is a success that stores nothing. Batches may have different schemas.
+    /// A batch without rows is a success that stores nothing. Batches may have different schemas. One whose schema
+    /// does not fit the table is refused, as far as the table is known ([`Validate`]); before that the
+    /// catalog is asked once more, which may take seconds.
     ///
     /// # Errors
     ///

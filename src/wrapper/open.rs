@@ -6,17 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{Notify, watch};
 
-use super::append::{CheckedSchemas, Stored};
+use super::append::Stored;
+use super::check::CheckedSchemas;
 use super::runtime::SharedRuntime;
 use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
 use crate::admission::{Admission, Limits};
+use crate::catalog::{Catalog, KnownTable, Reader};
 use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
-use crate::drain::{Lane, LaneSettings, Reads, Settler, SettlerStatus};
+use crate::convert::{Policies, TableSchema};
+use crate::drain::{Lane, LaneSettings, Plans, Reads, Settler, SettlerStatus, TableToRemember};
 use crate::error::chain;
+use crate::http;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerOpened, LedgerRecord};
+use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord};
 use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::types::Epoch;
@@ -25,16 +29,19 @@ use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
     let runtime = SharedRuntime::get()?;
+    let http = http::client()?;
+    let catalog = Catalog::new(http.clone(), &destination, credentials.clone());
     let transport = {
         let _entered = runtime.handle().enter();
-        ZerobusTransport::new(&destination, credentials, configuration.max_inflight_requests)?
+        ZerobusTransport::new(http, &destination, credentials, configuration.max_inflight_requests)?
     };
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
     let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
-    let OpenedLog { epoch, wal, ledger, record, stored, damage } = open_log(&env, locked, options)?;
+    let OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage } =
+        open_log(&env, locked, options)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -48,6 +55,13 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let nudge = Arc::new(Notify::new());
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
+    let cached = cached_table.filter(|cached| cached.table == destination.table);
+    let cached: Option<(TableSchema, i64)> = cached.map(|cached| (cached.schema, cached.read_unix_micros));
+    let table = Arc::new(match &catalog {
+        Some(_) => KnownTable::new(cached),
+        None => KnownTable::without_catalog(cached),
+    });
+    let policies = Policies { timestamp_ns: configuration.timestamp_ns, null_list: configuration.null_list };
     let settling = Settler {
         env: env.clone(),
         ledger,
@@ -56,11 +70,14 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         retention: Retention::from(configuration),
         next_expiry: None,
         acknowledged: acknowledged.subscribe(),
+        table: TableToRemember::new(destination.table.clone(), table.subscribe()),
         status: settler_status,
     };
     let delivering = Lane {
         wal: wal.clone(),
         transport: Box::new(transport),
+        table: Arc::clone(&table),
+        plans: Plans::new(policies),
         env: env.clone(),
         settings: LaneSettings::from(configuration),
         status: lane_status,
@@ -69,6 +86,11 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         admission: Arc::clone(&admission),
         reads: Reads::new(),
     };
+    if let Some(catalog) = catalog {
+        let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
+        let reader = Reader { catalog, table: Arc::clone(&table), clock, patience };
+        runtime.handle().spawn(reader.run(stop.subscribe()));
+    }
     let tasks = Tasks {
         lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
         settler: runtime.handle().spawn(settling.run()),
@@ -90,7 +112,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             admission,
             stored,
             drops_told: AtomicU64::new(record.dropped.last().get()),
-            plans: CheckedSchemas::default(),
+            table,
+            checked: CheckedSchemas::new(policies),
             lane,
             settler,
             nudge,
@@ -114,13 +137,14 @@ struct OpenedLog {
     wal: Wal,
     ledger: Ledger,
     record: LedgerRecord,
+    cached_table: Option<CachedTable>,
     stored: Stored,
     damage: Vec<Damage>,
 }
 
 fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<OpenedLog, OpenError> {
     let epoch = locked.epoch();
-    let LedgerOpened { ledger, record, set_aside } = Ledger::open(locked.path(), epoch)?;
+    let LedgerOpened { ledger, record, table: cached_table, set_aside } = Ledger::open(locked.path(), epoch)?;
     if let Some((path, reason)) = set_aside {
         tracing::error!(
             path = %path.display(),
@@ -139,7 +163,7 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     let rows = record.delivered_rows + record.dropped.rows + waiting.rows;
     let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
-    Ok(OpenedLog { epoch, wal, ledger, record, stored, damage: recovery.damage })
+    Ok(OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage: recovery.damage })
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
@@ -163,6 +187,7 @@ impl From<&WrapperConfiguration> for Settings {
     fn from(configuration: &WrapperConfiguration) -> Settings {
         Settings {
             wait_for: configuration.wait_for,
+            validate: configuration.validate,
             wal_max_bytes: configuration.wal_max_bytes,
             wal_min_free_bytes: configuration.wal_min_free_bytes,
             on_full: configuration.on_full,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use crate::config::OnFull;
+use crate::convert::TableSchema;
 use crate::error::chain;
 use crate::reclaim::retained_bytes;
 use crate::types::{Epoch, Lsn, TableName};
@@ -41,6 +42,12 @@ pub struct Status {
     pub frames: Counts,
     /// Frames that the disk damaged and that were stepped over.
     pub damaged_frames: u64,
+    /// Timestamps among the delivered rows that lost nanoseconds, as `timestamp_ns = "floor"` has it. Counted when the
+    /// service has acknowledged the row, so that a row which is sent again counts once.
+    pub floored_timestamps: u64,
+    /// Null lists and maps among the delivered rows that became empty ones, as `null_list = "empty"` has it. Counted
+    /// as timestamps are.
+    pub emptied_lists: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Of these, bytes of segments in which every frame is settled: kept for replay, or not freed yet.
@@ -59,6 +66,8 @@ pub struct Status {
     pub oldest_waiting_secs: Option<f64>,
     /// What the lane is doing; `None` when nobody owns the log.
     pub lane: Option<LaneReport>,
+    /// What is known of the table's columns.
+    pub table_schema: TableReport,
     /// Why settling does not move on, if it does not.
     pub settling_failure: Option<String>,
     /// What is damaged, by name.
@@ -95,6 +104,38 @@ pub struct LaneReport {
     pub streams_opened: u64,
 }
 
+/// What is known of the table's columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableReport {
+    /// How many columns the table has; `None` if nothing is known of them. Then records are made after the Arrow schema.
+    pub columns: Option<usize>,
+    /// How many seconds ago the catalog told that last.
+    pub age_secs: Option<f64>,
+    /// Why nothing is known, or why what is known may be out of date.
+    pub reason: Option<String>,
+}
+
+impl TableReport {
+    /// Of this schema, which was read then.
+    pub(crate) fn new(
+        schema: Option<&TableSchema>,
+        read_unix_micros: i64,
+        now_unix_micros: i64,
+        reason: Option<String>,
+    ) -> TableReport {
+        TableReport {
+            columns: schema.map(|schema| schema.columns.len()),
+            age_secs: schema.map(|_| age_secs(read_unix_micros, now_unix_micros)),
+            reason,
+        }
+    }
+}
+
+/// The seconds between two times of day; none if the clock was set back in between.
+pub(crate) fn age_secs(then_unix_micros: i64, now_unix_micros: i64) -> f64 {
+    (now_unix_micros - then_unix_micros).max(0) as f64 / 1e6
+}
+
 impl Inner {
     pub(crate) fn status(&self) -> Status {
         // Read in the order against the flow, so that nothing is counted twice that moves meanwhile.
@@ -113,7 +154,7 @@ impl Inner {
             waiting.as_ref().err().map(|error| format!("waiting rows are not counted: {}", chain(error)));
         let waiting = waiting.unwrap_or_default();
         let lane = self.lane.borrow().clone();
-        let age = |unix_micros: i64| (self.env.clock.unix_micros() - unix_micros).max(0) as f64 / 1e6;
+        let (table, now) = (self.table.now(), self.env.clock.unix_micros());
         Status {
             version: STATUS_VERSION,
             table: self.destination.table.clone(),
@@ -137,6 +178,8 @@ impl Inner {
                 waiting: waiting.frames,
             },
             damaged_frames: settler.settled.damaged_frames,
+            floored_timestamps: settler.settled.bent.floored_timestamps,
+            emptied_lists: settler.settled.bent.emptied_lists,
             log_bytes: self.wal.bytes(),
             retained_bytes: retained_bytes(&self.wal.segment_infos(), settled.through),
             wal_max_bytes: Some(self.settings.wal_max_bytes),
@@ -144,7 +187,7 @@ impl Inner {
             free_bytes: self.admission.free_bytes(),
             on_full: Some(self.settings.on_full),
             full: self.admission.why_full().map(|full| full.to_string()),
-            oldest_waiting_secs: waiting.oldest_unix_micros.map(age),
+            oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
             lane: Some(LaneReport {
                 state: lane.state,
                 reason: lane.failure.as_ref().map(ToString::to_string),
@@ -153,6 +196,12 @@ impl Inner {
                 failures: lane.failures,
                 streams_opened: lane.streams_opened,
             }),
+            table_schema: TableReport::new(
+                table.schema.as_deref(),
+                table.read_unix_micros,
+                now,
+                table.doubt.as_ref().map(ToString::to_string),
+            ),
             settling_failure: settler.failure,
             damage: self.damage.iter().map(ToString::to_string).chain(uncounted).collect(),
         }

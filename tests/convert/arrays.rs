@@ -15,6 +15,7 @@ use half::f16;
 use crate::cells::{Cell, Cells, Leaf};
 use crate::oracle::OnNull;
 use crate::shape::{Layout, Part, Record, Shape};
+use crate::variants::Sample;
 
 impl Cells<'_> {
     /// The columns of these rows.
@@ -349,6 +350,14 @@ fn leaf_array(data_type: &DataType, leaves: &[Leaf]) -> ArrayRef {
         A::Binary => Arc::new(BinaryArray::from_iter_values(leaves.iter().map(bytes))),
         A::LargeBinary => Arc::new(LargeBinaryArray::from_iter_values(leaves.iter().map(bytes))),
         A::BinaryView => Arc::new(BinaryViewArray::from_iter_values(leaves.iter().map(bytes))),
+        A::Struct(fields) => {
+            let part = |n: usize, bytes: fn(&Leaf) -> Leaf| {
+                leaf_array(fields[n].data_type(), &leaves.iter().map(bytes).collect::<Vec<_>>())
+            };
+            let metadata = part(0, |leaf| Leaf::Bytes(variant(leaf).metadata.clone()));
+            let value = part(1, |leaf| Leaf::Bytes(variant(leaf).value.clone()));
+            Arc::new(StructArray::new(fields.clone(), vec![metadata, value], None))
+        }
         A::FixedSizeBinary(len) => {
             let all: Vec<u8> = leaves.iter().flat_map(bytes).copied().collect();
             Arc::new(FixedSizeBinaryArray::new(*len, Buffer::from(all), None))
@@ -377,6 +386,13 @@ fn bytes(leaf: &Leaf) -> &[u8] {
     match leaf {
         Leaf::Bytes(bytes) => bytes,
         other => panic!("{other:?} is no bytes"),
+    }
+}
+
+fn variant(leaf: &Leaf) -> &Sample {
+    match leaf {
+        Leaf::Variant(sample) => sample,
+        other => panic!("{other:?} is no variant"),
     }
 }
 

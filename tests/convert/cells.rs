@@ -8,6 +8,7 @@ use crate::choices::Choices;
 use crate::oracle::{self, OnNull};
 use crate::shape::{Layout, Place, Record, Shape};
 use crate::types;
+use crate::variants::Sample;
 
 /// What a slot of a column holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,7 @@ pub(crate) enum Leaf {
         days: i32,
         nanoseconds: i64,
     },
+    Variant(Sample),
 }
 
 /// Makes up values.
@@ -153,6 +155,7 @@ impl Cells<'_> {
         Cell::Leaf(match self.leaf(data_type, extension, target) {
             Leaf::Int(_) => Leaf::Int(i256::ZERO),
             Leaf::Double(_) => Leaf::Double(0),
+            Leaf::Variant(_) => Leaf::Variant(Sample::null()),
             _ => Leaf::Bytes(b"0".to_vec()),
         })
     }
@@ -160,6 +163,7 @@ impl Cells<'_> {
     fn leaf(&mut self, data_type: &DataType, extension: types::Extension, target: &DeltaType) -> Leaf {
         const DAY_MILLIS: i64 = 86_400_000;
         match data_type {
+            DataType::Struct(_) => Leaf::Variant(Sample::any(self.choices)),
             DataType::Boolean => Leaf::Bool(self.choices.one_in(2)),
             DataType::Float16 => {
                 let any = self.choices.bits() as u16;

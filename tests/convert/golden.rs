@@ -13,6 +13,8 @@ use arrow_cast::display::array_value_to_string;
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::convert::{DeltaType, Plan, Policies, Records, TableColumn, TableSchema};
 
+use parquet_variant::{VariantBuilder, VariantDecimal4};
+
 use crate::types::{self, Extension};
 
 /// One column.
@@ -135,6 +137,22 @@ fn texts() -> Vec<Golden> {
     ]
 }
 
+fn variants() -> Vec<Golden> {
+    let mut object = VariantBuilder::new();
+    object.new_object().with_field("a", 1_i8).with_field("b", "h\u{e9}\n").finish();
+    let mut list = VariantBuilder::new();
+    let decimal = VariantDecimal4::try_new(-1_250, 2).unwrap();
+    list.new_list().with_value(()).with_value(true).with_value(decimal).with_value(0.5).finish();
+    let null = (Vec::new(), Vec::new());
+    let variants = [object.finish(), list.finish(), null];
+    let (metadata, value): (Vec<_>, Vec<_>) = variants.into_iter().unzip();
+    let bytes = |parts: Vec<Vec<u8>>| -> ArrayRef { Arc::new(BinaryArray::from_iter_values(parts)) };
+    let fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).to_vec();
+    let nulls = vec![true, true, false].into();
+    let array = StructArray::new(fields.into(), vec![bytes(metadata), bytes(value)], Some(nulls));
+    vec![golden(array).extension(types::VARIANT)]
+}
+
 fn times() -> Vec<Golden> {
     use DeltaType as D;
     vec![
@@ -201,6 +219,7 @@ fn every_type_has_its_bytes_on_the_wire() {
         ("Numbers", numbers()),
         ("Decimals", decimals()),
         ("Texts and bytes", texts()),
+        ("Variants", variants()),
         ("Times", times()),
         ("Nested and encoded", nested()),
     ] {

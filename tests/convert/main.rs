@@ -13,7 +13,9 @@
 //! | null and NOT NULL; zero, empty and false are written | `values`, `rows::zero_false_and_empty_are_written_and_null_is_not` |
 //! | range checks, policies and their counts | `values` (the oracle has each rule once more), `rows` |
 //! | List, Struct, Map, Dictionary, RunEndEncoded in all layouts | `values` on the arrays of `arrays` |
-//! | extensions: uuid, bool8, json, an unknown one | `values`, `golden`, `schema` |
+//! | extensions: uuid, bool8, json, variant, an unknown one | `values`, `golden`, `schema` |
+//! | bytes that are no variant, values that JSON has not, what is shredded | `variants`, `src/convert/mapping/tests.rs` |
+//! | an extension without a meaning is logged | `schema::an_extension_type_that_means_nothing_is_logged_once_for_its_column` |
 //! | names: case, order, nullable columns that are missing | `values`; what is refused, `src/convert/mapping/tests.rs` |
 //!
 //! A failure prints how to make it again; `CONVERT_CASES=n` makes more cases of each property.
@@ -31,6 +33,7 @@ mod schema;
 mod shape;
 mod types;
 mod values;
+mod variants;
 
 use std::sync::Arc;
 

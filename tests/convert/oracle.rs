@@ -229,6 +229,7 @@ fn scalar(shape: &Shape, leaf: &Leaf, policies: Policies) -> Result<(Wanted, boo
     };
     let mut is_floored = false;
     let value = match (leaf, target) {
+        (Leaf::Variant(sample), _) => Value::String(sample.json.clone()?),
         (Leaf::Bool(value), _) => Value::Bool(*value),
         (Leaf::Half(bits), target) => return Ok((half(*bits, *target == DeltaType::Double), false)),
         (Leaf::Single(bits), DeltaType::Double) => Value::F64(f64::from(f32::from_bits(*bits))),

@@ -1,10 +1,13 @@
 //! Which schemas are refused, against which tables, and what the user is told.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use arrow_zerobus_sdk_wrapper::convert::{ConversionError, Plan, Policies, TableColumn, TableSchema};
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode};
+use tracing::field::Visit;
+use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::types;
 
@@ -90,6 +93,69 @@ fn a_type_goes_into_the_types_that_hold_all_of_it_and_into_no_other() {
                 );
                 assert!(is_named, "{error}");
             }
+        }
+    }
+}
+
+#[test]
+fn an_extension_type_that_means_nothing_is_logged_once_for_its_column() {
+    let field = |name, extension| types::field(name, DataType::Binary, true, Some(extension));
+    let item = Arc::new(field("item", "geoarrow.wkb"));
+    let schema = Schema::new(vec![
+        Field::new("places", DataType::List(item), true),
+        types::field("id", DataType::FixedSizeBinary(16), true, Some(types::UUID)),
+        field("odd", "arrow.opaque"),
+    ]);
+    let log = Log::default();
+    let plan = || Plan::new(&schema, None, Policies::default()).unwrap();
+    tracing::subscriber::with_default(log.clone(), plan);
+    let said = |column: &str, extension: &str| {
+        format!(
+            "INFO an extension type is sent as what it is stored as column={column:?} extension={extension:?}"
+        )
+    };
+    let wanted = [said("places.element", "geoarrow.wkb"), said("odd", "arrow.opaque")];
+    assert_eq!(*log.0.lock().unwrap(), wanted);
+}
+
+/// What is logged, a line each.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line { message: String::new(), fields: String::new() };
+        event.record(&mut line);
+        self.0.lock().unwrap().push(format!("{} {}{}", event.metadata().level(), line.message, line.fields));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.fields.push_str(&format!(" {name}={value:?}")),
         }
     }
 }

@@ -7,10 +7,12 @@ use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
 use arrow_zerobus_sdk_wrapper::convert::DeltaType;
 
 use crate::choices::Choices;
+use crate::variants;
 
 pub(crate) const UUID: &str = "arrow.uuid";
 pub(crate) const BOOL8: &str = "arrow.bool8";
 pub(crate) const JSON: &str = "arrow.json";
+pub(crate) const VARIANT: &str = "arrow.parquet.variant";
 pub(crate) const UNKNOWN: &str = "geoarrow.wkb";
 
 pub(crate) const UNITS: [TimeUnit; 4] =
@@ -79,6 +81,8 @@ pub(crate) fn scalar_types() -> Vec<(DataType, Extension)> {
         (A::Int8, Some(BOOL8)),
         (A::Utf8, Some(JSON)),
         (A::Utf8View, Some(JSON)),
+        (variants::data_type(A::Binary, A::Binary), Some(VARIANT)),
+        (variants::data_type(A::BinaryView, A::LargeBinary), Some(VARIANT)),
         (A::Binary, Some(UNKNOWN)),
         (A::Int8, Some(UNKNOWN)),
     ]);
@@ -137,6 +141,7 @@ pub(crate) fn default_type(data_type: &DataType, extension: Extension) -> Option
     Some(match (data_type, extension) {
         (A::FixedSizeBinary(16), Some(UUID)) => D::String,
         (A::Int8, Some(BOOL8)) => D::Boolean,
+        (A::Struct(_), Some(VARIANT)) => D::Variant,
         (A::Boolean, _) => D::Boolean,
         (A::Int8, _) => D::Byte,
         (A::Int16 | A::UInt8, _) => D::Short,
@@ -171,6 +176,7 @@ pub(crate) fn is_lossless(data_type: &DataType, extension: Extension, delta_type
     match (data_type, extension) {
         (A::FixedSizeBinary(16), Some(UUID)) if *delta_type == D::String => true,
         (A::Int8, Some(BOOL8)) if *delta_type == D::Boolean => true,
+        (A::Struct(_), Some(VARIANT)) => *delta_type == D::Variant,
         (A::Boolean, _) => *delta_type == D::Boolean,
         (A::Float16 | A::Float32 | A::Float64, _) => matches!(delta_type, D::Float | D::Double),
         (A::Date32 | A::Date64, _) => matches!(delta_type, D::Date | D::TimestampNtz),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, DictionaryArray, Float64Array, Int32Array,
-    Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
+    ListArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
     TimestampNanosecondArray,
     types::{Int8Type, Int32Type},
 };
@@ -16,11 +16,6 @@ use arrow_zerobus_sdk_wrapper::{
 };
 
 use crate::support::*;
-
-fn of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
-        .unwrap()
-}
 
 fn many_kinds() -> Vec<RecordBatch> {
     let dictionary: DictionaryArray<Int8Type> =
@@ -129,12 +124,6 @@ fn equal_schemas_have_equal_fingerprints_and_others_have_others() {
     assert_eq!(first.fingerprint.to_string(), "50d37694e1e18edd");
     assert_eq!(first.rows, 1);
     assert_eq!(third.decode().unwrap().column(0).len(), 1);
-}
-
-/// A batch of so many bytes in one cell, which follow from its number.
-fn blob(number: usize, bytes: usize) -> RecordBatch {
-    let value: Vec<u8> = (0..bytes).map(|at| (at * 31 + number * 7 + at / 251) as u8).collect();
-    of(vec![("blob", Arc::new(BinaryArray::from_iter_values([value])))])
 }
 
 #[test]

@@ -7,7 +7,7 @@ use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
     types::Lsn,
-    wal::{AppendError, Durability, LogView, Next, WalOptions},
+    wal::{AppendError, Durability, LogView, Next, PreparedFrame, WalOptions},
 };
 
 use crate::support::*;
@@ -50,6 +50,28 @@ fn after_a_failed_sync_or_write_the_frames_go_to_a_new_segment_and_the_callers_l
             assert_eq!((recovery.frames, recovery.last, recovery.damage.len()), (12, Lsn::new(12), 0));
             assert_holds(&wal, 1..=12);
         }
+    }
+}
+
+#[test]
+fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_sync() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) =
+        open_with(&env, dir.path(), WalOptions { segment_bytes: 4 << 20, ..options(Durability::Sync) }, 0);
+    let batches = [blob(1, 10), blob(2, 600_003), blob(3, 1_000_000)];
+    for (failures, batch) in [0, 1, 1].into_iter().zip(&batches) {
+        state.fail(Call::Sync, EIO, failures);
+        assert!(wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap().durable);
+        state.heal();
+    }
+    assert_eq!(segments(dir.path()).len(), 3, "one for each failure");
+    let (_copy, crashed, recovery) = open_copy(dir.path());
+    assert_eq!((recovery.damage, recovery.last), (vec![], Lsn::new(3)));
+    for wal in [wal, crashed] {
+        let (read, damage) = read_all(&mut wal.reader(Lsn::FIRST));
+        assert_eq!(damage, []);
+        assert!(read.into_values().eq(batches.clone()));
     }
 }
 

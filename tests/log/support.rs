@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_array::{Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::{
     io::{Access, Env, LockAttempt, Storage, StorageFile},
@@ -338,4 +338,15 @@ impl StorageFile for FaultyFile {
     fn drop_page_cache(&self, range: Range<u64>) -> Result<()> {
         self.file.drop_page_cache(range)
     }
+}
+
+pub(crate) fn of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .unwrap()
+}
+
+/// A batch of so many bytes in one cell, which follow from its number.
+pub(crate) fn blob(number: usize, bytes: usize) -> RecordBatch {
+    let value: Vec<u8> = (0..bytes).map(|at| (at * 31 + number * 7 + at / 251) as u8).collect();
+    of(vec![("blob", Arc::new(BinaryArray::from_iter_values([value])))])
 }

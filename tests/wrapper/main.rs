@@ -8,8 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod catalog;
 mod delivery;
 mod full_disk;
+mod gate;
 mod outage;
 mod policy;
 mod refusal;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::{RecordBatch, TimestampNanosecondArray, UInt64Array};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{DurationSecondArray, RecordBatch, TimestampNanosecondArray};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::{BatchState, ZerobusWrapper, admin};
 
@@ -14,12 +14,13 @@ use crate::site::{Site, assert_conserved, batch, once, wait_until};
 async fn a_type_that_does_not_convert_is_refused_by_name_before_anything_is_stored() {
     let site = Site::new();
     let wrapper = site.open();
-    let schema = Schema::new(vec![Field::new("big", DataType::UInt64, true)]);
-    let refused = RecordBatch::try_new(schema.into(), vec![Arc::new(UInt64Array::from(vec![1]))]).unwrap();
+    let schema = Schema::new(vec![Field::new("long", DataType::Duration(TimeUnit::Second), true)]);
+    let seconds = DurationSecondArray::from(vec![1]);
+    let refused = RecordBatch::try_new(schema.into(), vec![Arc::new(seconds)]).unwrap();
     let error = wrapper.send_batch(refused.clone()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Conversion);
     let text = chain(&error);
-    assert!(text.contains("big") && text.contains("UInt64"), "{text}");
+    assert!(text.contains("long") && text.contains("Duration"), "{text}");
     assert_eq!(error.into_batch(), Some(refused));
     assert_eq!(wrapper.status().frames.stored, 0);
     drop(wrapper);
@@ -161,7 +162,7 @@ async fn a_live_and_a_dead_log_tell_the_same_story() {
 async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
     let site = Site::new();
     let wrapper = site.open();
-    let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Second, None), true);
+    let field = Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true);
     let seconds = arrow_array::TimestampSecondArray::from(vec![0, i64::MAX]);
     let bad = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(seconds)]).unwrap();
     wrapper.send_batch(bad).await.unwrap();
@@ -172,7 +173,7 @@ async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
     wrapper.shutdown().await.unwrap();
 
     // Nanoseconds are floored to the microseconds of the service, which is no error.
-    let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Nanosecond, None), true);
+    let field = Field::new("at", DataType::Timestamp(TimeUnit::Nanosecond, None), true);
     let nanos = TimestampNanosecondArray::from(vec![1_999]);
     let good = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(nanos)]).unwrap();
     assert!(

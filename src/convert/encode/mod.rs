@@ -24,6 +24,7 @@ mod report;
 mod source;
 #[cfg(test)]
 mod tests;
+mod variant;
 pub(super) mod wire;
 
 use std::ops::Range;
@@ -35,6 +36,7 @@ pub(super) use map::Map;
 pub(super) use message::Message;
 pub(super) use positions::Way;
 pub(super) use source::{Bits, FixedBytes, Numbers, Source, Strings, Views};
+pub(super) use variant::VariantAsJson;
 
 use self::field::write_fields;
 use self::positions::Slots;

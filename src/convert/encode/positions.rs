@@ -64,6 +64,14 @@ impl<'s> Present<'s> {
         }
     }
 
+    /// Where the value of a slot stands, if it has one.
+    pub(in crate::convert) fn position(self, slot: usize) -> Option<usize> {
+        match self {
+            Present::All(all) => Some(all.position(slot)),
+            Present::Some { slots, positions } => Some(positions[slots.binary_search(&slot).ok()?]),
+        }
+    }
+
     /// The slots that have none.
     pub(in crate::convert) fn missing(self, slots_len: usize) -> impl Iterator<Item = usize> {
         let mut present = match self {
@@ -262,7 +270,9 @@ mod tests {
         let present = way.present(slots);
         let found: Vec<_> =
             (0..present.len()).map(|n| (present.slot(n), present.values().position(n))).collect();
+        assert!(found.iter().all(|(slot, position)| present.position(*slot) == Some(*position)));
         let missing: Vec<_> = present.missing(slots.len()).collect();
+        assert!(missing.iter().all(|slot| present.position(*slot).is_none()));
         assert!(
             (0..slots.len()).all(|slot| missing.contains(&slot) != found.iter().any(|one| one.0 == slot))
         );

@@ -2,11 +2,14 @@
 
 use std::marker::PhantomData;
 
-use arrow_array::types::{ArrowPrimitiveType, ByteArrayType, ByteViewType};
+use arrow_array::types::{
+    ArrowPrimitiveType, BinaryType, BinaryViewType, ByteArrayType, ByteViewType, LargeBinaryType,
+};
 use arrow_array::{
     Array, BooleanArray, FixedSizeBinaryArray, GenericByteArray, GenericByteViewArray, PrimitiveArray,
 };
 use arrow_buffer::{ArrowNativeType, BooleanBuffer};
+use arrow_schema::DataType;
 
 /// A layout of arrays.
 pub(in crate::convert) trait Source: 'static {
@@ -186,5 +189,33 @@ impl<'a> Reader for &'a FixedSizeBinaryArray {
 
     fn mean_bytes(&self) -> usize {
         self.value_length().unsigned_abs() as usize
+    }
+}
+
+/// Bytes in any of the layouts that hold bytes of any length.
+pub(super) enum AnyBytes<'a> {
+    Strings(StringsReader<'a, i32>),
+    LargeStrings(StringsReader<'a, i64>),
+    Views(&'a GenericByteViewArray<BinaryViewType>),
+}
+
+impl<'a> AnyBytes<'a> {
+    /// A reader of the array, if it has one of the layouts.
+    pub(super) fn reader(array: &'a dyn Array) -> Option<AnyBytes<'a>> {
+        match array.data_type() {
+            DataType::Binary => Strings::<BinaryType>::reader(array).map(AnyBytes::Strings),
+            DataType::LargeBinary => Strings::<LargeBinaryType>::reader(array).map(AnyBytes::LargeStrings),
+            DataType::BinaryView => Views::<BinaryViewType>::reader(array).map(AnyBytes::Views),
+            _ => None,
+        }
+    }
+
+    /// The bytes at a position.
+    pub(super) fn at(&self, position: usize) -> &'a [u8] {
+        match self {
+            AnyBytes::Strings(reader) => reader.at(position),
+            AnyBytes::LargeStrings(reader) => reader.at(position),
+            AnyBytes::Views(reader) => reader.at(position),
+        }
     }
 }

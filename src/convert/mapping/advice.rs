@@ -1,6 +1,6 @@
 //! What to do with a column that cannot be converted. Each text goes on behind "which cannot be converted; ".
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Fields};
 
 use super::types::{Extension, ValueType};
 use crate::convert::DeltaType;
@@ -21,10 +21,8 @@ pub(super) fn map_key() -> String {
 
 /// For a type that no Delta type is the natural one of.
 pub(super) fn without_table(value_type: ValueType<'_>) -> String {
-    if value_type.extension == Some(Extension::Variant) {
-        return variant();
-    }
     match value_type.data_type {
+        DataType::Struct(fields) if value_type.extension == Some(Extension::Variant) => variant(fields),
         DataType::Null => "leave it out, or cast the column to the type of the table's column".to_owned(),
         DataType::Time32(_) | DataType::Time64(_) => cast("Utf8, or to Int64 to send the count of its unit"),
         DataType::Duration(_) => cast("Int64 to send the count of its unit, or to Utf8"),
@@ -49,7 +47,12 @@ pub(super) fn with_table(value_type: ValueType<'_>, delta_type: &DeltaType) -> S
     use DeltaType as D;
 
     match (value_type.data_type, delta_type) {
-        _ if value_type.extension == Some(Extension::Variant) => variant(),
+        (A::Struct(fields), D::Variant) if value_type.extension == Some(Extension::Variant) => {
+            variant(fields)
+        }
+        _ if value_type.extension == Some(Extension::Variant) => {
+            format!("make the table's column a VARIANT, or {}", cast(arrow_name(delta_type)))
+        }
         (A::Timestamp(_, Some(_)), D::TimestampNtz) => {
             "convert its instants to local times and cast the column to a Timestamp without a zone".to_owned()
         }
@@ -87,8 +90,12 @@ fn cast(to: &str) -> String {
     format!("cast the column to {to}")
 }
 
-fn variant() -> String {
-    "cast the column to Utf8 with JSON in it: the service reads VARIANT columns from JSON text".to_owned()
+fn variant(fields: &Fields) -> String {
+    if fields.find("typed_value").is_some() {
+        return "unshred it first: put its typed values back into the variants, and leave \"typed_value\" out"
+            .to_owned();
+    }
+    "give the struct the two fields of a variant, \"metadata\" and \"value\", both of them Binary".to_owned()
 }
 
 /// The Arrow type that goes into a Delta type as it is.

@@ -76,8 +76,10 @@ fn derive(field: &Field, path: &str, depth: usize) -> Result<DeltaType, Conversi
             {
                 let key = derive(key, &join(path, KEY_NAME), depth + 1)?;
                 let value = derive(value, &join(path, VALUE_NAME), depth + 1)?;
+                // The client would take such a key, but no table has it.
+                let is_variant = key == DeltaType::Variant;
                 return match value {
-                    _ if !is_map_key(&key) => Err(refuse(advice::map_key())),
+                    _ if is_variant || !is_map_key(&key) => Err(refuse(advice::map_key())),
                     DeltaType::Array { .. } | DeltaType::Map { .. } => Err(refuse(advice::wrap_values())),
                     value => Ok(DeltaType::Map { key: Box::new(key), value: Box::new(value) }),
                 };

@@ -156,9 +156,8 @@ fn kind(
     policies: Policies,
 ) -> Result<Kind, ConversionError> {
     let value_type = ValueType::of(field);
-    if value_type.extension == Some(Extension::Other) {
-        let extension = field.extension_type_name();
-        tracing::debug!(column = path, extension, "an extension type is sent as what it is stored as");
+    if let Some(Extension::Other(extension)) = value_type.extension {
+        tracing::info!(column = path, extension, "an extension type is sent as what it is stored as");
     }
     let refuse = |what_to_do| ConversionError::UnsupportedType {
         column: path.to_owned(),

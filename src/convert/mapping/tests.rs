@@ -294,9 +294,18 @@ fn extension_types_mean_what_they_say() {
     let binary: ArrayRef = Arc::new(BinaryArray::from(vec![&b""[..]]));
     let fields = ["metadata", "value"]
         .map(|name| (Arc::new(Field::new(name, DataType::Binary, false)), binary.clone()));
-    let variant = given(StructArray::from(fields.to_vec())).extension("arrow.parquet.variant");
-    assert!(variant.refused(DeltaType::Variant).contains("JSON"));
-    assert!(variant.plan(None, Policies::default()).unwrap_err().to_string().contains("JSON"));
+    let variant = |fields: &[(Arc<Field>, ArrayRef)]| {
+        given(StructArray::from(fields.to_vec())).extension("arrow.parquet.variant")
+    };
+    assert!(variant(&fields).plan(None, Policies::default()).is_ok());
+    assert!(variant(&fields).refused(DeltaType::String).contains("VARIANT"));
+    assert!(variant(&fields[..1]).refused(DeltaType::Variant).contains("\"value\""));
+    let typed: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+    let shredded =
+        [&fields[..], &[(Arc::new(Field::new("typed_value", DataType::Int32, true)), typed)]].concat();
+    assert!(variant(&shredded).refused(DeltaType::Variant).contains("unshred it first"));
+    let error = variant(&shredded).plan(None, Policies::default()).unwrap_err();
+    assert!(error.to_string().contains("unshred it first"), "{error}");
 }
 
 #[test]

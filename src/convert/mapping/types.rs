@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use arrow_array::types::*;
-use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, IntervalUnit, TimeUnit};
 
 use crate::convert::DeltaType;
-use crate::convert::encode::{Bits, Conversion, Converted, FixedBytes, Numbers, Source, Strings, Views};
+use crate::convert::encode::{
+    Bits, Conversion, Converted, FixedBytes, Numbers, Source, Strings, VariantAsJson, Views,
+};
 use crate::convert::policy::Policies;
 use crate::convert::values::*;
 
@@ -18,21 +20,22 @@ use crate::convert::values::*;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ValueType<'a> {
     pub(super) data_type: &'a DataType,
-    pub(super) extension: Option<Extension>,
+    pub(super) extension: Option<Extension<'a>>,
 }
 
 /// The extension types that mean something to us; all others are sent as what they are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extension {
+pub(super) enum Extension<'a> {
     /// `arrow.uuid`, sixteen bytes.
     Uuid,
     /// `arrow.bool8`, a boolean in a byte.
     Bool8,
     /// `arrow.json`, which goes where other text goes.
     Json,
-    /// `arrow.parquet.variant`, two or three binary columns.
+    /// `arrow.parquet.variant`, a struct of two byte strings; when it is shredded, also of typed values.
     Variant,
-    Other,
+    /// Any other, by its name.
+    Other(&'a str),
 }
 
 impl<'a> ValueType<'a> {
@@ -54,7 +57,7 @@ impl<'a> ValueType<'a> {
             ("arrow.bool8", DataType::Int8) => Extension::Bool8,
             ("arrow.json", DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => Extension::Json,
             ("arrow.parquet.variant", DataType::Struct(_)) => Extension::Variant,
-            _ => Extension::Other,
+            _ => Extension::Other(name),
         });
         ValueType { data_type, extension }
     }
@@ -65,6 +68,9 @@ pub(super) fn default_type(value_type: ValueType<'_>) -> Option<DeltaType> {
     Some(match (value_type.data_type, value_type.extension) {
         (DataType::Int8, Some(Extension::Bool8)) => DeltaType::Boolean,
         (DataType::FixedSizeBinary(_), Some(Extension::Uuid)) => DeltaType::String,
+        (DataType::Struct(fields), Some(Extension::Variant)) if is_plain_variant(fields) => {
+            DeltaType::Variant
+        }
         (data_type, _) => match data_type {
             DataType::Boolean => DeltaType::Boolean,
             DataType::Int8 => DeltaType::Byte,
@@ -96,6 +102,17 @@ pub(super) fn default_type(value_type: ValueType<'_>) -> Option<DeltaType> {
     })
 }
 
+/// Whether a variant is not shredded: it has the two byte strings and nothing else.
+fn is_plain_variant(fields: &Fields) -> bool {
+    let is_bytes = |name| {
+        fields.find(name).is_some_and(|(_, field)| {
+            let data_type = ValueType::of(field).data_type;
+            matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+        })
+    };
+    fields.len() == 2 && is_bytes(VariantAsJson::METADATA) && is_bytes(VariantAsJson::VALUE)
+}
+
 /// The DECIMAL that holds every value of a decimal, if there is one.
 fn delta_decimal(precision: u8, scale: i8) -> Option<DeltaType> {
     // Zeros in front of the point have no sign of their own in Delta: they are digits.
@@ -124,6 +141,12 @@ pub(super) fn conversion(
         _ => {}
     }
     match value_type.data_type {
+        A::Struct(fields) => match (value_type.extension, delta_type) {
+            (Some(Extension::Variant), D::Variant) if is_plain_variant(fields) => {
+                Some(Arc::new(VariantAsJson))
+            }
+            _ => None,
+        },
         A::Boolean => match delta_type {
             D::Boolean => to::<Bits, _>(Flag),
             _ => None,

@@ -7,6 +7,7 @@ mod decimal;
 mod numbers;
 mod temporal;
 mod text;
+mod variant;
 
 pub(super) use decimal::{Decimal, DecimalAsText, DecimalText, Unscaled};
 pub(super) use numbers::{Double, ExactSingle, Flag, Single, ToLong, Whole, WholeDouble, WholeSingle};
@@ -14,6 +15,7 @@ pub(super) use temporal::{
     DurationText, Formatted, IntervalText, Micros, MillisAsDays, NanosAsMicros, TimeText,
 };
 pub(super) use text::{Json, Raw, UuidText};
+pub(super) use variant::put_variant;
 
 use super::error::RowErrorReason;
 

@@ -5,7 +5,7 @@ use crate::convert::encode::wire::{delimited_len, put_bytes, put_delimited, put_
 use crate::convert::error::RowErrorReason;
 
 /// How much of a text an error shows.
-const SHOWN_CHARS: usize = 60;
+pub(super) const SHOWN_CHARS: usize = 60;
 
 /// The text of a value for an error, as much of it as one can read.
 pub(super) fn shown(bytes: &[u8]) -> String {

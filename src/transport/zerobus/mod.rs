@@ -45,6 +45,7 @@ impl ZerobusTransport {
     ///
     /// [`TransportError`] if the client refuses the endpoint.
     pub(crate) fn new(
+        http: reqwest::Client,
         destination: &Destination,
         credentials: Option<Credentials>,
         max_inflight_requests: usize,
@@ -59,7 +60,7 @@ impl ZerobusTransport {
             builder = builder.no_tls();
         }
         let sdk = builder.build().map_err(classify)?;
-        let tokens = Arc::new(TokenProvider::new(destination, credentials)?);
+        let tokens = Arc::new(TokenProvider::new(http, destination, credentials));
         Ok(ZerobusTransport { sdk, table: destination.table.to_string(), tokens, max_inflight_requests })
     }
 }

@@ -1,4 +1,4 @@
-//! A wish of senders that a background task fulfils: asked by many, answered for all that asked before.
+//! A wish of many that one background task fulfils: asked by each, answered for all that asked before.
 
 use tokio::sync::watch;
 
@@ -17,23 +17,23 @@ struct Answer {
 }
 
 impl Demand {
-    pub(super) fn new() -> Demand {
+    pub(crate) fn new() -> Demand {
         Demand { asked: watch::Sender::new(0), answered: watch::Sender::new(Answer::default()) }
     }
 
     /// Asks; the number stands for the wish. A wish that nobody has answered yet is not asked again.
-    pub(super) fn ask_once(&self) -> u64 {
+    pub(crate) fn ask_once(&self) -> u64 {
         if self.is_open() { *self.asked.borrow() } else { self.ask() }
     }
 
     /// Asks; whoever answers it has begun after this.
-    pub(super) fn ask(&self) -> u64 {
+    pub(crate) fn ask(&self) -> u64 {
         self.asked.send_modify(|asked| *asked += 1);
         *self.asked.borrow()
     }
 
     /// Returns once this wish was answered: whether it succeeded.
-    pub(super) async fn answer_to(&self, number: u64) -> bool {
+    pub(crate) async fn answer_to(&self, number: u64) -> bool {
         let mut answered = self.answered.subscribe();
         let answer = answered.wait_for(|answer| answer.number >= number).await;
         answer.is_ok_and(|answer| answer.succeeded)
@@ -60,6 +60,11 @@ impl Demand {
     pub(crate) fn answer(&self, number: u64, succeeded: bool) {
         self.answered.send_replace(Answer { number, succeeded });
     }
+
+    /// Answers every wish that there is and ever will be: nobody is there any more to fulfil one.
+    pub(crate) fn close(&self) {
+        self.answer(u64::MAX, false);
+    }
 }
 
 #[cfg(test)]
@@ -80,5 +85,7 @@ mod tests {
         demand.answer(demand.newest(), false);
         assert!(!demand.answer_to(third).await);
         assert!(!demand.is_open());
+        demand.close();
+        assert!(!demand.answer_to(demand.ask()).await, "nobody is there");
     }
 }

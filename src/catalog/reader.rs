@@ -1,0 +1,53 @@
+//! Asks the catalog whenever somebody wants to know, one question at a time and not too often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::client::Catalog;
+use super::known::KnownTable;
+use crate::io::Clock;
+
+/// An answer is believed so long. Many streams may be opened in a second, and many batches be refused.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
+/// The one who asks.
+pub(crate) struct Reader {
+    pub(crate) catalog: Catalog,
+    pub(crate) table: Arc<KnownTable>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// A catalog that did not tell is not asked again so soon: each stream would wait for it.
+    pub(crate) patience: Duration,
+}
+
+impl Reader {
+    /// Asks once at once, then for whoever wants it, until `stop` says true.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        self.table.rereads.ask();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            never = self.read() => match never {},
+        }
+        self.table.rereads.close();
+    }
+
+    async fn read(&self) -> std::convert::Infallible {
+        let mut next_at = Duration::ZERO;
+        loop {
+            self.table.rereads.wanted().await;
+            // Whoever asks from here on may mean a newer table than the one that is read now.
+            let number = self.table.rereads.newest();
+            let began = self.clock.monotonic();
+            if began >= next_at {
+                let outcome = self.catalog.table_schema().await;
+                next_at = match &outcome {
+                    Ok(_) => began + BELIEVED_FOR,
+                    Err(_) => self.clock.monotonic() + self.patience,
+                };
+                self.table.heard(outcome, self.clock.unix_micros());
+            }
+            self.table.rereads.answer(number, true);
+        }
+    }
+}
