@@ -50,10 +50,10 @@ pub(super) const ELEMENT_NAME: &str = "element";
 pub(super) const KEY_NAME: &str = "key";
 pub(super) const VALUE_NAME: &str = "value";
 
-/// The bytes of a chunk: what the second pass reads and writes is still in the cache.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// The bytes of a chunk: what the second pass reads and writes is still in the second-level cache.
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Enough rows to make the dispatch per column cheap, few enough to keep what is noted per row in the cache.
-const CHUNK_ROWS_MAX: usize = 1024;
+const CHUNK_ROWS_MAX: usize = 512;
 /// The rows of the first chunk, when nothing is known of their size.
 const CHUNK_ROWS_FIRST: usize = 64;
 /// How much larger than the last one a chunk may be.
