@@ -248,8 +248,14 @@ impl Shape {
         };
         match choices.below(12) {
             6 if depth > 0 => {
-                let key = choices.pick(&INTEGERS).clone();
-                Shape::Keyed { key, values: Box::new(Shape::any(choices, depth - 1, table, nesting)) }
+                let values = Shape::any(choices, depth - 1, table, nesting);
+                // Keys of one byte run out when lists hold hundreds of different values.
+                let are_few = matches!(&values, Shape::Scalar { data_type: DataType::Boolean, .. });
+                let wide = |key: &&DataType| !matches!(key, DataType::Int8 | DataType::UInt8);
+                let keys: Vec<DataType> =
+                    INTEGERS.iter().filter(|key| are_few || wide(key)).cloned().collect();
+                let key = choices.pick(&keys).clone();
+                Shape::Keyed { key, values: Box::new(values) }
             }
             7 if depth > 0 => {
                 let end = choices.pick(&[DataType::Int32, DataType::Int16, DataType::Int64]).clone();
