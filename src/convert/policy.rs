@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// The policies of one wrapper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
@@ -14,8 +12,7 @@ pub struct Policies {
 }
 
 /// What becomes of nanoseconds: the service counts in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimestampNs {
     /// The microsecond in which the instant lies, before 1970 too; counted.
     #[default]
@@ -25,8 +22,7 @@ pub enum TimestampNs {
 }
 
 /// What becomes of a null list or map in a nullable column: protobuf has no difference between it and an empty one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NullList {
     /// An empty one; counted.
     #[default]

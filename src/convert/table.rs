@@ -14,8 +14,10 @@ pub struct TableSchema {
     pub columns: Vec<TableColumn>,
 }
 
-/// A column of a table, or a field of a STRUCT.
+/// A column of a table, or a field of a STRUCT. A table can have thousands, so their serialised form has no names of
+/// fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(String, u32, DeltaType, bool)", from = "(String, u32, DeltaType, bool)")]
 pub struct TableColumn {
     /// Its name.
     pub name: String,
@@ -25,6 +27,19 @@ pub struct TableColumn {
     pub delta_type: DeltaType,
     /// Whether it may be null, and so be missing.
     pub nullable: bool,
+}
+
+impl From<TableColumn> for (String, u32, DeltaType, bool) {
+    fn from(column: TableColumn) -> (String, u32, DeltaType, bool) {
+        let TableColumn { name, number, delta_type, nullable } = column;
+        (name, number, delta_type, nullable)
+    }
+}
+
+impl From<(String, u32, DeltaType, bool)> for TableColumn {
+    fn from((name, number, delta_type, nullable): (String, u32, DeltaType, bool)) -> TableColumn {
+        TableColumn { name, number, delta_type, nullable }
+    }
 }
 
 /// A type of a Delta table, of those that the service takes.
