@@ -17,13 +17,19 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _core
+from ._results import TransmissionResult
+
+# So many outcomes are told in one turn of the loop: with more, each would be out of the processor's cache
+# before its task runs, and no task would give the core new work meanwhile.
+_TURN = 128
 
 
 class Bridge:
     """The completion queue of one event loop. Used only by the thread that runs the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._queue = _core.CompletionQueue()
+        self.loop = weakref.ref(loop)
+        self._queue = _core.CompletionQueue(TransmissionResult)
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         loop.add_reader(self._queue.fileno(), self._settle)
@@ -51,8 +57,28 @@ class Bridge:
                 job.cancel()
             raise
 
+    def send(
+        self, wrapper: _core.Wrapper, batch: object, exported: tuple[object, object] | None
+    ) -> tuple[int, asyncio.Future[TransmissionResult]]:
+        """Has a batch stored, together with all others of this turn of the loop.
+
+        Returns:
+            What to cancel it by, and its outcome.
+        """
+        loop = asyncio.get_running_loop()
+        token = next(self._tokens)
+        if wrapper.send_batch(batch, exported, self._queue, token):
+            loop.call_soon(self._queue.start)
+        future = self._waiting[token] = loop.create_future()
+        return token, future
+
+    def cancel(self, token: int) -> None:
+        """Stops a send that has not ended. What it has handed to the log is finished all the same."""
+        self._queue.cancel(token)
+
     def _settle(self) -> None:
-        for token, outcome in self._queue.take():
+        told = iter(self._queue.take(_TURN))
+        for token, outcome in zip(told, told, strict=True):
             future = self._waiting.pop(token, None)
             if future is None or future.done():
                 continue
@@ -71,12 +97,25 @@ _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bridge] = weakref
 _bridges_lock = threading.Lock()
 
 
+def _no_bridge() -> Bridge | None:
+    return None
+
+
+# The one that was asked for last: most programs have one loop, and a weak dictionary is slow.
+_newest: Callable[[], Bridge | None] = _no_bridge
+
+
 def running_bridge() -> Bridge:
     """The bridge of the running event loop; made at its first use."""
+    global _newest
     loop = asyncio.get_running_loop()
+    newest = _newest()
+    if newest is not None and newest.loop() is loop:
+        return newest
     # Only the thread that runs the loop makes its bridge, so one that is there needs no lock.
     bridge = _bridges.get(loop)
     if bridge is not None:
+        _newest = weakref.ref(bridge)
         return bridge
     with _bridges_lock:
         # asyncio tells nobody that a loop was closed: see what became of the others.
@@ -88,8 +127,8 @@ def running_bridge() -> Bridge:
 
 def _forget_parent() -> None:
     # The parent's loops do not run here, and its lock may have been held when it forked.
-    global _bridges_lock
-    _bridges_lock = threading.Lock()
+    global _bridges_lock, _newest
+    _bridges_lock, _newest = threading.Lock(), _no_bridge
     _bridges.clear()
 
 

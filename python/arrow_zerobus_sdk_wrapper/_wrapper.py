@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import math
@@ -217,10 +218,13 @@ class ZerobusWrapper:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
             stored and then is delivered. An append that was started is always finished.
         """
-        outcome = await running_bridge().run(
-            functools.partial(self._core.send_batch, batch, _exported(batch))
-        )
-        return TransmissionResult(*outcome)
+        bridge = running_bridge()
+        token, outcome = bridge.send(self._core, batch, _exported(batch))
+        try:
+            return await outcome
+        except (asyncio.CancelledError, GeneratorExit):
+            bridge.cancel(token)
+            raise
 
     async def wait_delivered(
         self, result_or_lsn: TransmissionResult | int, timeout: float | None = None
@@ -256,7 +260,7 @@ class ZerobusWrapper:
         if not 1 <= lsn < 2**64:
             raise ValueError(f"LSN {lsn} does not exist, the first is 1")
         start = functools.partial(self._core.wait_delivered, lsn, _checked_timeout(timeout))
-        return TransmissionResult(*await running_bridge().run(start))
+        return cast(TransmissionResult, await running_bridge().run(start))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Waits until every batch that was stored before the call is delivered.

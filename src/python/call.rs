@@ -1,10 +1,13 @@
 //! A call of Python while it runs on the wrapper's runtime.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::completions::{Outcome, Promise};
+use super::failure::Failure;
+use crate::error::ErrorCode;
 
 /// Runs a future and keeps the promise of its outcome.
 ///
@@ -29,12 +32,18 @@ impl Future for Call {
         let Some(future) = this.future.as_mut() else {
             return Poll::Ready(());
         };
-        this.promise.is_polled = true;
-        let polled = future.as_mut().poll(context);
-        this.promise.is_polled = false;
-        polled.map(|outcome| {
-            this.future = None;
-            this.promise.settle(outcome);
-        })
+        // A panic is told to this caller and hurts no other call of its group.
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(outcome)) => outcome,
+            Err(_) => {
+                let reason = "the call panicked, which is a bug";
+                Outcome::Failed(Failure::new(ErrorCode::Internal, reason))
+            }
+        };
+        this.future = None;
+        this.promise.settle(outcome);
+        Poll::Ready(())
     }
 }

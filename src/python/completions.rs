@@ -9,18 +9,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow_array::RecordBatch;
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
 
 use super::failure::Failure;
+use super::results;
+use super::sends::Sends;
 use crate::error::ErrorCode;
-use crate::types::Lsn;
 use crate::wrapper::TransmissionResult;
 
 /// Queues that were closed with calls under way, until these have ended.
 ///
 /// Only locked with the GIL held, so no fork ever finds it locked.
-static ORPHANS: Mutex<Vec<Arc<Mutex<State>>>> = Mutex::new(Vec::new());
+static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
+
+type Orphan = (Arc<Mutex<State>>, Sends);
 
 /// How a call ended.
 #[derive(Debug)]
@@ -33,8 +36,6 @@ pub(super) enum Outcome {
 struct Completion {
     token: u64,
     outcome: Outcome,
-    /// What the caller gave. It is freed on Python's thread: to free a buffer that Python owns takes the GIL.
-    _batch: Option<RecordBatch>,
 }
 
 #[derive(Default)]
@@ -48,18 +49,27 @@ struct State {
 #[pyclass(frozen, module = "arrow_zerobus_sdk_wrapper._core")]
 pub(super) struct CompletionQueue {
     state: Arc<Mutex<State>>,
+    sends: Mutex<Sends>,
+    result_class: Py<PyType>,
+    pid: u32,
 }
 
 #[pymethods]
 impl CompletionQueue {
+    /// `result_class` is the Python class `TransmissionResult`.
     #[new]
-    fn new() -> io::Result<CompletionQueue> {
+    fn new(result_class: Py<PyType>) -> io::Result<CompletionQueue> {
         free_orphans();
         let (writer, reader) = UnixStream::pair()?;
         writer.set_nonblocking(true)?;
         reader.set_nonblocking(true)?;
         let state = State { sockets: Some((writer, reader)), completions: VecDeque::new() };
-        Ok(CompletionQueue { state: Arc::new(Mutex::new(state)) })
+        Ok(CompletionQueue {
+            state: Arc::new(Mutex::new(state)),
+            sends: Mutex::default(),
+            result_class,
+            pid: std::process::id(),
+        })
     }
 
     /// The descriptor that becomes readable when there are outcomes; -1 once closed.
@@ -67,17 +77,35 @@ impl CompletionQueue {
         lock(&self.state).sockets.as_ref().map_or(-1, |(_, reader)| reader.as_raw_fd())
     }
 
-    /// The outcomes since the last call: pairs of a token and a result tuple, None or an exception.
-    fn take<'py>(&self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyAny>)> {
+    /// The next outcomes, at most so many: each a token, and after it a result, None or an exception. While there
+    /// are more, the descriptor stays readable.
+    fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
         let completions = {
             let mut state = lock(&self.state);
-            if let Some((_, reader)) = &mut state.sockets {
+            let taken = limit.min(state.completions.len());
+            if let (true, Some((_, reader))) = (taken == state.completions.len(), &mut state.sockets) {
                 // Nothing to read is fine: the outcomes are in the queue, the byte only wakes the loop.
                 let _ = reader.read(&mut [0; 8]);
             }
-            std::mem::take(&mut state.completions)
+            state.completions.drain(..taken).collect::<Vec<_>>()
         };
-        completions.into_iter().map(|done| (done.token, done.outcome.into_python(py))).collect()
+        let (told, result_class) = (PyList::empty(py), self.result_class.bind(py));
+        for Completion { token, outcome } in completions {
+            told.append(token)?;
+            told.append(outcome.into_python(result_class))?;
+            let _given = self.sends().ended(token);
+        }
+        Ok(told)
+    }
+
+    /// Starts the sends that waited for the end of this turn of the loop.
+    fn start(&self) {
+        self.sends().start();
+    }
+
+    /// Stops a send that has not ended. What it has handed to the log is finished all the same.
+    fn cancel(&self, token: u64) {
+        self.sends().cancel(token);
     }
 
     /// Closes the sockets. Calls that are under way end as they would.
@@ -88,67 +116,57 @@ impl CompletionQueue {
 
 impl CompletionQueue {
     /// Promises an outcome under this token.
-    pub(super) fn promise(&self, token: u64, batch: Option<RecordBatch>) -> Promise {
+    pub(super) fn promise(&self, token: u64) -> Promise {
         let state = Arc::clone(&self.state);
-        Promise { state, token, batch, outcome: None, is_polled: false }
+        Promise { state, token, outcome: None }
+    }
+
+    /// The process whose loop it serves: none outlives a fork. Asking the system at each call would cost more than
+    /// much else.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn sends(&self) -> MutexGuard<'_, Sends> {
+        lock(&self.sends)
     }
 }
 
 impl Drop for CompletionQueue {
     fn drop(&mut self) {
         self.close();
-        lock(&ORPHANS).push(Arc::clone(&self.state));
+        // What has not begun never will.
+        let mut sends = std::mem::take(&mut *self.sends());
+        sends.give_up();
+        lock(&ORPHANS).push((Arc::clone(&self.state), sends));
     }
 }
 
-/// Frees what ended calls have left in queues that nobody reads any more.
+/// Frees what the sends of queues that nobody reads any more were given, once all calls have ended.
 fn free_orphans() {
-    // Dropped after the locks are gone: to free a buffer of Python may run any Python code.
-    let mut ended = Vec::new();
-    lock(&ORPHANS).retain(|state| {
-        // Count first: a call that ends in between leaves its batch for the next round.
-        let has_calls = Arc::strong_count(state) > 1;
-        ended.push(std::mem::take(&mut lock(state).completions));
-        has_calls
-    });
+    // Dropped after the lock is gone: to free a buffer of Python may run any Python code.
+    let _ended: Vec<Orphan> =
+        lock(&ORPHANS).extract_if(.., |(state, _)| Arc::strong_count(state) == 1).collect();
 }
 
 impl Outcome {
     /// The outcome as Python knows it; one that cannot be told is the error that says why.
-    fn into_python(self, py: Python<'_>) -> Bound<'_, PyAny> {
+    fn into_python<'py>(self, result_class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
+        let py = result_class.py();
         let told = match self {
             Outcome::Done => Ok(py.None().into_bound(py)),
             Outcome::Failed(failure) => failure.exception(py),
-            Outcome::Result(result) => fields(result, py),
+            Outcome::Result(result) => results::instance(result_class, result),
         };
         told.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
     }
-}
-
-/// The arguments of the Python class `TransmissionResult`.
-fn fields(result: TransmissionResult, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let lsn = result.lsn.map(Lsn::get);
-    let fields = (
-        result.success,
-        result.error,
-        result.attempts,
-        result.latency_ms,
-        result.batch_size_bytes,
-        result.state.as_str(),
-        lsn,
-        result.durable,
-    );
-    Ok(fields.into_pyobject(py)?.into_any())
 }
 
 /// An outcome that the queue gets in any case: at the latest when this is dropped.
 pub(super) struct Promise {
     state: Arc<Mutex<State>>,
     token: u64,
-    batch: Option<RecordBatch>,
     outcome: Option<Outcome>,
-    /// True while the call runs, so that a drop in this state is a panic.
-    pub(super) is_polled: bool,
 }
 
 impl Promise {
@@ -160,16 +178,12 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
-            Outcome::Failed(if self.is_polled {
-                Failure::new(ErrorCode::Internal, "the call panicked, which is a bug")
-            } else {
-                Failure::new(ErrorCode::Closed, "the wrapper was shut down while the call was under way")
-            })
+            let reason = "the wrapper was shut down while the call was under way";
+            Outcome::Failed(Failure::new(ErrorCode::Closed, reason))
         });
         let mut state = lock(&self.state);
         let was_empty = state.completions.is_empty();
-        let completion = Completion { token: self.token, outcome, _batch: self.batch.take() };
-        state.completions.push_back(completion);
+        state.completions.push_back(Completion { token: self.token, outcome });
         if let (true, Some((writer, _))) = (was_empty, &mut state.sockets) {
             // Both ends are ours and open and no byte is under way, so this neither fails nor blocks.
             let _ = writer.write(&[1]);

@@ -1,69 +1,204 @@
 //! What Python gives as a batch: whatever exports a record batch over the Arrow C data interface.
 
+use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::ffi::{FFI_ArrowArray, from_ffi_and_data_type};
+use arrow_array::{Array, RecordBatch, RecordBatchOptions, StructArray};
+use arrow_buffer::Buffer;
+use futures::task::AtomicWaker;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use pyo3_arrow::PyRecordBatch;
 
 use super::failure::Failure;
+use super::schemas::{KnownSchemas, StructSchema};
 use crate::error::ErrorCode;
 
 const EXPECTED: &str =
     "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch";
 
-/// The record batch that `given` is, without a copy of its buffers; `exported` is what its `__arrow_c_array__`
-/// returned, if it has one.
-///
-/// # Errors
-///
-/// `TypeError` that names what was given and what is expected.
-pub(super) fn record_batch(
-    given: &Bound<'_, PyAny>,
-    exported: Option<&Bound<'_, PyAny>>,
-) -> PyResult<RecordBatch> {
-    let refused = |why: &str| match given.get_type().fully_qualified_name() {
-        Ok(name) => PyTypeError::new_err(format!("{EXPECTED}, got {name}{why}")),
-        Err(error) => error,
-    };
-    let Some(exported) = exported else {
-        let hint = if given.hasattr("to_batches")? {
-            "; send each batch of its to_batches()"
-        } else if given.hasattr("__arrow_c_stream__")? {
-            "; send each batch of pyarrow.RecordBatchReader.from_stream(…)"
-        } else {
-            ""
+/// What a caller gave, until the outcome is told. Who drops it last frees its buffers, which only Python's thread may.
+#[derive(Debug)]
+pub(super) struct Given {
+    rows: usize,
+    form: Mutex<Form>,
+    is_cancelled: AtomicBool,
+    sender: AtomicWaker,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// As it came. Its schema is a known one.
+    Exported(FFI_ArrowArray, StructSchema),
+    Imported(RecordBatch),
+    /// One of the buffers, each of which keeps the whole export. The arrays around them are Rust's.
+    Held {
+        _buffer: Buffer,
+    },
+}
+
+impl Given {
+    /// The record batch that `given` is, without a copy of its buffers; `exported` is what its `__arrow_c_array__`
+    /// returned, if it has one, and `known` what schemas were imported before.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` that names what was given and what is expected.
+    pub(super) fn new(
+        given: &Bound<'_, PyAny>,
+        exported: Option<&Bound<'_, PyAny>>,
+        known: &KnownSchemas,
+    ) -> PyResult<Given> {
+        let refused = |why: &str| match given.get_type().fully_qualified_name() {
+            Ok(name) => PyTypeError::new_err(format!("{EXPECTED}, got {name}{why}")),
+            Err(error) => error,
         };
-        return Err(refused(hint));
-    };
-    let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>() else {
-        return Err(refused(" whose __arrow_c_array__ returns something else than two capsules"));
-    };
-    // The import panics on an array that somebody has imported before: its capsule is empty then.
-    let imported = AssertUnwindSafe(|| PyRecordBatch::from_arrow_pycapsule(&schema, &array));
-    match panic::catch_unwind(imported).map_err(|_| refused(" whose data were taken before"))? {
-        Ok(batch) => Ok(batch.into_inner()),
-        // An array that is not a struct, or has null rows, or a type that Arrow for Rust does not know.
-        Err(error) if is_refusal(&error, given.py()) => {
-            Err(refused(&format!(": {}", error.value(given.py()))))
+        let Some(exported) = exported else {
+            let hint = if given.hasattr("to_batches")? {
+                "; send each batch of its to_batches()"
+            } else if given.hasattr("__arrow_c_stream__")? {
+                "; send each batch of pyarrow.RecordBatchReader.from_stream(…)"
+            } else {
+                ""
+            };
+            return Err(refused(hint));
+        };
+        let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>() else {
+            return Err(refused(" whose __arrow_c_array__ returns something else than two capsules"));
+        };
+        let described = match known.find(&schema)? {
+            Err(described) => Some(described),
+            Ok(schema) => match take_array(&array)? {
+                Some(array) => return Ok(Given::of(array.len(), Form::Exported(array, schema))),
+                None => None,
+            },
+        };
+        // The import panics on an array that somebody has imported before: its capsule is empty then.
+        let imported = AssertUnwindSafe(|| PyRecordBatch::from_arrow_pycapsule(&schema, &array));
+        match panic::catch_unwind(imported).map_err(|_| refused(" whose data were taken before"))? {
+            Ok(batch) => {
+                let batch = batch.into_inner();
+                if let Some(described) = described {
+                    known.add(described, batch.schema());
+                }
+                Ok(Given::of(batch.num_rows(), Form::Imported(batch)))
+            }
+            // An array that is not a struct, or has null rows, or a type that Arrow for Rust does not know.
+            Err(error) if is_refusal(&error, given.py()) => {
+                Err(refused(&format!(": {}", error.value(given.py()))))
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
+
+    fn of(rows: usize, form: Form) -> Given {
+        let (is_cancelled, sender) = (AtomicBool::new(false), AtomicWaker::new());
+        Given { rows, form: Mutex::new(form), is_cancelled, sender }
+    }
+
+    /// The caller waits no longer.
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+        self.sender.wake();
+    }
+
+    /// Returns when the caller waits no longer. Only one may wait for that.
+    pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
+        poll_fn(|context| {
+            self.sender.register(context.waker());
+            match self.is_cancelled.load(Ordering::Acquire) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The batch, whose buffers keep what their types promise, which the C data interface does not.
+    ///
+    /// # Errors
+    ///
+    /// A conversion failure that names the column: text that is not UTF-8, an offset out of range.
+    pub(super) fn checked(&self) -> Result<RecordBatch, Failure> {
+        let mut form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
+        let (batch, held) = match std::mem::replace(&mut *form, Form::Held { _buffer: Buffer::default() }) {
+            Form::Imported(batch) => (batch, None),
+            Form::Exported(array, schema) => import_held(array, &schema).map_err(|reason| {
+                let message = format!("the batch is not valid Arrow data: {reason}");
+                Failure::new(ErrorCode::Conversion, message)
+            })?,
+            Form::Held { .. } => {
+                return Err(Failure::new(ErrorCode::Internal, "a batch was asked for twice"));
+            }
+        };
+        *form = match held {
+            Some(buffer) => Form::Held { _buffer: buffer },
+            None => Form::Imported(batch.clone()),
+        };
+        check(&batch)?;
+        Ok(batch)
+    }
+}
+
+/// The batch, and one of the exporter's own buffers, if one is easily found.
+fn import_held(
+    array: FFI_ArrowArray,
+    schema: &StructSchema,
+) -> Result<(RecordBatch, Option<Buffer>), String> {
+    // After the validity, which may be missing. A buffer that is empty or not aligned is replaced by one of Rust's.
+    let values = |column: usize| {
+        let column = array.child(column);
+        if column.num_buffers() > 1 { column.buffer(1).addr() } else { 0 }
+    };
+    let columns = array.num_children().min(schema.schema.fields().len());
+    let foreign = (0..columns).map(values).find(|address| *address != 0);
+    let batch = import(array, schema)?;
+    let is_foreign = |buffer: &&Buffer| Some(buffer.data_ptr().addr().get()) == foreign;
+    let held =
+        batch.columns().iter().find_map(|column| column.to_data().buffers().iter().find(is_foreign).cloned());
+    Ok((batch, held))
+}
+
+/// Takes the array out of its capsule, if it is there and can be a record batch.
+fn take_array(capsule: &Bound<'_, PyCapsule>) -> PyResult<Option<FFI_ArrowArray>> {
+    let mut array = capsule.pointer_checked(Some(c"arrow_array"))?.cast::<FFI_ArrowArray>();
+    // SAFETY: a capsule of this name holds an array of the C data interface, which is ours from the import on.
+    #[expect(unsafe_code, reason = "the interface is one of pointers")]
+    let taken = unsafe {
+        let is_batch = !array.as_mut().is_released() && array.as_mut().null_count_opt() == Some(0);
+        is_batch.then(|| FFI_ArrowArray::from_raw(array.as_ptr()))
+    };
+    Ok(taken)
+}
+
+fn import(array: FFI_ArrowArray, schema: &StructSchema) -> Result<RecordBatch, String> {
+    // SAFETY: the exporter says that the array is of this type.
+    #[expect(unsafe_code, reason = "the interface is one of pointers")]
+    let data = unsafe { from_ffi_and_data_type(array, schema.data_type.clone()) };
+    let rows = StructArray::from(data.map_err(|error| error.to_string())?);
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(schema.schema.clone(), rows.into_parts().1, &options)
+        .map_err(|error| error.to_string())
 }
 
 fn is_refusal(error: &PyErr, py: Python<'_>) -> bool {
     error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyTypeError>(py)
 }
 
-/// Checks that the buffers keep what their types promise, which the C data interface does not.
-///
-/// # Errors
-///
-/// A conversion failure that names the column: text that is not UTF-8, an offset out of range.
-pub(super) fn check(batch: &RecordBatch) -> Result<(), Failure> {
+fn check(batch: &RecordBatch) -> Result<(), Failure> {
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        // Any bits are a value of these, and their buffers are as long as the import has found.
+        if column.data_type().is_primitive() {
+            continue;
+        }
         column.to_data().validate_full().map_err(|error| {
             let message = format!("column {:?} is not valid Arrow data: {error}", field.name());
             Failure::new(ErrorCode::Conversion, message)

@@ -7,6 +7,9 @@ mod call;
 mod completions;
 mod failure;
 mod input;
+mod results;
+mod schemas;
+mod sends;
 mod wrapper;
 
 use std::ffi::OsString;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use tokio::task::AbortHandle;
 use super::call::Call;
 use super::completions::{CompletionQueue, Outcome};
 use super::failure::Failure;
-use super::input;
+use super::input::Given;
+use super::schemas::KnownSchemas;
+use super::sends::Send;
 use crate::config::{WaitFor, WrapperConfiguration};
 use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
@@ -122,7 +125,8 @@ impl Job {
 pub(super) struct Wrapper {
     /// Always there until this is dropped.
     wrapper: Option<ZerobusWrapper>,
-    table: String,
+    table: Arc<str>,
+    schemas: KnownSchemas,
     pid: u32,
 }
 
@@ -130,17 +134,21 @@ pub(super) struct Wrapper {
 impl Wrapper {
     #[new]
     fn new(py: Python<'_>, settings: Settings) -> PyResult<Wrapper> {
-        let table = settings.table_name.clone();
+        let table: Arc<str> = settings.table_name.as_str().into();
         let configuration = settings.configuration()?;
         let opened = py.detach(|| {
             ZerobusWrapper::open(configuration).map_err(|error| Failure::of(&error).about(&table))
         });
         match opened {
-            Ok(wrapper) => Ok(Wrapper { wrapper: Some(wrapper), table, pid: std::process::id() }),
+            Ok(wrapper) => {
+                let schemas = KnownSchemas::new();
+                Ok(Wrapper { wrapper: Some(wrapper), table, schemas, pid: std::process::id() })
+            }
             Err(failure) => Err(failure.raise(py)),
         }
     }
 
+    /// Says whether this is the first send of this turn of the loop, at whose end `queue.start()` is to be called.
     fn send_batch(
         &self,
         py: Python<'_>,
@@ -148,20 +156,12 @@ impl Wrapper {
         exported: Option<&Bound<'_, PyAny>>,
         queue: &CompletionQueue,
         token: u64,
-    ) -> PyResult<Job> {
-        let wrapper = self.wrapper(py)?.clone();
-        let batch = input::record_batch(batch, exported)?;
-        let promise = queue.promise(token, Some(batch.clone()));
-        let table = self.table.clone();
-        Ok(spawn(
-            &wrapper.clone(),
-            Call::new(promise, async move {
-                if let Err(failure) = input::check(&batch) {
-                    return Outcome::Failed(failure.about(&table));
-                }
-                outcome(wrapper.send_foreign_batch(batch).await, Outcome::Result, &table)
-            }),
-        ))
+    ) -> PyResult<bool> {
+        let wrapper = self.wrapper_in(py, queue.pid())?.clone();
+        let given = Arc::new(Given::new(batch, exported, &self.schemas)?);
+        let promise = queue.promise(token);
+        let send = Send { wrapper, table: Arc::clone(&self.table), given, promise };
+        Ok(queue.sends().add(token, send))
     }
 
     fn wait_delivered(
@@ -175,7 +175,7 @@ impl Wrapper {
         let wrapper = self.wrapper(py)?;
         let lsn = Lsn::new(lsn);
         let waiting = wrapper.wait_delivered(lsn, timeout.map(duration).transpose()?);
-        let table = self.table.clone();
+        let table = Arc::clone(&self.table);
         let future = async move {
             match outcome(waiting.await, Outcome::Result, &table) {
                 // A number that no frame has names none.
@@ -185,7 +185,7 @@ impl Wrapper {
                 good => good,
             }
         };
-        Ok(spawn(wrapper, Call::new(queue.promise(token, None), future)))
+        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
     }
 
     fn flush(
@@ -197,17 +197,17 @@ impl Wrapper {
     ) -> PyResult<Job> {
         let wrapper = self.wrapper(py)?;
         let flushing = wrapper.flush(timeout.map(duration).transpose()?);
-        let table = self.table.clone();
+        let table = Arc::clone(&self.table);
         let future = async move { outcome(flushing.await, |()| Outcome::Done, &table) };
-        Ok(spawn(wrapper, Call::new(queue.promise(token, None), future)))
+        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
     }
 
     fn shutdown(&self, py: Python<'_>, queue: &CompletionQueue, token: u64) -> PyResult<Job> {
         let wrapper = self.wrapper(py)?;
         let closing = wrapper.shutdown();
-        let table = self.table.clone();
+        let table = Arc::clone(&self.table);
         let future = async move { outcome(closing.await, |()| Outcome::Done, &table) };
-        Ok(spawn(wrapper, Call::new(queue.promise(token, None), future)))
+        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
     }
 
     /// Shuts down and waits for it. A signal that raises ends the wait; the shutdown goes on.
@@ -245,12 +245,16 @@ impl Wrapper {
 impl Wrapper {
     /// The wrapper, if it belongs to this process: a forked child has none of its threads.
     fn wrapper(&self, py: Python<'_>) -> PyResult<&ZerobusWrapper> {
-        let own = self.wrapper.as_ref().filter(|_| self.pid == std::process::id());
+        self.wrapper_in(py, std::process::id())
+    }
+
+    /// The same, where it is known which process this is.
+    fn wrapper_in(&self, py: Python<'_>, pid: u32) -> PyResult<&ZerobusWrapper> {
+        let own = self.wrapper.as_ref().filter(|_| self.pid == pid);
         own.ok_or_else(|| {
             let message = format!(
-                "this wrapper belongs to process {} and cannot be used in its forked child {}; make one there",
+                "this wrapper belongs to process {} and cannot be used in its forked child {pid}; make one there",
                 self.pid,
-                std::process::id()
             );
             Failure::new(ErrorCode::Forked, message).about(&self.table).raise(py)
         })
@@ -274,7 +278,7 @@ fn spawn(wrapper: &ZerobusWrapper, call: Call) -> Job {
     Job { task: wrapper.runtime().spawn(call).abort_handle() }
 }
 
-fn outcome<T, E: Coded + 'static>(
+pub(super) fn outcome<T, E: Coded + 'static>(
     ended: Result<T, E>,
     good: impl FnOnce(T) -> Outcome,
     table: &str,

@@ -88,6 +88,43 @@ def test_a_cancelled_send_is_stored_whole_or_not_at_all(offline: MakeWrapper, ru
     assert status["rows"]["waiting"] == 3 * status["frames"]["waiting"]
 
 
+def test_more_sends_than_one_turn_takes_come_back_each_with_its_own_result(
+    offline: MakeWrapper, run: Run
+) -> None:
+    wrapper = offline()
+
+    async def one(rows: int) -> tuple[int, int]:
+        result = await wrapper.send_batch(make_batch(rows=rows))
+        return rows, result.batch_size_bytes
+
+    async def main() -> list[tuple[int, int]]:
+        return await asyncio.gather(*(one(1 + 100 * (number % 7)) for number in range(3000)))
+
+    sizes: dict[int, set[int]] = {}
+    for rows, size in run(main()):
+        sizes.setdefault(rows, set()).add(size)
+    assert all(len(of_rows) == 1 for of_rows in sizes.values())
+    assert len({size for of_rows in sizes.values() for size in of_rows}) == 7
+
+
+def test_a_send_that_its_loop_never_begins_is_not_stored(offline: MakeWrapper) -> None:
+    wrapper = offline()
+    loop = asyncio.new_event_loop()
+    send = wrapper.send_batch(make_batch())
+
+    def begin() -> None:
+        # As far as a task gets before its loop turns; then the loop is gone.
+        send.send(None)
+        loop.stop()
+
+    loop.call_soon(begin)
+    loop.run_forever()
+    loop.close()
+    send.close()
+    asyncio.run(wrapper.send_batch(make_batch()))
+    assert wrapper.status()["frames"]["stored"] == 1
+
+
 def test_a_closed_loop_takes_its_sockets_with_it(offline: MakeWrapper, run: Run) -> None:
     wrapper = offline()
 

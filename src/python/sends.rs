@@ -1,0 +1,103 @@
+//! The sends of one turn of an event loop, handed to the runtime in one piece.
+//!
+//! A task for each send would wake a thread for each; in programs with many senders that costs more than the send.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::task::unconstrained;
+
+use super::call::Call;
+use super::completions::{Outcome, Promise};
+use super::input::Given;
+use super::wrapper::outcome;
+use crate::wrapper::ZerobusWrapper;
+
+/// So many do not wait for the end of the turn, so that the runtime works beside Python.
+const WAITING_MAX: usize = 64;
+/// Batches of so many rows are encoded one after the other on one thread, larger ones beside each other.
+const SMALL_ROWS_MAX: usize = 256;
+
+/// A send that has not begun. What it shares with others is dropped before the promise hands the outcome over.
+pub(super) struct Send {
+    pub(super) wrapper: ZerobusWrapper,
+    pub(super) table: Arc<str>,
+    pub(super) given: Arc<Given>,
+    pub(super) promise: Promise,
+}
+
+impl Send {
+    fn into_call(self) -> Call {
+        let Send { wrapper, table, given, promise } = self;
+        Call::new(promise, async move {
+            let sending = async {
+                match given.checked() {
+                    Ok(batch) => outcome(wrapper.send_foreign_batch(batch).await, Outcome::Result, &table),
+                    Err(failure) => Outcome::Failed(failure.about(&table)),
+                }
+            };
+            tokio::select! {
+                biased;
+                () = given.cancelled() => Outcome::Done,
+                outcome = sending => outcome,
+            }
+        })
+    }
+}
+
+/// The sends of one event loop whose outcome was not told yet. Used only by the thread that runs the loop.
+#[derive(Default)]
+pub(super) struct Sends {
+    /// For the end of this turn.
+    waiting: Vec<Send>,
+    /// What the callers gave, by the tokens of their calls. It is freed on Python's thread: to free a buffer that
+    /// Python owns takes the GIL.
+    given: HashMap<u64, Arc<Given>>,
+}
+
+impl Sends {
+    /// Adds a send. Says whether it is the first of this turn, at whose end somebody has to call `start`.
+    pub(super) fn add(&mut self, token: u64, send: Send) -> bool {
+        self.given.insert(token, Arc::clone(&send.given));
+        if send.given.rows() > SMALL_ROWS_MAX {
+            send.wrapper.runtime().spawn(send.into_call());
+            return false;
+        }
+        self.waiting.push(send);
+        if self.waiting.len() == WAITING_MAX {
+            self.start();
+        }
+        self.waiting.len() == 1
+    }
+
+    /// Hands what waits to the runtime.
+    pub(super) fn start(&mut self) {
+        let sends = std::mem::take(&mut self.waiting);
+        let Some(runtime) = sends.first().map(|send| send.wrapper.runtime()) else { return };
+        // Bounded by the number of sends, so it need not yield.
+        runtime.spawn(unconstrained(async move {
+            let mut calls: FuturesUnordered<Call> = sends.into_iter().map(Send::into_call).collect();
+            while calls.next().await.is_some() {}
+        }));
+    }
+
+    /// Stops a send that has not ended. What it has handed to the log is finished all the same.
+    pub(super) fn cancel(&self, token: u64) {
+        if let Some(given) = self.given.get(&token) {
+            given.cancel();
+        }
+    }
+
+    /// Nobody will call `start` any more.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The outcome of this call is told; not every call is a send. What it was given is to be dropped after the lock
+    /// of this is gone: that may run any Python code.
+    pub(super) fn ended(&mut self, token: u64) -> Option<Arc<Given>> {
+        self.given.remove(&token)
+    }
+}
