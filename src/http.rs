@@ -1,16 +1,17 @@
 //! HTTP to the workspace, for tokens and the catalog: one client with limits on everything.
 //!
-//! Proxies come from `https_proxy`, `http_proxy` and `no_proxy`, trusted certificates from the system. A redirect is
-//! an answer like any other and is not followed: the next host would be given what was meant for this one.
+//! Proxies come from `https_proxy`, `http_proxy` and `no_proxy`, trusted certificates from the system, unless the
+//! settings say otherwise. A redirect is an answer like any other and is not followed: the next host would be given what was meant for this one.
 
 use std::time::Duration;
 
+use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode};
 
-use crate::error::{ErrorCode, chain};
-use crate::transport::TransportError;
+use crate::error::chain;
+use crate::transport::{Symptom, TransportError};
+use crate::trust::Trust;
 
 /// For one request, from the connection to the last byte of the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,17 +25,29 @@ const SHOWN_BYTES_MAX: usize = 16 * 1024;
 ///
 /// # Errors
 ///
-/// [`TransportError`] if the system's certificates cannot be read.
-pub(crate) fn client() -> Result<reqwest::Client, TransportError> {
-    let client = reqwest::Client::builder()
+/// [`TransportError`] if the system's certificates cannot be read, or a setting is nothing for it.
+pub(crate) fn client(trust: &Trust) -> Result<reqwest::Client, TransportError> {
+    let unusable = |error: reqwest::Error| {
+        TransportError::of(Symptom::Setting, format!("no HTTP client: {}", chain(&error)))
+    };
+    let mut builder = reqwest::Client::builder()
         .timeout(REQUEST_TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(Policy::none())
-        .user_agent(concat!("arrow-zerobus-sdk-wrapper/", env!("CARGO_PKG_VERSION")))
-        .build();
-    client.map_err(|error| {
-        TransportError::blocked(ErrorCode::Configuration, format!("no HTTP client: {}", chain(&error)))
-    })
+        .user_agent(concat!("arrow-zerobus-sdk-wrapper/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = &trust.ca_pem {
+        for certificate in reqwest::Certificate::from_pem_bundle(pem).map_err(unusable)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    if let Some(identity) = &trust.identity {
+        let both = [identity.key_pem.as_slice(), b"\n", &identity.certificate_pem].concat();
+        builder = builder.identity(reqwest::Identity::from_pem(&both).map_err(unusable)?);
+    }
+    if let Some(proxy) = &trust.proxy {
+        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(unusable)?);
+    }
+    builder.build().map_err(unusable)
 }
 
 /// Why the body of an answer was not read to its end.
@@ -86,13 +99,6 @@ pub(crate) async fn shown(mut response: Response, secret: &str) -> String {
 /// What kept a request from being answered, without the address, which the message around it names.
 pub(crate) fn unreachable(error: reqwest::Error) -> String {
     chain(&error.without_url())
-}
-
-/// Whether a refusal passes by itself: 408, 425, 429 and 5xx do. Any other needs a person.
-pub(crate) fn passes(status: StatusCode) -> bool {
-    let is_later =
-        [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-    status.is_server_error() || is_later
 }
 
 /// The wait that the other side asks for.

@@ -33,7 +33,11 @@ mod catalog;
 
 pub mod transport;
 
+mod principal;
+
 mod oauth;
+
+mod trust;
 
 mod http;
 
@@ -69,7 +73,7 @@ pub use drain::LaneState;
 pub use wal::Durability;
 pub use wrapper::{
     BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, STATUS_VERSION, SendError,
-    SendFailure, ShutdownError, Status, TableReport, TransmissionResult, ZerobusWrapper,
+    SendFailure, ShutdownError, Status, TableReport, TransmissionResult, UpdateError, ZerobusWrapper,
 };
 
 /// The examples of the README are tests.

@@ -8,4 +8,5 @@
 pub mod socket;
 mod status;
 
+pub use socket::resume;
 pub use status::{StatusError, find_logs, status};

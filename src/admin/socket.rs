@@ -29,6 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[serde(tag = "question", rename_all = "snake_case")]
 enum Question {
     Status,
+    Resume,
 }
 
 /// The listening end.
@@ -90,8 +91,11 @@ async fn answer(stream: tokio::net::UnixStream, inner: Weak<Inner>) -> io::Resul
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     tokio::io::BufReader::new(reader.take(QUESTION_BYTES_MAX)).read_line(&mut line).await?;
-    let Question::Status = serde_json::from_str(&line)?;
+    let question = serde_json::from_str(&line)?;
     let Some(inner) = inner.upgrade() else { return Ok(()) };
+    if matches!(question, Question::Resume) {
+        inner.resume();
+    }
     // Counting reads the log.
     let status = spawn_blocking(move || inner.status()).await.map_err(io::Error::other)?;
     let mut text = serde_json::to_vec(&status)?;
@@ -101,12 +105,21 @@ async fn answer(stream: tokio::net::UnixStream, inner: Weak<Inner>) -> io::Resul
 
 /// Asks the owner of a log for its status; `None` if nobody answers there.
 pub(super) fn ask_status(directory: &Path) -> Option<Status> {
+    ask(directory, &Question::Status)
+}
+
+/// Lets the owner of a log try to deliver now, and returns how the log stood then; `None` if nobody answers there.
+pub fn resume(directory: &Path) -> Option<Status> {
+    ask(directory, &Question::Resume)
+}
+
+fn ask(directory: &Path, question: &Question) -> Option<Status> {
     let ask = || -> io::Result<Status> {
         let opened = File::open(directory)?;
         let mut stream = UnixStream::connect(short_path(&opened))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut question = serde_json::to_vec(&Question::Status)?;
+        let mut question = serde_json::to_vec(question)?;
         question.push(b'\n');
         stream.write_all(&question)?;
         let mut line = String::new();

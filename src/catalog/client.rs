@@ -1,5 +1,6 @@
 //! Asks Unity Catalog for one table: `GET /api/2.1/unity-catalog/tables/{catalog.schema.table}`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -7,10 +8,10 @@ use secrecy::ExposeSecret;
 
 use super::columns::table_schema;
 use super::error::CatalogError;
-use crate::config::Credentials;
 use crate::convert::TableSchema;
 use crate::http;
 use crate::oauth::Tokens;
+use crate::principal::Principal;
 use crate::types::TableName;
 use crate::wal::Destination;
 
@@ -33,16 +34,21 @@ impl Catalog {
     pub(crate) fn new(
         http: reqwest::Client,
         destination: &Destination,
-        credentials: Option<Credentials>,
+        principal: Option<Arc<Principal>>,
     ) -> Option<Catalog> {
-        let (credentials, workspace) = credentials.zip(destination.unity_catalog_url.as_deref())?;
+        let (principal, workspace) = principal.zip(destination.unity_catalog_url.as_deref())?;
         Some(Catalog {
-            tokens: Tokens::new(http.clone(), workspace, credentials, Vec::new()),
+            tokens: Tokens::new(http.clone(), workspace, principal, Vec::new()),
             // A table's name is letters, digits, underscores and points: nothing to escape.
             url: format!("{workspace}/api/2.1/unity-catalog/tables/{}", destination.table),
             table: destination.table.clone(),
             http,
         })
+    }
+
+    /// Counts how often somebody has changed who asks.
+    pub(super) fn generation(&self) -> u64 {
+        self.tokens.generation()
     }
 
     /// The columns of the table now.

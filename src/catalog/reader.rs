@@ -34,12 +34,16 @@ impl Reader {
 
     async fn read(&self) -> std::convert::Infallible {
         let mut next_at = Duration::ZERO;
+        let mut asked_as = self.catalog.generation();
         loop {
             self.table.rereads.wanted().await;
             // Whoever asks from here on may mean a newer table than the one that is read now.
             let number = self.table.rereads.newest();
             let began = self.clock.monotonic();
-            if began >= next_at {
+            let generation = self.catalog.generation();
+            // Who had no right secret before may be answered now.
+            if began >= next_at || generation != asked_as {
+                asked_as = generation;
                 let outcome = self.catalog.table_schema().await;
                 next_at = match &outcome {
                     Ok(_) => began + BELIEVED_FOR,

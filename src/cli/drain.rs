@@ -35,6 +35,21 @@ pub(super) struct DrainArgs {
     /// OAuth client secret; better given by the environment than on the command line.
     #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
     client_secret: Option<SecretString>,
+    /// A file with the secret, read whenever a token is fetched.
+    #[arg(long, value_name = "FILE", conflicts_with = "client_secret")]
+    client_secret_file: Option<PathBuf>,
+    /// A PEM file with the CAs that are trusted besides those of the system.
+    #[arg(long, value_name = "FILE")]
+    ca_certificate_file: Option<PathBuf>,
+    /// A PEM file with the certificate to show where one is asked for.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    client_certificate_file: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    client_key_file: Option<PathBuf>,
+    /// URL of an HTTP proxy for everything [default: the one of the environment].
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
     /// Zerobus endpoint [default: the one that the log was written for].
     #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
     endpoint: Option<String>,
@@ -152,6 +167,11 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.client_secret = args.client_secret.clone();
     configuration.unity_catalog_url =
         args.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
+    configuration.client_secret_file = args.client_secret_file.clone();
+    configuration.ca_certificate_file = args.ca_certificate_file.clone();
+    configuration.client_certificate_file = args.client_certificate_file.clone();
+    configuration.client_key_file = args.client_key_file.clone();
+    configuration.proxy = args.proxy.clone();
     configuration.timestamp_ns = args.timestamp_ns;
     configuration.null_list = args.null_list;
     configuration.shutdown_timeout = Duration::ZERO;

@@ -9,12 +9,17 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::emulator::{Credentials, Emulator, EmulatorError, EmulatorOptions, Sink};
+use crate::emulator::{Credentials, Emulator, EmulatorError, EmulatorOptions, Sink, TlsOptions};
 
 /// Run a local Zerobus that lands rows in Delta tables on disk.
 ///
 /// It prints one line of JSON on stdout when it is ready, {"endpoint": …, "unity_catalog_url": …,
-/// "data_dir": …}, and stops cleanly on SIGTERM or Ctrl-C.
+/// "data_dir": …}, and stops cleanly on SIGTERM or Ctrl-C. With --tls the line also has "ca_certificate_file",
+/// "client_certificate_file" and "client_key_file".
+///
+/// It misbehaves on request: POST a rule such as {"fault": "fail_open", "code": "UNAVAILABLE", "times": 3} to
+/// /control on the HTTP port. GET shows the rules and how often each has fired, DELETE removes them all.
+/// docs/emulator.md lists the faults.
 #[derive(Args, Debug)]
 pub(super) struct EmulatorArgs {
     /// Where the tables are, as <DIR>/<catalog>/<schema>/<table>; tables that are there are served.
@@ -53,6 +58,12 @@ pub(super) struct EmulatorArgs {
     /// How long a token is good for.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     token_lifetime_secs: u64,
+    /// Serve both ports over TLS, with certificates of a CA that is made in the data directory.
+    #[arg(long)]
+    tls: bool,
+    /// Take only clients with a certificate of that CA; implies --tls.
+    #[arg(long)]
+    client_certificates: bool,
     /// Stop when stdin ends; a parent process holds the other end and cannot leave us behind.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -86,6 +97,8 @@ impl EmulatorArgs {
                 SinkArg::Discard => Sink::Discard,
             },
             token_lifetime: Duration::from_secs(self.token_lifetime_secs),
+            tls: (self.tls || self.client_certificates)
+                .then(|| TlsOptions { files: None, client_certificates: self.client_certificates }),
         }
     }
 }
@@ -130,11 +143,18 @@ pub(super) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
 }
 
 fn announce(emulator: &Emulator) -> io::Result<()> {
-    let ready = serde_json::json!({
+    let mut ready = serde_json::json!({
         "endpoint": emulator.endpoint(),
         "unity_catalog_url": emulator.unity_catalog_url(),
         "data_dir": emulator.data_dir(),
     });
+    if let Some(authority) = emulator.ca_certificate_file() {
+        ready["ca_certificate_file"] = serde_json::json!(authority);
+    }
+    if let Some((certificate, key)) = emulator.client_identity_files() {
+        ready["client_certificate_file"] = serde_json::json!(certificate);
+        ready["client_key_file"] = serde_json::json!(key);
+    }
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{ready}")?;
     stdout.flush()

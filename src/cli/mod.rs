@@ -5,6 +5,7 @@
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod resume;
 mod status;
 
 use std::error::Error;
@@ -28,7 +29,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::StatusArgs),
-    Drain(drain::DrainArgs),
+    Drain(Box<drain::DrainArgs>),
+    Resume(resume::ResumeArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
 }
@@ -46,6 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Resume(args) => resume::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
     };

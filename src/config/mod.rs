@@ -1,18 +1,20 @@
 //! What a wrapper can be told, with the defaults, and what of it is refused.
 
+mod access;
 mod bounds;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::convert::{NullList, TimestampNs};
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
 
+pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
 
 const MIB: u64 = 1024 * 1024;
@@ -71,8 +73,18 @@ pub struct WrapperConfiguration {
     pub client_id: Option<String>,
     /// OAuth client secret of the service principal.
     pub client_secret: Option<SecretString>,
+    /// A file with the secret, instead of `client_secret`. It is read whenever a token is fetched.
+    pub client_secret_file: Option<PathBuf>,
     /// Workspace URL, where tokens and the table's columns come from. Default: the endpoint, unless that is a Zerobus host.
     pub unity_catalog_url: Option<String>,
+    /// A PEM file with the CAs that are trusted besides those of the system, for streams, tokens and the catalog.
+    pub ca_certificate_file: Option<PathBuf>,
+    /// A PEM file with the certificate that we show, where the other side asks for one; with `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// URL of an HTTP proxy for everything, `http://host:port`. Default: the one of the environment.
+    pub proxy: Option<String>,
     /// Root of all logs. Default: `$XDG_STATE_HOME/arrow-zerobus`.
     pub wal_dir: Option<PathBuf>,
     /// What an append must survive before `send_batch` returns.
@@ -127,7 +139,12 @@ impl WrapperConfiguration {
             table_name: table_name.into(),
             client_id: None,
             client_secret: None,
+            client_secret_file: None,
             unity_catalog_url: None,
+            ca_certificate_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
+            proxy: None,
             wal_dir: None,
             durability: Durability::Sync,
             wait_for: WaitFor::Stored,
@@ -168,6 +185,7 @@ impl WrapperConfiguration {
         let endpoint = service_url("endpoint", &self.endpoint)?;
         let credentials = self.credentials(&endpoint)?;
         let unity_catalog_url = self.resolved_unity_catalog_url(&endpoint, credentials.is_some())?;
+        self.check_access()?;
         self.check_numbers()?;
         self.check_bounds()?;
         let wal_dir = match &self.wal_dir {
@@ -191,24 +209,6 @@ impl WrapperConfiguration {
             wal_dir,
             segment_bytes: self.effective_segment_bytes(),
         })
-    }
-
-    fn credentials(&self, endpoint: &str) -> Result<Option<Credentials>, ConfigError> {
-        match (&self.client_id, &self.client_secret) {
-            (Some(id), Some(secret)) => {
-                if id.trim().is_empty() {
-                    return Err(invalid("client_id", id, "the id of a service principal"));
-                }
-                if secret.expose_secret().trim().is_empty() {
-                    return Err(invalid("client_secret", "(blank)", "the secret of the service principal"));
-                }
-                Ok(Some(Credentials { client_id: id.clone(), client_secret: secret.clone() }))
-            }
-            // Without TLS there is no Databricks at the other end: a local emulator needs no token.
-            (None, None) if endpoint.starts_with("http://") => Ok(None),
-            (None, _) => Err(ConfigError::Missing { setting: "client_id", needed_for: "authentication" }),
-            (_, None) => Err(ConfigError::Missing { setting: "client_secret", needed_for: "authentication" }),
-        }
     }
 
     fn resolved_unity_catalog_url(
@@ -284,13 +284,6 @@ pub struct Validated {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) wal_dir: PathBuf,
     pub(crate) segment_bytes: u64,
-}
-
-/// The service principal that delivers.
-#[derive(Clone, Debug)]
-pub(crate) struct Credentials {
-    pub(crate) client_id: String,
-    pub(crate) client_secret: SecretString,
 }
 
 /// A setting that is wrong. Nothing was created.
@@ -411,6 +404,16 @@ mod tests {
         assert!(refused(|c| c.unity_catalog_url = Some("not a url".into())).contains("unity_catalog_url"));
         assert!(refused(|c| c.unity_catalog_url = None).contains("unity_catalog_url is missing"));
         assert!(refused(|c| c.client_id = None).contains("client_id is missing"));
+        assert!(refused(|c| c.client_secret_file = Some("/x".into())).contains("client_secret_file"));
+        assert!(
+            refused(|c| c.client_key_file = Some("/x".into())).contains("client_certificate_file is missing")
+        );
+        assert!(
+            refused(|c| c.client_certificate_file = Some("/x".into())).contains("client_key_file is missing")
+        );
+        assert!(refused(|c| c.proxy = Some("proxy:3128".into())).contains("proxy"));
+        assert!(refused(|c| c.proxy = Some("ftp://proxy".into())).contains("proxy"));
+        assert!(!refused(|c| c.proxy = Some("http://me:hunter2@proxy:1".into())).contains("hunter2"));
         assert!(refused(|c| c.client_secret = None).contains("client_secret is missing"));
         assert!(refused(|c| c.wal_max_bytes = 5).contains("wal_max_bytes is \"5\""));
         assert!(refused(|c| c.wal_min_free_bytes = u64::MAX).contains("wal_min_free_bytes"));

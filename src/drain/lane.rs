@@ -304,11 +304,14 @@ impl Delivery {
         let settings = self.lane.settings;
         let is_refused_token =
             failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
+        if is_refused_token {
+            // Each probe has a token of its own: a grant that is given back may not be in the old one.
+            self.lane.transport.forget_token();
+        }
         let (state, delay) = match failure.class {
             // A token may have been revoked early: one fresh token at once, before this is believed.
             ErrorClass::Blocked if is_refused_token && !self.is_fresh_token_tried => {
                 self.is_fresh_token_tried = true;
-                self.lane.transport.forget_token();
                 (LaneState::Connecting, Duration::ZERO)
             }
             ErrorClass::Blocked => (LaneState::Blocked, settings.retry_max_delay),

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use delta_kernel::schema::{SchemaRef, StructType};
 
 use super::ddl::columns_text;
 use super::delta::{DeltaEngine, DeltaError, DeltaTable};
-use super::sql::Change;
+use super::sql::{Change, Privilege};
 use super::writer::Writer;
 use crate::types::TableName;
 
@@ -43,8 +44,8 @@ pub enum TableError {
         /// What Arrow said.
         source: ArrowError,
     },
-    /// The data directory cannot be read.
-    #[error("cannot read {}", path.display())]
+    /// A directory cannot be read, or not be removed.
+    #[error("cannot read or remove {}", path.display())]
     Read {
         /// The directory.
         path: PathBuf,
@@ -68,6 +69,7 @@ pub(super) struct Table {
     schema: SchemaRef,
     columns: ArrowSchemaRef,
     refusal: Option<String>,
+    is_writable: AtomicBool,
     writer: Writer,
 }
 
@@ -95,6 +97,11 @@ impl Table {
         self.refusal.as_deref()
     }
 
+    /// Whether the client may write to it. Asked for every request, so it is a field and not a question to the catalog.
+    pub(super) fn is_writable(&self) -> bool {
+        self.is_writable.load(Ordering::Relaxed)
+    }
+
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
@@ -108,8 +115,8 @@ pub(super) struct Catalog {
     tables: RwLock<HashMap<TableName, Arc<Table>>>,
     /// Held while a table is made or changed, so that two do not do it at once.
     making: Mutex<()>,
-    /// Tables that the client may write to and not read.
-    hidden: RwLock<HashSet<TableName>>,
+    /// What the client may not do.
+    revoked: RwLock<HashSet<(TableName, Privilege)>>,
 }
 
 impl Catalog {
@@ -125,7 +132,7 @@ impl Catalog {
             commit_interval,
             tables: RwLock::default(),
             making: Mutex::default(),
-            hidden: RwLock::default(),
+            revoked: RwLock::default(),
         };
         for directory in subdirectories(data_dir, 3)? {
             let parts = directory.strip_prefix(data_dir).unwrap_or(&directory);
@@ -171,20 +178,41 @@ impl Catalog {
         Ok(altered.map(|()| true)?)
     }
 
-    /// Grants or revokes reading a table; false if there is no such table. It is forgotten at the end.
-    pub(super) fn show(&self, name: &TableName, is_shown: bool) -> bool {
-        let mut hidden = self.hidden.write().unwrap_or_else(PoisonError::into_inner);
-        if is_shown {
-            hidden.remove(name)
-        } else {
-            hidden.insert(name.clone())
-        };
-        self.find(name).is_some()
+    /// Removes a table with its rows; false if there is no such table. Its streams end at their next request.
+    pub(super) fn drop_table(&self, name: &TableName) -> Result<bool, TableError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let Some(table) = found else { return Ok(false) };
+        table.writer.stop();
+        let removed = fs::remove_dir_all(&table.directory);
+        removed.map_err(|source| TableError::Read { path: table.directory.clone(), source })?;
+        Ok(true)
     }
 
-    /// Whether the client may read the table.
-    pub(super) fn is_shown(&self, name: &TableName) -> bool {
-        !self.hidden.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    /// Grants or revokes a privilege; false if there is no such table. It is forgotten at the end.
+    pub(super) fn grant(&self, name: &TableName, privilege: Privilege, is_granted: bool) -> bool {
+        // Nobody makes the table anew meanwhile from what was revoked before.
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+            let pair = (name.clone(), privilege);
+            if is_granted {
+                revoked.remove(&pair)
+            } else {
+                revoked.insert(pair)
+            };
+        }
+        let Some(table) = self.find(name) else { return false };
+        if privilege == Privilege::Modify {
+            table.is_writable.store(is_granted, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Whether the client has a privilege.
+    pub(super) fn has(&self, name: &TableName, privilege: Privilege) -> bool {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        !revoked.contains(&(name.clone(), privilege))
     }
 
     fn add(&self, name: TableName, directory: PathBuf) -> Result<Arc<Table>, TableError> {
@@ -198,7 +226,9 @@ impl Catalog {
         let refusal = delta.refusal();
         let writer = Writer::start(delta, Arc::clone(&columns), self.commit_interval)
             .map_err(|source| TableError::Thread { table: name.clone(), source })?;
-        let table = Arc::new(Table { name: name.clone(), directory, schema, columns, refusal, writer });
+        let is_writable = AtomicBool::new(self.has(&name, Privilege::Modify));
+        let table =
+            Arc::new(Table { name: name.clone(), directory, schema, columns, refusal, is_writable, writer });
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&table));
         Ok(table)
     }

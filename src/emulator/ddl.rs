@@ -4,7 +4,7 @@ use delta_kernel::schema::{
     ArrayType, DataType, DecimalType, MapType, MetadataValue, PrimitiveType, StructField, StructType,
 };
 
-use super::sql::Change;
+use super::sql::{Change, Privilege, Statement};
 
 /// Types deeper than this are refused; the service's own descriptors end there.
 const DEPTH_MAX: usize = 100;
@@ -34,6 +34,10 @@ pub(super) fn parse_columns(text: &str) -> Result<StructType, DdlError> {
     let mut parser = Parser { words: split(text)?, next: 0 };
     let fields = parser.fields(0, Style::Columns)?;
     parser.end()?;
+    table_columns(fields, text)
+}
+
+fn table_columns(fields: Vec<StructField>, text: &str) -> Result<StructType, DdlError> {
     StructType::try_new(fields).map_err(|error| DdlError {
         position: 1,
         word: text.to_owned(),
@@ -46,9 +50,9 @@ pub(super) fn parse_columns(text: &str) -> Result<StructType, DdlError> {
 /// # Errors
 ///
 /// The error names the position and the word at which the text stops making sense.
-pub(super) fn parse_statement(text: &str) -> Result<(String, Change), DdlError> {
+pub(super) fn parse_statement(text: &str) -> Result<(String, Statement), DdlError> {
     let mut parser = Parser { words: split(text)?, next: 0 };
-    let statement = parser.statement()?;
+    let statement = parser.statement(text)?;
     parser.sign(';');
     parser.end()?;
     Ok(statement)
@@ -203,24 +207,44 @@ impl Parser {
         Ok(())
     }
 
-    fn statement(&mut self) -> Result<(String, Change), DdlError> {
+    fn statement(&mut self, text: &str) -> Result<(String, Statement), DdlError> {
         if self.keyword("ALTER") {
             self.keywords(&["TABLE"])?;
             let table = self.table_name()?;
-            return Ok((table, self.alteration()?));
+            return Ok((table, Statement::Alter(self.alteration()?)));
         }
-        let (change, preposition) = if self.keyword("GRANT") {
-            (Change::GrantSelect, "TO")
+        if self.keyword("DROP") {
+            self.keywords(&["TABLE"])?;
+            return Ok((self.table_name()?, Statement::Drop));
+        }
+        if self.keyword("CREATE") {
+            self.keywords(&["TABLE"])?;
+            let table = self.table_name()?;
+            self.expect('(')?;
+            let columns = self.fields(0, Style::Columns)?;
+            self.expect(')')?;
+            return Ok((table, Statement::Create(table_columns(columns, text)?)));
+        }
+        let (is_granted, preposition) = if self.keyword("GRANT") {
+            (true, "TO")
         } else if self.keyword("REVOKE") {
-            (Change::RevokeSelect, "FROM")
+            (false, "FROM")
         } else {
-            return self.error("ALTER TABLE, GRANT SELECT or REVOKE SELECT");
+            return self.error("CREATE TABLE, DROP TABLE, ALTER TABLE, GRANT or REVOKE");
         };
-        self.keywords(&["SELECT", "ON", "TABLE"])?;
+        let privilege = if self.keyword("SELECT") {
+            Privilege::Select
+        } else if self.keyword("MODIFY") {
+            Privilege::Modify
+        } else {
+            return self.error("SELECT or MODIFY");
+        };
+        self.keywords(&["ON", "TABLE"])?;
         let table = self.table_name()?;
         self.keywords(&[preposition])?;
         self.name("the name of a principal")?;
-        Ok((table, change))
+        let statement = if is_granted { Statement::Grant(privilege) } else { Statement::Revoke(privilege) };
+        Ok((table, statement))
     }
 
     fn alteration(&mut self) -> Result<Change, DdlError> {
@@ -439,22 +463,32 @@ mod tests {
     #[test]
     fn a_statement_names_its_table_and_what_becomes_of_it() {
         let statement = |text| parse_statement(text).unwrap();
-        let added = |columns| Change::AddColumns(parse_columns(columns).unwrap().fields().cloned().collect());
+        let added = |columns| {
+            let columns = parse_columns(columns).unwrap().fields().cloned().collect();
+            Statement::Alter(Change::AddColumns(columns))
+        };
+        let not_null = Statement::Alter(Change::DropNotNull("id".to_owned()));
         for (text, change) in [
+            (
+                "CREATE TABLE a.b.c (x INT NOT NULL)",
+                Statement::Create(parse_columns("x INT NOT NULL").unwrap()),
+            ),
+            ("DROP TABLE a.b.c;", Statement::Drop),
             ("ALTER TABLE a.b.c ADD COLUMNS (x INT, y STRING)", added("x INT, y STRING")),
             ("alter table a.b.c add column x DECIMAL(10,2);", added("x DECIMAL(10,2)")),
-            ("ALTER TABLE `a`.b.c ALTER COLUMN id DROP NOT NULL", Change::DropNotNull("id".to_owned())),
-            ("GRANT SELECT ON TABLE a.b.c TO `someone@example.com`", Change::GrantSelect),
-            ("REVOKE SELECT ON TABLE a.b.c FROM someone", Change::RevokeSelect),
+            ("ALTER TABLE `a`.b.c ALTER COLUMN id DROP NOT NULL", not_null),
+            ("GRANT SELECT ON TABLE a.b.c TO `someone@example.com`", Statement::Grant(Privilege::Select)),
+            ("REVOKE MODIFY ON TABLE a.b.c FROM someone", Statement::Revoke(Privilege::Modify)),
         ] {
             assert_eq!(statement(text), ("a.b.c".to_owned(), change), "{text}");
         }
         for (text, word) in [
-            ("DROP TABLE a.b.c", "DROP"),
+            ("TRUNCATE TABLE a.b.c", "TRUNCATE"),
+            ("CREATE TABLE a.b.c", ""),
             ("ALTER TABLE a.b.c DROP COLUMN x", "DROP"),
             ("ALTER TABLE a.b.c ADD COLUMNS (x INT", ""),
             ("ALTER TABLE ADD", ""),
-            ("GRANT MODIFY ON TABLE a.b.c TO x", "MODIFY"),
+            ("GRANT EXECUTE ON TABLE a.b.c TO x", "EXECUTE"),
             ("REVOKE SELECT ON TABLE a.b.c FROM x y", "y"),
         ] {
             assert_eq!(parse_statement(text).unwrap_err().word, word, "{text}");

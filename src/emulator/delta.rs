@@ -147,7 +147,6 @@ impl DeltaTable {
                 columns.iter().fold(alteration, |it, column| it.add_column(column.clone()))
             }
             Change::DropNotNull(column) => alteration.set_nullable(ColumnName::new([column])),
-            Change::GrantSelect | Change::RevokeSelect => return Ok(()),
         };
         let committed = alteration
             .build(kernel, Box::new(FileSystemCommitter::new()))

@@ -1,10 +1,11 @@
 //! The HTTP side of the service: access tokens, the catalog, and the warehouse that changes tables.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::{get, post};
@@ -12,9 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::catalog::Catalog;
-use super::sql;
+use super::faults::{Fault, Faults, Occasion};
+use super::server::stopped;
+use super::sql::{self, Privilege};
 use super::token::{Purpose, Tokens};
 use super::unity::TableInfo;
 use crate::error::chain;
@@ -24,6 +28,8 @@ use crate::error::chain;
 pub(super) struct Context {
     pub(super) tokens: Arc<Tokens>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 /// The routes of the HTTP port.
@@ -58,7 +64,32 @@ fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response {
     }
 }
 
+/// An answer that a rule asks for, with a word for it.
+fn failed_by_rule(status: u16, retry_after_secs: Option<u64>, word: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = oauth_error(status, word, "asked for by a rule");
+    if let Some(seconds) = retry_after_secs {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Answers nothing for as long as the emulator runs.
+async fn hang(mut stop: watch::Receiver<bool>) -> Response {
+    stopped(&mut stop).await;
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
 async fn token(State(context): State<Context>, headers: HeaderMap, body: String) -> Response {
+    let honest = (context.tokens.lifetime(), None);
+    let (lifetime, claim_secs) = match context.faults.strike(Occasion::Token, None) {
+        Some(Fault::FailToken { status, retry_after_secs }) => {
+            return failed_by_rule(status, retry_after_secs, "temporarily_unavailable");
+        }
+        Some(Fault::HangToken {}) => return hang(context.stop).await,
+        Some(Fault::ExpireToken { after_ms, claim_secs }) => (Duration::from_millis(after_ms), claim_secs),
+        _ => honest,
+    };
     let form: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     match field(&form, "grant_type") {
         Some("client_credentials") => {}
@@ -74,10 +105,10 @@ async fn token(State(context): State<Context>, headers: HeaderMap, body: String)
     }
     let purpose = Purpose::of(field(&form, "scope"), field(&form, "resource"));
     let answer = json!({
-        "access_token": context.tokens.issue(purpose),
+        "access_token": context.tokens.issue(purpose, lifetime),
         "token_type": "Bearer",
         "scope": field(&form, "scope").unwrap_or("all-apis"),
-        "expires_in": context.tokens.lifetime().as_secs(),
+        "expires_in": claim_secs.unwrap_or(lifetime.as_secs()),
     });
     ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
@@ -107,11 +138,19 @@ async fn table(
     headers: HeaderMap,
     Path(full_name): Path<String>,
 ) -> Response {
+    let name = full_name.parse().ok();
+    match context.faults.strike(Occasion::Catalog, name.as_ref()) {
+        Some(Fault::FailCatalog { status, retry_after_secs }) => {
+            return failed_by_rule(status, retry_after_secs, "unavailable");
+        }
+        Some(Fault::HangCatalog {}) => return hang(context.stop).await,
+        _ => {}
+    }
     if let Some(refused) = refusal(&context, &headers) {
         return refused;
     }
-    match full_name.parse().ok().and_then(|name| context.catalog.find(&name)) {
-        Some(table) if !context.catalog.is_shown(table.name()) => {
+    match name.and_then(|name| context.catalog.find(&name)) {
+        Some(table) if !context.catalog.has(table.name(), Privilege::Select) => {
             let text = format!("User does not have SELECT on Table '{full_name}'.");
             api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", &text)
         }

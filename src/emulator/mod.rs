@@ -13,9 +13,12 @@
 
 mod catalog;
 mod columns;
+mod connection;
+mod control;
 mod ddl;
 mod delta;
 mod derive;
+pub mod faults;
 mod http;
 mod json;
 mod protobuf;
@@ -23,6 +26,7 @@ mod server;
 mod session;
 mod sql;
 mod store;
+mod tls;
 mod token;
 mod unity;
 mod wire;
@@ -46,7 +50,10 @@ use self::catalog::Catalog;
 pub use self::catalog::TableError;
 pub use self::ddl::DdlError;
 pub use self::delta::DeltaError;
+use self::faults::Faults;
 pub use self::sql::SqlError;
+use self::tls::ClientFiles;
+pub use self::tls::{TlsFiles, TlsOptions};
 pub use self::token::Credentials;
 use crate::error::{Coded, ErrorCode};
 use crate::types::{InvalidTableName, TableName};
@@ -82,6 +89,8 @@ pub struct EmulatorOptions {
     pub sink: Sink,
     /// How long a token is good for.
     pub token_lifetime: Duration,
+    /// Serve both ports over TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 impl EmulatorOptions {
@@ -97,6 +106,7 @@ impl EmulatorOptions {
             commit_interval: Duration::from_millis(200),
             sink: Sink::Delta,
             token_lifetime: Duration::from_secs(3600),
+            tls: None,
         }
     }
 }
@@ -148,6 +158,14 @@ pub enum EmulatorError {
         /// What is wrong.
         source: TableError,
     },
+    /// There are no certificates to serve TLS with.
+    #[error("cannot serve TLS with {}: {reason}", path.display())]
+    Tls {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system gave no thread or runtime.
     #[error("cannot start the emulator")]
     Start {
@@ -169,6 +187,7 @@ impl Coded for EmulatorError {
             | EmulatorError::Listen { .. }
             | EmulatorError::TableName(_)
             | EmulatorError::Columns { .. }
+            | EmulatorError::Tls { .. }
             | EmulatorError::Table { source: TableError::Different { .. }, .. } => ErrorCode::Configuration,
             EmulatorError::Locked { .. } => ErrorCode::Locked,
             EmulatorError::Table { .. } => ErrorCode::Storage,
@@ -185,6 +204,8 @@ pub struct Emulator {
     unity_catalog_url: String,
     data_dir: PathBuf,
     catalog: Arc<Catalog>,
+    faults: Arc<Faults>,
+    client_files: Option<ClientFiles>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<Result<(), EmulatorError>>>,
 }
@@ -203,14 +224,19 @@ impl Emulator {
             .spawn(move || server::run(&options, stopping, &ready))
             .map_err(|source| EmulatorError::Start { source })?;
         match started.recv() {
-            Ok(server::Ready { grpc, http, data_dir, catalog }) => Ok(Emulator {
-                endpoint: format!("http://{grpc}"),
-                unity_catalog_url: format!("http://{http}"),
-                data_dir,
-                catalog,
-                stop,
-                thread: Some(thread),
-            }),
+            Ok(server::Ready { grpc, http, data_dir, catalog, faults, client_files }) => {
+                let scheme = if client_files.is_some() { "https" } else { "http" };
+                Ok(Emulator {
+                    endpoint: format!("{scheme}://{grpc}"),
+                    unity_catalog_url: format!("{scheme}://{http}"),
+                    data_dir,
+                    catalog,
+                    faults,
+                    client_files,
+                    stop,
+                    thread: Some(thread),
+                })
+            }
             // It ended before it was ready, so joining gives the reason.
             Err(_) => Err(join(thread).err().unwrap_or_else(|| EmulatorError::Down {
                 reason: "it stopped before it was ready".to_owned(),
@@ -238,8 +264,24 @@ impl Emulator {
         self.data_dir.join(table.parts().iter().collect::<PathBuf>())
     }
 
-    /// Runs a statement as a warehouse of the workspace would: `ALTER TABLE … ADD COLUMNS`, `ALTER TABLE … ALTER COLUMN …
-    /// DROP NOT NULL`, `GRANT SELECT ON TABLE …` and `REVOKE SELECT ON TABLE …`. Blocks until it is done.
+    /// What goes wrong on request.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The CA that clients must trust, as a PEM file; none without TLS.
+    pub fn ca_certificate_file(&self) -> Option<&Path> {
+        Some(&self.client_files.as_ref()?.ca_certificate)
+    }
+
+    /// Certificate and key of a client that this CA has signed; none without TLS or with a CA that is not its own.
+    pub fn client_identity_files(&self) -> Option<(&Path, &Path)> {
+        let (certificate, key) = self.client_files.as_ref()?.identity.as_ref()?;
+        Some((certificate, key))
+    }
+
+    /// Runs a statement as a warehouse of the workspace would: `CREATE TABLE`, `DROP TABLE`, `ALTER TABLE … ADD COLUMNS`,
+    /// `ALTER TABLE … ALTER COLUMN … DROP NOT NULL`, and `GRANT` and `REVOKE` of SELECT or MODIFY. Blocks until it is done.
     ///
     /// # Errors
     ///

@@ -8,21 +8,23 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use futures::StreamExt as _;
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use super::catalog::Catalog;
+use super::connection::{Acceptor, HttpListener};
 use super::delta::DeltaEngine;
+use super::faults::Faults;
 use super::http::{Context, router};
 use super::session::Service;
 use super::store::create_directories;
+use super::tls::{ClientFiles, ServerTls};
 use super::token::Tokens;
 use super::wire_format::zerobus_server::ZerobusServer;
-use super::{EmulatorError, EmulatorOptions, ddl};
+use super::{EmulatorError, EmulatorOptions, control, ddl};
 use crate::types::TableName;
 
 /// Files of the emulator itself; Delta tables stand three directories deep and never here.
@@ -41,6 +43,8 @@ pub(super) struct Ready {
     pub(super) http: SocketAddr,
     pub(super) data_dir: PathBuf,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) client_files: Option<ClientFiles>,
 }
 
 /// Runs an emulator until it is stopped.
@@ -57,6 +61,8 @@ pub(super) fn run(
     let unusable = |source| EmulatorError::DataDirectory { path: data_dir.clone(), source };
     let tokens = Tokens::open(&own.join("token.key"), options.credentials.clone(), options.token_lifetime)
         .map_err(unusable)?;
+    let tls = options.tls.as_ref().map(|tls| ServerTls::open(tls, &own)).transpose()?;
+    let client_files = tls.as_ref().map(|tls| tls.client.clone());
     let grpc = listen(options.port)?;
     let http = listen(options.http_port)?;
     let runtime = Builder::new_multi_thread().thread_name("emulator").enable_all().build().map_err(start)?;
@@ -67,11 +73,23 @@ pub(super) fn run(
         catalog.create(name, columns).map_err(unserved)?;
     }
     let addresses = (grpc.local_addr().map_err(start)?, http.local_addr().map_err(start)?);
-    let servers =
-        Servers::start(&runtime, options, tokens, &catalog, (grpc, http), stop.clone()).map_err(start)?;
+    let faults = Arc::new(Faults::default());
+    let parts =
+        Parts { tokens: Arc::new(tokens), catalog: Arc::clone(&catalog), faults: Arc::clone(&faults), tls };
+    let servers = {
+        let _context = runtime.enter();
+        Servers::start(options, parts, (grpc, http), &stop).map_err(start)?
+    };
     // A starter that has gone stops us through `stop`.
-    let news = Ready { grpc: addresses.0, http: addresses.1, data_dir, catalog: Arc::clone(&catalog) };
-    let _ = ready.send(news);
+    let catalog_of_starter = Arc::clone(&catalog);
+    let _ = ready.send(Ready {
+        grpc: addresses.0,
+        http: addresses.1,
+        data_dir,
+        catalog: catalog_of_starter,
+        faults,
+        client_files,
+    });
     let end = runtime.block_on(servers.serve(stop));
     catalog.stop();
     runtime.shutdown_timeout(GRACE);
@@ -116,40 +134,54 @@ fn listen(port: u16) -> Result<StdTcpListener, EmulatorError> {
         .map_err(|source| EmulatorError::Listen { port, source })
 }
 
+/// What both servers work with.
+struct Parts {
+    tokens: Arc<Tokens>,
+    catalog: Arc<Catalog>,
+    faults: Arc<Faults>,
+    tls: Option<ServerTls>,
+}
+
 struct Servers {
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
     http: JoinHandle<io::Result<()>>,
 }
 
 impl Servers {
+    /// To be called on the runtime that serves.
     fn start(
-        runtime: &Runtime,
         options: &EmulatorOptions,
-        tokens: Tokens,
-        catalog: &Arc<Catalog>,
+        parts: Parts,
         (grpc, http): (StdTcpListener, StdTcpListener),
-        mut stop: watch::Receiver<bool>,
+        stop: &watch::Receiver<bool>,
     ) -> io::Result<Servers> {
-        let _context = runtime.enter();
-        let tokens = Arc::new(tokens);
+        let Parts { tokens, catalog, faults, tls } = parts;
+        let (grpc_tls, http_tls) = tls.map(|tls| (tls.grpc, tls.http)).unzip();
         let service = Service {
             tokens: Arc::clone(&tokens),
-            catalog: Arc::clone(catalog),
+            catalog: Arc::clone(&catalog),
+            faults: Arc::clone(&faults),
             sink: options.sink,
             auto_create: options.auto_create,
             stop: stop.clone(),
         };
-        let mut stop_grpc = stop.clone();
-        let stopping = async move { stopped(&mut stop_grpc).await };
-        let incoming = TcpIncoming::from(TcpListener::from_std(grpc)?).with_nodelay(Some(true));
+        let stopping = || {
+            let mut stop = stop.clone();
+            async move { stopped(&mut stop).await }
+        };
+        let acceptor = Acceptor { tls: grpc_tls, faults: Some(Arc::clone(&faults)), stop: stop.clone() };
+        let incoming = acceptor.start(grpc)?.map(Ok::<_, io::Error>);
         let grpc = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(ZerobusServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .serve_with_incoming_shutdown(incoming, stopping);
-        let app = router(Context { tokens, catalog: Arc::clone(catalog) });
-        let http = axum::serve(TcpListener::from_std(http)?, app)
-            .with_graceful_shutdown(async move { stopped(&mut stop).await });
+            .serve_with_incoming_shutdown(incoming, stopping());
+        let app = router(Context { tokens, catalog, faults: Arc::clone(&faults), stop: stop.clone() })
+            .merge(control::router(faults));
+        let address = http.local_addr()?;
+        // Here rules are removed, so none breaks connections.
+        let connections = Acceptor { tls: http_tls, faults: None, stop: stop.clone() }.start(http)?;
+        let http = axum::serve(HttpListener { connections, address }, app).with_graceful_shutdown(stopping());
         Ok(Servers { grpc: tokio::spawn(grpc), http: tokio::spawn(http.into_future()) })
     }
 

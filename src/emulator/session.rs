@@ -1,17 +1,23 @@
 //! One ingest stream: checks what the client sends, hands the rows to the writer, acknowledges.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, SinkExt as _};
 use prost::Message as _;
 use prost_types::DescriptorProto;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::catalog::{Catalog, Table, TableError};
 use super::columns::{RecordError, Rows};
+use super::connection::Cutter;
+use super::faults::{Fault, Faults, Occasion};
 use super::protobuf::ProtobufReader;
 use super::server::stopped;
 use super::token::Tokens;
@@ -21,8 +27,8 @@ use super::wire_format::ingest_record_batch_request::Batch;
 use super::wire_format::ingest_record_request::Record;
 use super::wire_format::zerobus_server::Zerobus;
 use super::wire_format::{
-    CreateIngestStreamRequest, CreateIngestStreamResponse, EphemeralStreamRequest, EphemeralStreamResponse,
-    IngestRecordResponse, RecordType,
+    CloseStreamSignal, CreateIngestStreamRequest, CreateIngestStreamResponse, EphemeralStreamRequest,
+    EphemeralStreamResponse, IngestRecordResponse, RecordType,
 };
 use super::writer::{Chunk, Progress, Room, Stopped};
 use super::{Sink, derive, json};
@@ -43,6 +49,7 @@ type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
 pub(super) struct Service {
     pub(super) tokens: Arc<Tokens>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) faults: Arc<Faults>,
     pub(super) sink: Sink,
     pub(super) auto_create: bool,
     pub(super) stop: watch::Receiver<bool>,
@@ -63,6 +70,8 @@ impl Zerobus for Service {
         let opening = Opening {
             table_header: header(TABLE_HEADER).map(str::to_owned),
             catalog: Arc::clone(&self.catalog),
+            faults: Arc::clone(&self.faults),
+            connection: request.extensions().get().cloned(),
             sink: self.sink,
             auto_create: self.auto_create,
         };
@@ -82,6 +91,8 @@ fn answer(payload: Answer) -> EphemeralStreamResponse {
 struct Opening {
     table_header: Option<String>,
     catalog: Arc<Catalog>,
+    faults: Arc<Faults>,
+    connection: Option<Cutter>,
     sink: Sink,
     auto_create: bool,
 }
@@ -107,13 +118,18 @@ impl Opening {
         self,
         mut requests: Streaming<EphemeralStreamRequest>,
         mut answers: Answers,
-        stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<bool>,
     ) -> Result<Session, Status> {
         let first = requests.message().await?.and_then(|request| request.payload);
         let Some(Payload::CreateStream(create)) = first else {
             return Err(Status::invalid_argument("the first message must create the stream"));
         };
         let name = self.table_name(&create)?;
+        match self.faults.strike(Occasion::Open, Some(&name)) {
+            Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
+            Some(Fault::HangOpen {}) => return Err(hang(&mut requests, &mut stop).await),
+            _ => {}
+        }
         let record_type = create.record_type();
         let descriptor = match record_type {
             RecordType::Proto => Some(descriptor(&create)?),
@@ -123,8 +139,9 @@ impl Opening {
                 return Err(Status::unimplemented("this emulator does not take Avro records"));
             }
         };
-        let sink = self.sink;
+        let (sink, faults, connection) = (self.sink, Arc::clone(&self.faults), self.connection.clone());
         let table = self.table(name, descriptor.as_ref()).await?;
+        check_grant(&table)?;
         if let Some(refusal) = table.refusal() {
             return Err(Status::failed_precondition(format!(
                 "table {} takes no rows: {refusal}",
@@ -150,6 +167,8 @@ impl Opening {
             answers,
             stop,
             table,
+            faults,
+            connection,
             sink,
             reader,
             rows,
@@ -159,6 +178,9 @@ impl Opening {
             handed_over: -1,
             progress: Arc::new(progress),
             durable,
+            is_silent: false,
+            delayed: VecDeque::new(),
+            ends_at: None,
         })
     }
 
@@ -214,6 +236,22 @@ fn protobuf_reader(descriptor: &DescriptorProto, table: &Table) -> Result<Protob
     })
 }
 
+fn check_grant(table: &Table) -> Result<(), Status> {
+    match table.is_writable() {
+        true => Ok(()),
+        false => Err(Status::permission_denied(format!("error 4024: no MODIFY on table {}", table.name()))),
+    }
+}
+
+/// Takes everything and answers nothing until the client goes or the emulator stops.
+async fn hang(requests: &mut Streaming<EphemeralStreamRequest>, stop: &mut watch::Receiver<bool>) -> Status {
+    let drained = async { while let Ok(Some(_)) = requests.message().await {} };
+    tokio::select! {
+        () = stopped(stop) => Status::unavailable("the emulator is stopping"),
+        () = drained => gone(),
+    }
+}
+
 fn gone() -> Status {
     Status::cancelled("the client has gone")
 }
@@ -255,6 +293,8 @@ struct Session {
     answers: Answers,
     stop: watch::Receiver<bool>,
     table: Arc<Table>,
+    faults: Arc<Faults>,
+    connection: Option<Cutter>,
     sink: Sink,
     reader: Reader,
     rows: Rows,
@@ -265,6 +305,12 @@ struct Session {
     acknowledged: i64,
     progress: Arc<watch::Sender<Progress>>,
     durable: watch::Receiver<Progress>,
+    /// A rule wants no acknowledgement any more.
+    is_silent: bool,
+    /// Acknowledgements that a rule delays, and when each is due.
+    delayed: VecDeque<(Instant, i64)>,
+    /// When a stream that has announced its end ends.
+    ends_at: Option<Instant>,
 }
 
 impl Session {
@@ -272,11 +318,10 @@ impl Session {
     /// and acknowledged first.
     async fn run(&mut self) -> Result<(), Status> {
         let end = self.take_in().await;
-        self.hand_over(self.rows.count())?;
-        self.table.writer().hurry();
-        while self.acknowledged < self.handed_over {
-            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
-            self.acknowledge().await?;
+        self.commit().await?;
+        while let Some((due, _)) = self.delayed.front().copied() {
+            sleep_until(due).await;
+            self.acknowledge_delayed().await?;
         }
         end
     }
@@ -284,11 +329,16 @@ impl Session {
     /// Takes requests until the client sends no more, something is wrong or the emulator stops.
     async fn take_in(&mut self) -> Result<(), Status> {
         loop {
+            let (delayed, ends_at) = (self.delayed.front().map(|(due, _)| *due), self.ends_at);
             tokio::select! {
                 biased;
                 _ = self.durable.changed() => self.acknowledge().await?,
+                () = at(delayed) => self.acknowledge_delayed().await?,
                 () = stopped(&mut self.stop) => {
                     return Err(Status::unavailable("the emulator is stopping"));
+                }
+                () = at(ends_at) => {
+                    return Err(Status::unavailable("error 6002: the stream is too old"));
                 }
                 request = self.requests.message() => {
                     let mut next = Some(request);
@@ -297,7 +347,12 @@ impl Session {
                         let Some(request) = request? else {
                             return Ok(());
                         };
-                        self.ingest(request).await?;
+                        check_grant(&self.table)?;
+                        if self.faults.is_armed(Occasion::Request) {
+                            self.ingest_or_fail(request).await?;
+                        } else {
+                            self.ingest(request).await?;
+                        }
                         next = match self.held.bytes < CHUNK_BYTES {
                             true => self.requests.message().now_or_never(),
                             false => None,
@@ -307,6 +362,46 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Takes a request as a rule wants it.
+    async fn ingest_or_fail(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
+        match self.faults.strike(Occasion::Request, Some(self.table.name())) {
+            Some(Fault::FailStream { refusal }) => return Err(refusal.status()),
+            Some(Fault::HangStream {}) => {
+                self.is_silent = true;
+                return Err(hang(&mut self.requests, &mut self.stop).await);
+            }
+            Some(Fault::CloseSignal { grace_ms }) => {
+                let grace = Duration::from_millis(grace_ms);
+                let signal = CloseStreamSignal { duration: grace.try_into().ok() };
+                self.answers.send(Ok(answer(Answer::CloseStreamSignal(signal)))).await.map_err(|_| gone())?;
+                self.ends_at = Some(Instant::now() + grace);
+            }
+            Some(Fault::DropAck { reset }) => {
+                self.is_silent = true;
+                self.delayed.clear();
+                self.ingest(request).await?;
+                self.commit().await?;
+                if let Some(connection) = self.connection.as_ref().filter(|_| reset) {
+                    connection.cut();
+                }
+                return Err(Status::unavailable("the stream ends without an acknowledgement"));
+            }
+            _ => {}
+        }
+        self.ingest(request).await
+    }
+
+    /// Waits until all that was taken is in the table.
+    async fn commit(&mut self) -> Result<(), Status> {
+        self.hand_over(self.rows.count())?;
+        self.table.writer().hurry();
+        while self.durable.borrow().durable < self.handed_over {
+            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
+            self.acknowledge().await?;
+        }
+        Ok(())
     }
 
     async fn ingest(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
@@ -325,6 +420,10 @@ impl Session {
                     self.table.writer().room(bytes).await.map_err(writer_stopped)?
                 }
             };
+            let is_watched = self.faults.is_armed(Occasion::Records);
+            if is_watched {
+                self.hand_over(self.rows.count())?;
+            }
             let whole = self.rows.count();
             if let Err(error) = self.decode(&records) {
                 // Rows of the requests before stay; of this one none does.
@@ -335,6 +434,9 @@ impl Session {
                 )));
             }
             self.held.room.push(room);
+            if is_watched {
+                return self.hand_over_unless_rejected(offset);
+            }
         }
         self.held.bytes += bytes;
         self.held.upto = Some(offset);
@@ -390,35 +492,93 @@ impl Session {
         }
     }
 
+    /// Gives the rows of one request to the writer, or drops them because a rule rejects one of them.
+    fn hand_over_unless_rejected(&mut self, offset: i64) -> Result<(), Status> {
+        let rows = self.finish(self.rows.count())?;
+        let is_met =
+            |fault: &Fault| matches!(fault, Fault::RejectRecords { condition } if condition.is_met(&rows));
+        if self.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met).is_some() {
+            self.held = Held::default();
+            let text = format!("error 4044: a record does not fit table {}", self.table.name());
+            return Err(Status::invalid_argument(text));
+        }
+        self.held.upto = Some(offset);
+        self.next_offset = offset + 1;
+        self.give(rows)
+    }
+
+    fn finish(&mut self, count: usize) -> Result<RecordBatch, Status> {
+        self.rows.finish(count).map_err(|error| Status::internal(error.to_string()))
+    }
+
     /// Gives the first `count` rows, those of whole requests, to the writer.
     fn hand_over(&mut self, count: usize) -> Result<(), Status> {
+        let Some(upto) = self.held.upto else {
+            return Ok(());
+        };
+        if self.sink == Sink::Discard {
+            self.held = Held::default();
+            self.handed_over = upto;
+            self.progress.send_modify(|progress| progress.durable = upto);
+            return Ok(());
+        }
+        let rows = self.finish(count)?;
+        self.give(rows)
+    }
+
+    fn give(&mut self, rows: RecordBatch) -> Result<(), Status> {
         let Held { upto, room, .. } = std::mem::take(&mut self.held);
         let Some(upto) = upto else {
             return Ok(());
         };
         self.handed_over = upto;
-        if self.sink == Sink::Discard {
-            self.progress.send_modify(|progress| progress.durable = upto);
-            return Ok(());
-        }
-        let rows = self.rows.finish(count).map_err(|error| Status::internal(error.to_string()))?;
         let progress = Arc::clone(&self.progress);
         self.table.writer().append(Chunk { rows, upto, progress, room }).map_err(writer_stopped)
     }
 
+    /// Tells the client what is durable now, unless a rule is against it.
     async fn acknowledge(&mut self) -> Result<(), Status> {
         let Progress { durable, failure } = self.durable.borrow_and_update().clone();
-        if durable > self.acknowledged {
-            let response = IngestRecordResponse { durability_ack_up_to_offset: Some(durable) };
-            self.answers
-                .send(Ok(answer(Answer::IngestRecordResponse(response))))
-                .await
-                .map_err(|_| gone())?;
-            self.acknowledged = durable;
+        let told = self.delayed.back().map_or(self.acknowledged, |(_, offset)| *offset);
+        if durable > told && !self.is_silent {
+            match self.faults.strike(Occasion::Ack, Some(self.table.name())) {
+                Some(Fault::WithholdAcks {}) => self.is_silent = true,
+                Some(Fault::DelayAcks { delay_ms }) => {
+                    let due = Instant::now() + Duration::from_millis(delay_ms);
+                    self.delayed.push_back((due, durable));
+                }
+                // It may not overtake one that is delayed.
+                _ => match self.delayed.back().copied() {
+                    Some((due, _)) => self.delayed.push_back((due, durable)),
+                    None => self.send_acknowledgement(durable).await?,
+                },
+            }
         }
         match failure {
             Some(failure) => Err(Status::internal(format!("rows could not be committed: {failure}"))),
             None => Ok(()),
         }
+    }
+
+    async fn acknowledge_delayed(&mut self) -> Result<(), Status> {
+        match self.delayed.pop_front() {
+            Some((_, offset)) => self.send_acknowledgement(offset).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send_acknowledgement(&mut self, offset: i64) -> Result<(), Status> {
+        let response = IngestRecordResponse { durability_ack_up_to_offset: Some(offset) };
+        self.answers.send(Ok(answer(Answer::IngestRecordResponse(response)))).await.map_err(|_| gone())?;
+        self.acknowledged = offset;
+        Ok(())
+    }
+}
+
+/// Ends then; never without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
-//! The few statements of a warehouse that change what a stream finds: columns and grants.
+//! The few statements of a warehouse that change what a stream finds: tables, columns and grants.
 
-use delta_kernel::schema::StructField;
+use delta_kernel::schema::{StructField, StructType};
 
 use super::catalog::{Catalog, TableError};
 use super::ddl::{DdlError, parse_statement};
@@ -8,15 +8,35 @@ use crate::types::{InvalidTableName, TableName};
 
 /// What a statement does to one table.
 #[derive(Clone, Debug, PartialEq)]
+pub(super) enum Statement {
+    /// `CREATE TABLE … (name TYPE, …)`
+    Create(StructType),
+    /// `DROP TABLE …`
+    Drop,
+    /// `ALTER TABLE …`
+    Alter(Change),
+    /// `GRANT privilege ON TABLE … TO principal`; there is only one.
+    Grant(Privilege),
+    /// `REVOKE privilege ON TABLE … FROM principal`
+    Revoke(Privilege),
+}
+
+/// What becomes of the columns of a table.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
-    /// `ALTER TABLE … ADD COLUMNS (name TYPE, …)`
+    /// `ADD COLUMNS (name TYPE, …)`
     AddColumns(Vec<StructField>),
-    /// `ALTER TABLE … ALTER COLUMN name DROP NOT NULL`
+    /// `ALTER COLUMN name DROP NOT NULL`
     DropNotNull(String),
-    /// `GRANT SELECT ON TABLE … TO principal`; there is only one.
-    GrantSelect,
-    /// `REVOKE SELECT ON TABLE … FROM principal`
-    RevokeSelect,
+}
+
+/// What the client may do with a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Privilege {
+    /// Have it shown by the catalog.
+    Select,
+    /// Write to it.
+    Modify,
 }
 
 /// A statement that did nothing.
@@ -41,12 +61,14 @@ pub enum SqlError {
 
 /// Runs a statement. Blocks, and must not be called on a worker of a runtime.
 pub(super) fn run(catalog: &Catalog, statement: &str) -> Result<(), SqlError> {
-    let (name, change) = parse_statement(statement)?;
+    let (name, statement) = parse_statement(statement)?;
     let table: TableName = name.parse()?;
-    let found = match &change {
-        Change::AddColumns(_) | Change::DropNotNull(_) => catalog.alter(&table, &change)?,
-        Change::GrantSelect => catalog.show(&table, true),
-        Change::RevokeSelect => catalog.show(&table, false),
+    let found = match &statement {
+        Statement::Create(columns) => catalog.create(&table, columns).map(|_| true)?,
+        Statement::Drop => catalog.drop_table(&table)?,
+        Statement::Alter(change) => catalog.alter(&table, change)?,
+        Statement::Grant(privilege) => catalog.grant(&table, *privilege, true),
+        Statement::Revoke(privilege) => catalog.grant(&table, *privilege, false),
     };
     if found { Ok(()) } else { Err(SqlError::NoSuchTable { table }) }
 }

@@ -90,8 +90,8 @@ impl Tokens {
     }
 
     /// A new token.
-    pub(super) fn issue(&self, purpose: Purpose) -> String {
-        let expiry = now() + self.lifetime;
+    pub(super) fn issue(&self, purpose: Purpose, lifetime: Duration) -> String {
+        let expiry = now() + lifetime;
         let mut token = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).to_be_bytes().to_vec();
         token.extend_from_slice(&rand::random::<[u8; NONCE_BYTES]>());
         token.push(purpose as u8);
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn bearer(tokens: &Tokens) -> String {
-        format!("Bearer {}", tokens.issue(Purpose::AllApis))
+        format!("Bearer {}", tokens.issue(Purpose::AllApis, tokens.lifetime))
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
             (Some("all-apis"), Some("api://elsewhere"), Purpose::Other),
         ] {
             assert_eq!(Purpose::of(scope, resource), purpose);
-            let token = format!("Bearer {}", tokens.issue(purpose));
+            let token = format!("Bearer {}", tokens.issue(purpose, tokens.lifetime));
             assert_eq!(tokens.purpose(Some(&token)), Some(purpose));
         }
     }

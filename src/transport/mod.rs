@@ -1,5 +1,7 @@
 //! How requests reach the service: the trait that the drainer talks to, and its errors.
 
+mod classes;
+mod details;
 pub mod zerobus;
 
 use std::time::Duration;
@@ -7,6 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prost_types::DescriptorProto;
 
+pub(crate) use self::classes::Symptom;
+pub(crate) use self::details::retry_after;
+#[cfg(feature = "emulator")]
+pub(crate) use self::details::{Details, ErrorInfo, RetryInfo};
 use crate::error::{Coded, ErrorCode};
 use crate::types::StreamOffset;
 
@@ -75,6 +81,12 @@ pub struct TransportError {
 }
 
 impl TransportError {
+    /// A failure with the class and code that the table has for it.
+    pub(crate) fn of(symptom: Symptom, message: impl Into<String>) -> TransportError {
+        let (class, code) = symptom.class();
+        TransportError { class, code, message: message.into(), retry_after: None }
+    }
+
     /// A failure that the next attempt may not meet.
     pub fn transient(code: ErrorCode, message: impl Into<String>) -> TransportError {
         TransportError { class: ErrorClass::Transient, code, message: message.into(), retry_after: None }

@@ -305,6 +305,31 @@ impl Coded for DeliveryError {
     }
 }
 
+/// Credentials that were not taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// They are none, or nobody asks for any.
+    #[error("the credentials were not changed")]
+    Configuration(#[from] ConfigError),
+    /// The wrapper was shut down before.
+    #[error("the wrapper is shut down")]
+    Closed,
+    /// The wrapper belongs to another process.
+    #[error(transparent)]
+    Forked(#[from] ForkedProcess),
+}
+
+impl Coded for UpdateError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            UpdateError::Configuration(error) => error.code(),
+            UpdateError::Closed => ErrorCode::Closed,
+            UpdateError::Forked(error) => error.code(),
+        }
+    }
+}
+
 /// A shutdown that could not do all of its work. The log is whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! The wrapper: opens the parts of one log and wires them together. What the parts do is theirs.
 
+mod access;
 mod append;
 mod check;
 mod delivery;
@@ -15,9 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
-pub use error::{DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError};
+pub use error::{
+    DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError,
+};
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
@@ -31,6 +35,7 @@ use crate::catalog::KnownTable;
 use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
+use crate::principal::Principal;
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -65,6 +70,8 @@ pub(crate) struct Inner {
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
     nudge: Arc<Notify>,
+    /// Who we are; none where nobody asks.
+    principal: Option<Arc<Principal>>,
     is_closed: AtomicBool,
     tasks: std::sync::Mutex<Option<Tasks>>,
     stop: watch::Sender<bool>,
@@ -187,6 +194,23 @@ impl ZerobusWrapper {
     /// A shutdown that was started is always finished.
     pub fn shutdown(&self) -> impl Future<Output = Result<(), ShutdownError>> + Send + 'static {
         shutdown::shutdown(Arc::clone(&self.inner))
+    }
+
+    /// From now on streams and the catalog use these credentials; the client id stays if none is given. Delivery that
+    /// is parked or waits tries again at once. Nothing is stored: the next start needs them too.
+    ///
+    /// A secret that is given here counts instead of the one in `client_secret_file`.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`] if they are blank, or the wrapper was opened without any, or was shut down; then nothing was
+    /// changed.
+    pub fn update_credentials(
+        &self,
+        client_id: Option<String>,
+        client_secret: SecretString,
+    ) -> Result<(), UpdateError> {
+        self.inner.update_credentials(client_id, client_secret)
     }
 
     /// How the log stands. Reads the headers of at most one segment.

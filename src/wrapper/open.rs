@@ -21,19 +21,25 @@ use crate::error::chain;
 use crate::http;
 use crate::io::Env;
 use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord};
+use crate::principal::{self, Principal};
 use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
+use crate::trust::Trust;
 use crate::types::Epoch;
 use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
     let runtime = SharedRuntime::get()?;
-    let http = http::client()?;
-    let catalog = Catalog::new(http.clone(), &destination, credentials.clone());
+    let trust = Trust::read(configuration)?;
+    check_secret_file(configuration)?;
+    let http = http::client(&trust)?;
+    let principal = credentials.map(|credentials| Arc::new(Principal::new(credentials)));
+    let catalog = Catalog::new(http.clone(), &destination, principal.clone());
     let transport = {
         let _entered = runtime.handle().enter();
-        ZerobusTransport::new(http, &destination, credentials, configuration.max_inflight_requests)?
+        let window = configuration.max_inflight_requests;
+        ZerobusTransport::new(http, &destination, principal.clone(), &trust, window)?
     };
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
@@ -117,12 +123,22 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             lane,
             settler,
             nudge,
+            principal,
             is_closed: AtomicBool::new(false),
             tasks: std::sync::Mutex::new(Some(tasks)),
             stop,
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// A secret that cannot be read now is a wrong setting; later it is a reason to try again.
+fn check_secret_file(configuration: &WrapperConfiguration) -> Result<(), OpenError> {
+    let Some(path) = &configuration.client_secret_file else { return Ok(()) };
+    let allowed = |reason| format!("a file that holds the secret and that this process may read ({reason})");
+    principal::read_secret(path)
+        .map(drop)
+        .map_err(|reason| invalid("client_secret_file", &path.display().to_string(), &allowed(reason)).into())
 }
 
 /// Files that are kept to be segments again: enough for a reclaim that frees a few at once, and never more

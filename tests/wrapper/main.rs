@@ -10,6 +10,7 @@ mod support;
 
 mod catalog;
 mod delivery;
+mod faults;
 mod full_disk;
 mod gate;
 mod outage;

@@ -55,7 +55,7 @@ async fn a_shutdown_during_an_outage_leaves_everything_for_the_next_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_of_the_service_under_load_lose_nothing() {
-    const RESTARTS: i64 = 5;
+    const RESTARTS: i64 = 10;
     let site = Site::new();
     let wrapper = site.open();
     let mut sent = 0;

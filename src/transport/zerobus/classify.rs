@@ -1,37 +1,35 @@
-//! Which class an error of the client is, by type and gRPC code, never by its text.
+//! What an error of the client crate is a symptom of, by its type and gRPC code. The table has its class.
 
 use databricks_zerobus_ingest_sdk::ZerobusError;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::error::ErrorCode;
-use crate::transport::{ErrorClass, TransportError};
+use crate::transport::{Symptom, TransportError, retry_after};
+use crate::trust;
 
-/// The class and code of an error of the client crate. What we do not know is transient.
+/// The failure that an error of the client crate is.
 pub(super) fn classify(error: ZerobusError) -> TransportError {
-    let (class, code) = match &error {
+    let refused = |symptom| TransportError::of(symptom, message(&error));
+    match &error {
         ZerobusError::StreamClosedError(status) | ZerobusError::CreateStreamError(status) => {
-            by_status(status)
+            by_status(status, message(&error))
         }
-        ZerobusError::InvalidArgument(_) | ZerobusError::InvalidSchema { .. } => {
-            (ErrorClass::Poison, ErrorCode::Transmission)
-        }
-        ZerobusError::InvalidUCTokenError(_) => (ErrorClass::Blocked, ErrorCode::Authentication),
+        ZerobusError::InvalidArgument(_) | ZerobusError::InvalidSchema { .. } => refused(Symptom::Unsendable),
+        ZerobusError::InvalidUCTokenError(_) => refused(Symptom::BadToken),
         ZerobusError::InvalidZerobusEndpointError(_)
         | ZerobusError::InvalidTableName(_)
-        | ZerobusError::InvalidUCEndpointError(_) => (ErrorClass::Blocked, ErrorCode::Configuration),
-        ZerobusError::TokenFetchError(_) => (ErrorClass::Transient, ErrorCode::TokenRefresh),
-        _ => (ErrorClass::Transient, ErrorCode::Connection),
-    };
-    TransportError { class, code, message: message(&error), retry_after: None }
+        | ZerobusError::InvalidUCEndpointError(_) => refused(Symptom::Setting),
+        ZerobusError::TokenFetchError(_) => refused(Symptom::NoToken),
+        _ => refused(Symptom::NoConnection),
+    }
 }
 
-fn by_status(status: &Status) -> (ErrorClass, ErrorCode) {
-    match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => (ErrorClass::Blocked, ErrorCode::Authentication),
-        Code::NotFound | Code::Unimplemented => (ErrorClass::Blocked, ErrorCode::Transmission),
-        Code::InvalidArgument | Code::OutOfRange => (ErrorClass::Poison, ErrorCode::Transmission),
-        _ => (ErrorClass::Transient, ErrorCode::Connection),
+fn by_status(status: &Status, message: String) -> TransportError {
+    // A status that the client made of a failed connection has what failed as its source.
+    if let Some(refusal) = trust::refusal(status) {
+        return TransportError::of(Symptom::Trust, format!("no connection to the service: {refusal}"));
     }
+    let error = TransportError::of(Symptom::Grpc(status.code()), message);
+    TransportError { retry_after: retry_after(status), ..error }
 }
 
 /// What the service said, without the dump of headers that a status prints.
@@ -53,7 +51,10 @@ fn said(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
+    use crate::transport::ErrorClass;
 
     #[test]
     fn every_grpc_code_has_the_class_of_the_design() {

@@ -4,6 +4,7 @@
 //! drainer.
 
 mod classify;
+mod tls;
 mod token;
 
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use prost_types::DescriptorProto;
 
 use self::classify::classify;
 use self::token::TokenProvider;
-use super::{Stream, Transport, TransportError};
-use crate::config::{Credentials, REQUEST_BYTES_MAX};
+use super::{Stream, Symptom, Transport, TransportError};
+use crate::config::REQUEST_BYTES_MAX;
 use crate::error::ErrorCode;
+use crate::principal::Principal;
+use crate::trust::Trust;
 use crate::types::StreamOffset;
 use crate::wal::Destination;
 
@@ -43,11 +46,12 @@ impl ZerobusTransport {
     ///
     /// # Errors
     ///
-    /// [`TransportError`] if the client refuses the endpoint.
+    /// [`TransportError`] if the client refuses the endpoint or the proxy.
     pub(crate) fn new(
         http: reqwest::Client,
         destination: &Destination,
-        credentials: Option<Credentials>,
+        principal: Option<Arc<Principal>>,
+        trust: &Trust,
         max_inflight_requests: usize,
     ) -> Result<ZerobusTransport, TransportError> {
         // Fails if the application has chosen a provider already, and then that one serves as well.
@@ -59,8 +63,8 @@ impl ZerobusTransport {
         if destination.endpoint.starts_with("http://") {
             builder = builder.no_tls();
         }
-        let sdk = builder.build().map_err(classify)?;
-        let tokens = Arc::new(TokenProvider::new(http, destination, credentials));
+        let sdk = tls::apply(trust, builder).and_then(|builder| builder.build()).map_err(classify)?;
+        let tokens = Arc::new(TokenProvider::new(http, destination, principal));
         Ok(ZerobusTransport { sdk, table: destination.table.to_string(), tokens, max_inflight_requests })
     }
 }
@@ -88,8 +92,8 @@ impl Transport for ZerobusTransport {
             Ok(Ok(stream)) => Ok(Box::new(ProtobufStream { stream })),
             // The provider knows more about a failed token than the client's error can carry.
             Ok(Err(error)) => Err(self.tokens.take_failure().unwrap_or_else(|| classify(error))),
-            Err(_) => Err(TransportError::transient(
-                ErrorCode::Connection,
+            Err(_) => Err(TransportError::of(
+                Symptom::NoConnection,
                 format!("no stream was opened within {} s", OPEN_TIMEOUT.as_secs()),
             )),
         }

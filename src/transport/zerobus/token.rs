@@ -1,14 +1,14 @@
 //! What a stream shows the service: its table, and a token that is good for writing to this table only.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{HeadersProvider, ZerobusError, ZerobusResult};
 use secrecy::ExposeSecret;
 
-use crate::config::Credentials;
 use crate::oauth::Tokens;
+use crate::principal::Principal;
 use crate::transport::TransportError;
 use crate::types::TableName;
 use crate::wal::Destination;
@@ -24,15 +24,15 @@ impl TokenProvider {
     pub(super) fn new(
         http: reqwest::Client,
         destination: &Destination,
-        credentials: Option<Credentials>,
+        principal: Option<Arc<Principal>>,
     ) -> TokenProvider {
         let form = vec![
             ("resource", resource(&destination.endpoint)),
             ("authorization_details", authorization_details(&destination.table)),
         ];
-        let tokens = credentials
+        let tokens = principal
             .zip(destination.unity_catalog_url.as_ref())
-            .map(|(credentials, url)| Tokens::new(http, url, credentials, form));
+            .map(|(principal, url)| Tokens::new(http, url, principal, form));
         TokenProvider { table: destination.table.clone(), tokens, failure: Mutex::default() }
     }
 
