@@ -17,7 +17,9 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use tokio::sync::{Notify, watch};
 
-pub use error::{DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError};
+pub use error::{
+    DeliveryError, ForkedProcess, OpenError, ROWS_NAMED_MAX, SendError, SendFailure, ShutdownError,
+};
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
@@ -31,6 +33,7 @@ use crate::catalog::KnownTable;
 use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
+use crate::quarantine::Quarantine;
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -60,6 +63,9 @@ pub(crate) struct Inner {
     stored: Stored,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
+    quarantine: Quarantine,
+    /// So many rows in quarantine a `flush` has told.
+    quarantined_told: AtomicU64,
     table: Arc<KnownTable>,
     checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
@@ -144,7 +150,7 @@ impl ZerobusWrapper {
     ///
     /// [`DeliveryError`] after `retry_max_attempts` failed attempts, a refusal, or the timeout. Nothing is
     /// lost and delivery goes on, but for [`DeliveryError::Dropped`]: with [`OnFull::DropOldest`] the frame
-    /// may have been dropped.
+    /// may have been dropped; and for [`DeliveryError::Quarantined`]: rows of it were refused for good.
     ///
     /// # Cancel safety
     ///
@@ -161,7 +167,8 @@ impl ZerobusWrapper {
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`]. What was dropped is told once.
+    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`]. What was dropped is told once, and so is what was put into
+    /// quarantine.
     ///
     /// # Cancel safety
     ///

@@ -14,6 +14,7 @@ mod full_disk;
 mod gate;
 mod outage;
 mod policy;
+mod quarantine;
 mod refusal;
 mod site;
 mod storing;
