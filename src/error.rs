@@ -118,6 +118,11 @@ pub trait Coded: std::error::Error {
         None
     }
 
+    /// The rows of that frame that were refused for good, if that is what it says; it may name some of many.
+    fn refused_rows(&self) -> Option<&[u32]> {
+        None
+    }
+
     /// The column that does not fit, if that is what is wrong.
     fn misfit(&self) -> Option<Misfit> {
         None

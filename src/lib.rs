@@ -5,6 +5,7 @@
 //! ```text
 //!  send_batch ─► admission ─► wal ─ sync ─► the caller resumes: durable at LSN n
 //!   (wrapper)                  └► drain ─► convert ─► transport ─► Zerobus
+//!                                   ├► quarantine (refused rows)    │
 //!                                   └► ledger ◄─ acknowledgement ◄──┘
 //!                                        └► wal: reclaim
 //! ```
@@ -43,6 +44,8 @@ mod http;
 
 pub mod ledger;
 
+mod quarantine;
+
 pub mod io;
 
 pub mod reclaim;
@@ -54,6 +57,8 @@ mod sync;
 mod demand;
 
 mod recent;
+
+mod reserve;
 
 pub mod admin;
 
@@ -70,10 +75,12 @@ pub use admission::Full;
 pub use config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
+pub use quarantine::QuarantineReport;
 pub use wal::Durability;
 pub use wrapper::{
-    BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, STATUS_VERSION, SendError,
-    SendFailure, ShutdownError, Status, TableReport, TransmissionResult, UpdateError, ZerobusWrapper,
+    BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, ROWS_NAMED_MAX, STATUS_VERSION,
+    SendError, SendFailure, ShutdownError, Status, TableReport, TransmissionResult, UpdateError,
+    ZerobusWrapper,
 };
 
 /// The examples of the README are tests.

@@ -13,7 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow_zerobus_sdk_wrapper::convert::{DeltaType, TableColumn, TableSchema};
-use arrow_zerobus_sdk_wrapper::ledger::{Bent, CachedTable, Dropped, Ledger, LedgerRecord, Settled};
+use arrow_zerobus_sdk_wrapper::ledger::{
+    Bent, CachedTable, Dropped, Ledger, LedgerRecord, Quarantined, Settled,
+};
 use arrow_zerobus_sdk_wrapper::types::{Epoch, Lsn};
 
 const SETTLES: u64 = 1_000_000;
@@ -36,6 +38,7 @@ fn record(number: u64) -> LedgerRecord {
         damaged_frames: 0,
         dropped,
         bent: Bent { floored_timestamps: number, emptied_lists: number },
+        quarantined: Quarantined { rows: number, frames: number },
     }
 }
 

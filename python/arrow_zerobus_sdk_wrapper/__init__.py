@@ -24,7 +24,14 @@ from ._errors import (
     TransmissionError,
     ZerobusError,
 )
-from ._results import Counts, LaneReport, Status, TableReport, TransmissionResult
+from ._results import (
+    Counts,
+    LaneReport,
+    QuarantineReport,
+    Status,
+    TableReport,
+    TransmissionResult,
+)
 from ._wrapper import ArrowRecordBatch, ZerobusWrapper
 
 __all__ = [
@@ -43,6 +50,7 @@ __all__ = [
     "LaneReport",
     "LockedError",
     "PoisonedError",
+    "QuarantineReport",
     "RetryExhausted",
     "Status",
     "StorageError",

@@ -26,6 +26,8 @@ class Settings(TypedDict):
     block_timeout_secs: float | None
     retain_delivered_secs: float
     retain_delivered_bytes: int
+    schema_grace_secs: float
+    quarantine_max_bytes: int
     request_max_bytes: int
     max_inflight_requests: int
     stream_max_age_secs: float

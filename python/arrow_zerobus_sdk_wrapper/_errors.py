@@ -7,7 +7,7 @@ names the frame and the table that it is about, where there is one. All of them 
 from __future__ import annotations
 
 import builtins
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ZerobusError(Exception):
@@ -17,7 +17,8 @@ class ZerobusError(Exception):
         code: Stable name of the kind of failure, for programs and logs.
         retryable: Whether the same call can succeed later without a change by the caller.
         lsn: Number of the frame that the error is about. When it is set, the batch is stored in the
-            log and goes on being delivered, unless the message says that it was dropped.
+            log and goes on being delivered, unless the message says that it was dropped or that rows of it
+            are in quarantine.
         table: The table that the wrapper writes to.
     """
 
@@ -84,9 +85,21 @@ class ConversionError(ZerobusError):
 
 
 class TransmissionError(ZerobusError):
-    """The service refuses rows, or the table; or frames were dropped because the log was full."""
+    """The service refuses rows, or the table; or frames were dropped because the log was full.
+
+    Attributes:
+        rows: The rows of the frame ``lsn`` that were refused for good and are in quarantine, counted from 0;
+            at most the first 1,000 of them, the message says how many there are. Empty if it is about
+            several frames or about no rows. The other rows of the frame are delivered.
+    """
 
     default_code = "transmission"
+
+    rows: list[int]
+
+    def __init__(self, message: str = "", *, rows: list[int] | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.rows = [] if rows is None else rows
 
 
 class RetryExhausted(ZerobusError):
@@ -192,9 +205,12 @@ def make_error(
     lsn: int | None,
     table: str | None,
     misfit: tuple[str, str | None, str | None] | None,
+    rows: list[int] | None,
 ) -> ZerobusError:
     """Makes the exception of a failure in ``_core``, which calls this."""
     error = CLASSES[class_name](message, code=code, retryable=retryable, lsn=lsn, table=table)
     if misfit is not None and isinstance(error, ConversionError):
         error.column, error.arrow_type, error.delta_type = misfit
+    if rows is not None and isinstance(error, TransmissionError):
+        error.rows = rows
     return error

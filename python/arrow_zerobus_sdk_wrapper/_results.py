@@ -38,22 +38,41 @@ class Counts(TypedDict):
     Attributes:
         stored: Stored since the log began.
         delivered: Delivered since the log began.
+        quarantined: Put into quarantine since the log began. A frame counts here if no row of it was
+            delivered.
         dropped: Dropped since the log began because it was full, as ``on_full="drop_oldest"`` allows.
         waiting: Still to be delivered.
     """
 
     stored: int
     delivered: int
+    quarantined: int
     dropped: int
     waiting: int
+
+
+class QuarantineReport(TypedDict):
+    """What there is in quarantine.
+
+    Attributes:
+        directory: The directory; it is there once something was put into it.
+        files: Files in it.
+        bytes: Their bytes.
+        max_bytes: How many bytes there may be; None when nobody owns the log.
+    """
+
+    directory: str
+    files: int
+    bytes: int
+    max_bytes: int | None
 
 
 class LaneReport(TypedDict):
     """What the delivery of a log is doing.
 
     Attributes:
-        state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"backing_off"``, ``"blocked"``,
-            ``"poison"``, ``"unreadable"`` or ``"stopped"``.
+        state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"isolating"``, ``"backing_off"``,
+            ``"blocked"``, ``"poison"``, ``"unreadable"`` or ``"stopped"``.
         reason: Why nothing is delivered, None while it goes well.
         code: The ``code`` that an exception with this reason has.
         failures_in_a_row: Failed attempts since the last acknowledgement.
@@ -104,6 +123,7 @@ class Status(TypedDict):
             ``timestamp_ns="floor"`` has it. A row that is sent again counts once.
         emptied_lists: Null lists and maps among the delivered rows that became empty ones, as
             ``null_list="empty"`` has it. A row that is sent again counts once.
+        quarantine: What there is in quarantine.
         log_bytes: Bytes of the log.
         retained_bytes: Of these, bytes of segments in which every frame is settled: kept for replay, or not
             freed yet.
@@ -133,6 +153,7 @@ class Status(TypedDict):
     damaged_frames: int
     floored_timestamps: int
     emptied_lists: int
+    quarantine: QuarantineReport
     log_bytes: int
     retained_bytes: int
     wal_max_bytes: int | None

@@ -61,13 +61,12 @@ class ZerobusWrapper:
             when the service has acknowledged it.
         validate: ``"strict"``: ``send_batch`` refuses a batch whose schema can never fit the table, as far
             as the table's columns are known (``status()["table_schema"]``), and otherwise one that fits no
-            table. ``"off"``: everything is stored; what does not fit parks the log until the table is
-            changed.
+            table. ``"off"``: everything is stored; what does not fit waits for ``schema_grace_secs``.
         timestamp_ns: What becomes of timestamps in nanoseconds, for the service counts in microseconds.
-            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a
-            timestamp that would lose something parks the log, with the reason in ``status()``.
+            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a row
+            whose timestamp would lose something is put into quarantine.
         null_list: What becomes of a null list or map in a nullable column, which a record cannot tell from
-            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: it parks the log.
+            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put into quarantine.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
         wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
             quarter of it.
@@ -86,6 +85,12 @@ class ZerobusWrapper:
         retain_delivered_bytes: How many bytes of delivered segments are kept; 0 sets no such limit. Without
             any of the two they are freed at once; with both the stricter one counts. What is kept counts for
             the quota, and goes first when the log is full.
+        schema_grace_secs: How many seconds a schema that the table refuses is waited for, so that an
+            ``ALTER TABLE`` can catch up. Nothing behind it is delivered meanwhile. After that its frames are put
+            into quarantine as a whole.
+        quarantine_max_bytes: How many bytes there may be in quarantine, where refused rows are kept as Arrow
+            files with the reason. When they do not fit they stay in the log, and with them what is behind
+            them, until files are taken out or this is set higher. 0 puts nothing into quarantine.
         request_max_bytes: Largest request to the service in bytes.
         max_inflight_requests: How many requests may be sent and not acknowledged.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
@@ -132,6 +137,8 @@ class ZerobusWrapper:
         block_timeout_secs: float | None = None,
         retain_delivered_secs: float = 0,
         retain_delivered_bytes: int = 0,
+        schema_grace_secs: float = 300,
+        quarantine_max_bytes: int = 1024 * 1024 * 1024,
         request_max_bytes: int = 1_000_000,
         max_inflight_requests: int = 32,
         stream_max_age_secs: float = 600,
@@ -166,6 +173,8 @@ class ZerobusWrapper:
             "block_timeout_secs": _options.optional_seconds("block_timeout_secs", block_timeout_secs),
             "retain_delivered_secs": _options.seconds("retain_delivered_secs", retain_delivered_secs),
             "retain_delivered_bytes": _options.integer("retain_delivered_bytes", retain_delivered_bytes),
+            "schema_grace_secs": _options.seconds("schema_grace_secs", schema_grace_secs),
+            "quarantine_max_bytes": _options.integer("quarantine_max_bytes", quarantine_max_bytes),
             "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
             "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),
             "stream_max_age_secs": _options.seconds("stream_max_age_secs", stream_max_age_secs),
@@ -186,8 +195,8 @@ class ZerobusWrapper:
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the
-        table's column cannot hold, such as a number out of its range, is found at delivery: it parks the log,
-        with the reason in ``status()``.
+        table's column cannot hold, such as a number out of its range, is found at delivery: its row is put
+        into quarantine with the reason, and the other rows are delivered.
 
         Args:
             batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``. A batch
@@ -210,8 +219,9 @@ class ZerobusWrapper:
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
                 stored under ``lsn`` and goes on being tried.
-            TransmissionError: Only with ``wait_for="delivered"``: the service refuses the batch, which is
-                stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
+            TransmissionError: Only with ``wait_for="delivered"``: ``rows`` of it were refused for good and are
+                in quarantine, the others are delivered; or the service refuses the batch, which is stored
+                under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
         Cancellation:
@@ -243,7 +253,8 @@ class ZerobusWrapper:
             ValueError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
-            TransmissionError: The service refuses rows or the table; or the batch was dropped, which
+            TransmissionError: ``rows`` of it were refused for good and are in quarantine, the others are
+                delivered; or the service refuses the table; or the batch was dropped, which
                 ``on_full="drop_oldest"`` allows, and is not delivered.
             ClosedError: The wrapper was shut down.
 
@@ -263,7 +274,7 @@ class ZerobusWrapper:
         return cast(TransmissionResult, await running_bridge().run(start))
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Waits until every batch that was stored before the call is delivered.
+        """Waits until every batch that was stored before the call is delivered, or in quarantine.
 
         Args:
             timeout: Longest wait in seconds; None waits until delivery succeeds or the attempts of
@@ -275,8 +286,9 @@ class ZerobusWrapper:
             FlushTimeoutError: The time is over.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
-            TransmissionError: The service refuses rows or the table; or frames were dropped since the last
-                ``flush``, which ``on_full="drop_oldest"`` allows. They are named, once.
+            TransmissionError: The service refuses the table; or rows were put into quarantine since the last
+                ``flush``, or frames were dropped, which ``on_full="drop_oldest"`` allows. How many and where is
+                said once; everything else is delivered.
             ClosedError: The wrapper was shut down.
 
             Whatever else is raised, nothing is lost and delivery goes on.

@@ -6,6 +6,7 @@ use super::socket::ask_status;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::ledger::{self, LedgerError};
+use crate::quarantine;
 use crate::reclaim::retained_bytes;
 use crate::wal::{self, LogView, OpenError, ReadError};
 use crate::wrapper::{Counts, STATUS_VERSION, Status, TableReport, age_secs};
@@ -105,20 +106,26 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         settled_lsn: settled.through,
         durable_lsn: view.last(),
         rows: Counts {
-            stored: record.delivered_rows + record.dropped.rows + waiting_rows,
+            stored: record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting_rows,
             delivered: record.delivered_rows,
+            quarantined: record.quarantined.rows,
             dropped: record.dropped.rows,
             waiting: waiting_rows,
         },
         frames: Counts {
-            stored: record.delivered_frames + record.dropped.frames + waiting.frames,
+            stored: record.delivered_frames
+                + record.quarantined.frames
+                + record.dropped.frames
+                + waiting.frames,
             delivered: record.delivered_frames,
+            quarantined: record.quarantined.frames,
             dropped: record.dropped.frames,
             waiting: waiting.frames,
         },
         damaged_frames: record.damaged_frames,
         floored_timestamps: record.bent.floored_timestamps,
         emptied_lists: record.bent.emptied_lists,
+        quarantine: quarantine::peek(&env, directory),
         log_bytes: view.bytes(),
         retained_bytes: retained_bytes(&view.segment_infos(), settled.through),
         wal_max_bytes: None,

@@ -113,6 +113,17 @@ impl KnownTable {
 }
 
 impl Known {
+    /// Why the table may be another one than this, as long as the catalog is away: nobody has an answer, and there will be
+    /// one.
+    pub(crate) fn why_unconfirmed(&self) -> Option<&Doubt> {
+        let is_away = |doubt: &&Doubt| match doubt {
+            Doubt::NotAsked => true,
+            Doubt::Failed(error) => error.class() == CatalogErrorClass::Transient,
+            Doubt::NoCatalog | Doubt::Refuted => false,
+        };
+        self.doubt.as_ref().filter(is_away).filter(|_| self.schema.is_some())
+    }
+
     fn after(&self, outcome: Result<TableSchema, CatalogError>, unix_micros: i64) -> Known {
         match outcome {
             Ok(read) => {

@@ -62,6 +62,13 @@ pub(super) struct DrainArgs {
     /// What becomes of null lists and maps, which a record cannot tell from empty ones: `empty`, or `error`.
     #[arg(long, value_name = "POLICY", default_value = "empty")]
     null_list: NullList,
+    /// How long a schema that the table refuses is waited for, before its frames are put into quarantine; 0 puts them
+    /// there at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    schema_grace_secs: u64,
+    /// How many bytes of refused rows there may be in quarantine; 0 leaves them in the log, and what is behind them too.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024 * 1024)]
+    quarantine_max_bytes: u64,
     /// Keep what is delivered, now and before, for replay; without this it is freed.
     #[arg(long)]
     keep: bool,
@@ -124,6 +131,15 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     let delivered = after.rows.delivered.saturating_sub(before.rows.delivered);
     match outcome.and(shut_down) {
         Ok(()) => print(&format!("{}: {} rows delivered", before.table, HumanCount(delivered))),
+        Err(failure) if after.rows.waiting == 0 => Err(Failure {
+            text: format!(
+                "{}: {}; {} rows were delivered",
+                before.table,
+                failure.text,
+                HumanCount(delivered)
+            ),
+            ..failure
+        }),
         Err(failure) => Err(Failure {
             text: format!(
                 "{}: {}; {} rows were delivered, {} wait in {}: run this again",
@@ -174,6 +190,8 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.proxy = args.proxy.clone();
     configuration.timestamp_ns = args.timestamp_ns;
     configuration.null_list = args.null_list;
+    configuration.schema_grace = Duration::from_secs(args.schema_grace_secs);
+    configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;
     if args.keep {
         configuration.retain_delivered = KEPT_FOR_EVER;

@@ -66,8 +66,18 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn tables(found: &[Status]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    let header =
-        ["table", "owner", "lane", "rows stored", "delivered", "dropped", "waiting", "oldest", "log size"];
+    let header = [
+        "table",
+        "owner",
+        "lane",
+        "rows stored",
+        "delivered",
+        "quarantined",
+        "dropped",
+        "waiting",
+        "oldest",
+        "log size",
+    ];
     table.set_header(header);
     for status in found {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
@@ -82,6 +92,7 @@ fn tables(found: &[Status]) -> String {
             Cell::new(lane),
             number(status.rows.stored),
             number(status.rows.delivered),
+            number(status.rows.quarantined),
             number(status.rows.dropped),
             number(status.rows.waiting),
             Cell::new(oldest),
@@ -149,6 +160,17 @@ fn remarks(status: &Status) -> Vec<String> {
             "{} rows in {} frames were dropped because the log was full",
             HumanCount(status.rows.dropped),
             HumanCount(status.frames.dropped)
+        ));
+    }
+    if status.quarantine.files > 0 || status.rows.quarantined > 0 {
+        let max = status.quarantine.max_bytes.map_or(String::new(), |max| format!(" of {}", HumanBytes(max)));
+        remarks.push(format!(
+            "{} rows, {} frames as a whole, were refused and are in quarantine: {} files, {}{max}, in {}",
+            HumanCount(status.rows.quarantined),
+            HumanCount(status.frames.quarantined),
+            HumanCount(status.quarantine.files),
+            HumanBytes(status.quarantine.bytes),
+            status.quarantine.directory.display()
         ));
     }
     if status.owner_pid.is_none() && status.rows.waiting > 0 {

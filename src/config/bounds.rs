@@ -53,6 +53,14 @@ impl WrapperConfiguration {
             let allowed = format!("0 to {BYTES_MAX} bytes");
             return wrong("wal_min_free_bytes", self.wal_min_free_bytes.into(), &allowed);
         }
+        if self.quarantine_max_bytes > BYTES_MAX {
+            let allowed = format!("0 to {BYTES_MAX} bytes");
+            return wrong("quarantine_max_bytes", self.quarantine_max_bytes.into(), &allowed);
+        }
+        let grace_secs = u128::from(self.schema_grace.as_secs());
+        if grace_secs > SECONDS_MAX {
+            return wrong("schema_grace_secs", grace_secs, &format!("0 to {SECONDS_MAX} s"));
+        }
         if let Some(timeout) = self.block_timeout {
             let secs = u128::from(timeout.as_secs());
             if self.on_full != OnFull::Block {

@@ -115,6 +115,12 @@ pub struct WrapperConfiguration {
     pub retain_delivered: Duration,
     /// How many bytes of settled segments are kept; see `retain_delivered`.
     pub retain_delivered_bytes: u64,
+    /// How long a schema that the table refuses is waited for, so that an `ALTER TABLE` can catch up; after that the
+    /// frames of that schema are put into quarantine.
+    pub schema_grace: Duration,
+    /// How many bytes there may be in quarantine. When refused rows do not fit they stay in the log, and with them what is
+    /// behind them. 0 puts nothing into quarantine.
+    pub quarantine_max_bytes: u64,
     /// Largest request in bytes, framing included.
     pub request_max_bytes: usize,
     /// How many requests may be sent and not acknowledged.
@@ -158,6 +164,8 @@ impl WrapperConfiguration {
             block_timeout: None,
             retain_delivered: Duration::ZERO,
             retain_delivered_bytes: 0,
+            schema_grace: Duration::from_secs(300),
+            quarantine_max_bytes: 1024 * MIB,
             request_max_bytes: 1_000_000,
             max_inflight_requests: 32,
             stream_max_age: Duration::from_secs(600),
@@ -422,6 +430,8 @@ mod tests {
         assert!(
             refused(|c| c.retain_delivered_bytes = u64::MAX).contains("at most wal_max_bytes, 8589934592")
         );
+        assert!(refused(|c| c.schema_grace = Duration::MAX).contains("schema_grace_secs"));
+        assert!(refused(|c| c.quarantine_max_bytes = u64::MAX).contains("quarantine_max_bytes"));
         assert!(refused(|c| c.segment_bytes = 5).contains("segment_bytes"));
         assert!(refused(|c| c.request_max_bytes = 20 << 20).contains("request_max_bytes"));
         assert!(refused(|c| c.max_inflight_requests = usize::MAX).contains("max_inflight_requests"));

@@ -12,7 +12,8 @@ use tokio::task::spawn_blocking;
 use super::Progress;
 use super::lane::Lane;
 use crate::error::{ErrorCode, chain};
-use crate::ledger::Settled;
+use crate::ledger::{Quarantined, Settled};
+use crate::quarantine::Quarantine;
 use crate::reclaim;
 use crate::transport::TransportError;
 use crate::types::Lsn;
@@ -30,6 +31,7 @@ struct Stretch {
     frames: u64,
     rows: u64,
     damaged_frames: u64,
+    quarantined: Quarantined,
 }
 
 impl Lane {
@@ -52,9 +54,10 @@ impl Lane {
         // A request that is being made from frames that disappear would report them as damage.
         self.reads.none().await;
         let (wal, from) = (self.wal.clone(), self.acknowledged.borrow().settled);
+        let quarantine = self.quarantine.clone();
         let measured = spawn_blocking(move || {
             let through = reclaim::droppable(&wal.segment_infos(), from.through, short_bytes);
-            through.map(|through| measure(&wal, from, through)).transpose()
+            through.map(|through| measure(&wal, &quarantine, from, through)).transpose()
         });
         let stretch = match measured.await {
             Ok(Ok(Some(stretch))) if stretch.through > from.through => stretch,
@@ -78,6 +81,7 @@ impl Lane {
             );
         }
         self.acknowledged.send_modify(|progress| stretch.add_to(progress));
+        self.quarantine.settled(stretch.through);
         true
     }
 }
@@ -90,15 +94,16 @@ impl Stretch {
     fn add_to(&self, progress: &mut Progress) {
         progress.settled = Settled { through: self.through, rows_of_next: 0 };
         progress.damaged_frames += self.damaged_frames;
+        progress.quarantined += self.quarantined;
         if let Some(lsns) = self.lsns() {
             progress.dropped.add(lsns, self.frames, self.rows);
         }
     }
 }
 
-/// Counts what is to be dropped by reading it: what damage has taken is none of it, and rows that are delivered
-/// neither.
-fn measure(wal: &Wal, from: Settled, through: Lsn) -> Result<Stretch, ReadError> {
+/// Counts what is to be dropped by reading it: what damage has taken is none of it, and rows that are delivered or in
+/// quarantine neither.
+fn measure(wal: &Wal, quarantine: &Quarantine, from: Settled, through: Lsn) -> Result<Stretch, ReadError> {
     let mut stretch = Stretch { through: from.through, ..Stretch::default() };
     let mut reader = wal.reader(from.through.next());
     while stretch.through < through {
@@ -106,10 +111,17 @@ fn measure(wal: &Wal, from: Settled, through: Lsn) -> Result<Stretch, ReadError>
             Some(Next::Frame(frame)) => {
                 let delivered = if stretch.through == from.through { from.rows_of_next } else { 0 };
                 stretch.through = frame.lsn;
+                let rows = quarantine.rows_of(frame.lsn).unwrap_or_default();
+                let (first, end) = (delivered.min(frame.rows) as usize, frame.rows as usize);
+                stretch.quarantined.rows += rows.count_in(first..end);
+                if frame.rows > 0 && rows.count_in(0..end) == u64::from(frame.rows) {
+                    stretch.quarantined.frames += 1;
+                    continue;
+                }
                 stretch.first_frame.get_or_insert(frame.lsn);
                 stretch.last_frame = frame.lsn;
                 stretch.frames += 1;
-                stretch.rows += u64::from(frame.rows.saturating_sub(delivered));
+                stretch.rows += (end - first) as u64 - rows.count_in(first..end);
             }
             Some(Next::Damaged(damage)) => {
                 let Some(lsns) = &damage.lsns else { continue };

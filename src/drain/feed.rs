@@ -1,21 +1,26 @@
-//! Turns durable frames into requests: read, decode, convert, cut.
+//! Turns durable frames into requests: read, decode, convert, cut; and puts what cannot be sent into quarantine.
 //!
 //! Everything here blocks (disk, processor) and runs on the blocking pool; the lane asks for one request
 //! ahead, so conversion of the next one overlaps with the sending of this one.
 
-use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use arrow_array::RecordBatch;
-use prost_types::DescriptorProto;
+use tokio::time::Instant;
 
+use super::chunk::{Chunk, OpenFrame, Taken};
+use super::fed::{Fed, FeedError, Request, is_same};
+use super::grace::{Grace, Schema};
+use super::refusals::Refusals;
 use super::{Plans, Span};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
-use crate::convert::{Cut, Encoded, Plan, Records};
+use crate::convert::{Cut, Plan, RowError};
 use crate::error::{ErrorCode, chain};
 use crate::ledger::{Bent, Settled};
-use crate::transport::{ErrorClass, TransportError};
+use crate::quarantine::{Quarantine, Refusal, Rows};
+use crate::transport::TransportError;
 use crate::types::Lsn;
 use crate::wal::{DamageReason, Frame, LogReader, Next};
 
@@ -23,63 +28,51 @@ use crate::wal::{DamageReason, Frame, LogReader, Next};
 const REQUEST_ROWS_MAX: usize = 20_000;
 /// Rows that are converted at once, at most.
 const CHUNK_ROWS_MAX: usize = 4096;
+/// So long it is believed that the table is as it is known, as the catalog's own answers are.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
-/// What goes to the service in one piece.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) records: Vec<Vec<u8>>,
-    pub(super) framed_bytes: usize,
-    pub(super) span: Span,
-    /// The plan of its first rows. Those of the others have the same descriptor.
-    pub(super) plan: Arc<Plan>,
+/// A row that was refused when it was alone.
+#[derive(Clone, Debug)]
+pub(super) struct Condemned {
+    pub(super) lsn: Lsn,
+    pub(super) row: u32,
+    pub(super) refusal: Refusal,
 }
 
-impl Request {
-    pub(super) fn descriptor(&self) -> &DescriptorProto {
-        self.plan.descriptor()
-    }
-
-    /// Whether records of this plan may travel with those of this request, and on its stream.
-    pub(super) fn takes(&self, plan: &Arc<Plan>) -> bool {
-        // Usually it is the same one, and a descriptor can have thousands of fields.
-        Arc::ptr_eq(&self.plan, plan) || self.descriptor() == plan.descriptor()
+impl Condemned {
+    pub(super) fn position(&self) -> (Lsn, u32) {
+        (self.lsn, self.row)
     }
 }
 
-/// What comes next on the way out of the log.
-#[derive(Debug)]
-pub(super) enum Fed {
-    /// Rows to send.
-    Request(Request),
-    /// Nothing to send: damage took what was there.
-    Skipped(Span),
-}
-
-/// Why there is no next request.
-#[derive(Debug)]
-pub(super) enum FeedError {
-    /// The log could not be read; another try may succeed.
-    Unreadable(String),
-    /// A row or a schema that does not convert.
-    Poison(TransportError),
+/// What a feed goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) request_max_bytes: usize,
+    pub(super) plans: Plans,
+    /// The table that all records are made for.
+    pub(super) table: Arc<Known>,
+    pub(super) quarantine: Quarantine,
+    pub(super) grace: Arc<Grace>,
+    pub(super) condemned: Option<Condemned>,
+    /// How many rows the next request may have; the lane changes it.
+    pub(super) rows_max: Arc<AtomicUsize>,
 }
 
 /// Reads on from one position of the log.
 #[derive(Debug)]
 pub(super) struct Feed {
     reader: LogReader,
-    request_max_bytes: usize,
-    plans: Plans,
-    /// The table that all records are made for.
-    table: Arc<Known>,
+    rules: Rules,
     frame: Option<OpenFrame>,
-    /// Why the frame that the reader has passed cannot be sent. Nothing behind it may be sent before it.
-    refused: Option<TransportError>,
-    chunk: Records,
-    /// The first record of the chunk that is in no request yet.
-    chunk_next: usize,
-    /// What is bent in the records from there on.
-    chunk_bent: Bent,
+    /// The frame that the reader has passed and that could not be opened. Nothing behind it may be sent before it.
+    unopened: Option<Frame>,
+    chunk: Chunk,
+    refusals: Refusals,
+    /// Rows of the chunk that do not convert into the table as it is known.
+    doubtful: Vec<(u32, Refusal)>,
+    /// When the catalog has confirmed that it is so.
+    confirmed_at: Option<Instant>,
     /// Rows of the first frame that are settled already.
     skip_rows: (Lsn, usize),
     /// Damage that no request has taken along yet.
@@ -87,35 +80,29 @@ pub(super) struct Feed {
     damaged_through: Option<Lsn>,
 }
 
-#[derive(Debug)]
-struct OpenFrame {
-    lsn: Lsn,
-    batch: RecordBatch,
-    plan: Arc<Plan>,
-    chunk_rows: usize,
-    /// The first row that is not in the chunk yet.
-    next_row: usize,
+/// A request in the making.
+#[derive(Debug, Default)]
+struct Piece {
+    records: Vec<Vec<u8>>,
+    framed_bytes: usize,
+    /// None while there are no records.
+    plan: Option<Arc<Plan>>,
+    /// None while nothing is passed.
+    span: Option<Span>,
 }
 
 impl Feed {
     /// `reader` stands at the first frame that is not settled.
-    pub(super) fn new(
-        reader: LogReader,
-        from: Settled,
-        request_max_bytes: usize,
-        plans: Plans,
-        table: Arc<Known>,
-    ) -> Feed {
+    pub(super) fn new(reader: LogReader, from: Settled, rules: Rules) -> Feed {
         Feed {
             reader,
-            request_max_bytes,
-            plans,
-            table,
+            refusals: Refusals::new(rules.quarantine.clone()),
+            rules,
             frame: None,
-            refused: None,
-            chunk: Records::new(),
-            chunk_next: 0,
-            chunk_bent: Bent::default(),
+            unopened: None,
+            chunk: Chunk::default(),
+            doubtful: Vec::new(),
+            confirmed_at: None,
             skip_rows: (from.through.next(), from.rows_of_next as usize),
             damaged_frames: 0,
             damaged_through: None,
@@ -124,89 +111,129 @@ impl Feed {
 
     /// Which version of the table its records are made for.
     pub(super) fn table_version(&self) -> u64 {
-        self.table.version
+        self.rules.table.version
+    }
+
+    /// To be called when the table is still as this feed knows it: what does not fit goes into quarantine.
+    pub(super) fn confirm(&mut self) {
+        self.confirmed_at = Some(Instant::now());
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED_FOR)
     }
 
     /// What comes next; `None` if everything durable is on its way.
+    ///
+    /// # Durability
+    ///
+    /// The rows that it passes without sending them are in quarantine.
     pub(super) fn next(&mut self) -> Result<Option<Fed>, FeedError> {
-        if let Some(request) = self.next_request()? {
-            return Ok(Some(Fed::Request(request)));
+        let mut piece = Piece::default();
+        let ended = self.fill(&mut piece);
+        self.refusals.put()?;
+        if let Some(through) = self.damaged_through.take() {
+            // Nothing but damage lies behind what the piece passes.
+            let span = piece.span.get_or_insert_default();
+            span.end = Settled { through, rows_of_next: 0 };
+            span.damaged_frames += std::mem::take(&mut self.damaged_frames);
         }
-        let skipped = self.damaged_through.take().map(|through| Span {
-            end: Settled { through, rows_of_next: 0 },
-            damaged_frames: std::mem::take(&mut self.damaged_frames),
-            ..Span::default()
-        });
-        Ok(skipped.map(Fed::Skipped))
+        match (piece.plan, piece.span) {
+            (Some(plan), Some(span)) => {
+                let Piece { records, framed_bytes, .. } = piece;
+                Ok(Some(Fed::Request(Request { records, framed_bytes, span, plan })))
+            }
+            (None, Some(span)) => Ok(Some(Fed::Skipped(span))),
+            // What is good before goes first; an error comes again at the next call.
+            (_, None) => ended.map(|()| None),
+        }
     }
 
-    fn next_request(&mut self) -> Result<Option<Request>, FeedError> {
-        let mut request: Option<Request> = None;
+    /// Adds rows to the piece until it is full or what comes does not fit into it.
+    fn fill(&mut self, piece: &mut Piece) -> Result<(), FeedError> {
+        let rows_max = self.rules.rows_max.load(Ordering::Acquire).clamp(1, REQUEST_ROWS_MAX);
         loop {
-            if self.chunk_next == self.chunk.len() {
-                match self.fill_chunk() {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(request),
-                    // What is good before the bad row goes first; the error comes again at the next call.
-                    Err(error) => return request.map_or(Err(error), |good| Ok(Some(good))),
-                }
+            if self.chunk.is_used_up() && !self.next_chunk()? {
+                return Ok(());
             }
-            let Some(frame) = &self.frame else { return Ok(request) };
-            let building = request.get_or_insert_with(|| Request {
-                records: Vec::new(),
-                framed_bytes: 0,
-                span: Span::default(),
-                plan: Arc::clone(&frame.plan),
-            });
-            if !building.takes(&frame.plan) {
-                return Ok(request);
-            }
-            let room_bytes = self.request_max_bytes.saturating_sub(building.framed_bytes);
-            let room_rows = REQUEST_ROWS_MAX - building.records.len();
-            let (records, framed_bytes) = match self.chunk.cut(self.chunk_next, room_bytes, room_rows) {
-                Some(Cut::Request { records, framed_bytes }) => (records, framed_bytes),
-                Some(Cut::TooLarge { .. }) if !building.records.is_empty() => return Ok(request),
+            self.settle_doubts()?;
+            let Some(frame) = &mut self.frame else { return Ok(()) };
+            let (next, records) = (self.chunk.next(), self.chunk.records());
+            let room_bytes = self.rules.request_max_bytes.saturating_sub(piece.framed_bytes);
+            let is_new_stream = |plan| piece.plan.as_ref().is_some_and(|planned| !is_same(planned, plan));
+            let (end, framed_bytes) = match records.cut(next, room_bytes, rows_max - piece.records.len()) {
+                Some(_) if frame.plan.as_ref().is_some_and(is_new_stream) => return Ok(()),
+                Some(Cut::Request { records, framed_bytes }) => (records.end, framed_bytes),
                 // A row above the wished size travels alone, up to what the service takes.
-                Some(Cut::TooLarge { record, framed_bytes }) if framed_bytes <= REQUEST_BYTES_MAX => {
-                    (record..record + 1, framed_bytes)
+                Some(Cut::TooLarge { framed_bytes, .. }) if framed_bytes <= REQUEST_BYTES_MAX => {
+                    if !piece.records.is_empty() {
+                        return Ok(());
+                    }
+                    (next + 1, framed_bytes)
                 }
-                Some(Cut::TooLarge { framed_bytes, .. }) => return Err(self.row_too_large(framed_bytes)),
-                None => continue,
+                Some(Cut::TooLarge { framed_bytes, .. }) => {
+                    let row = self.chunk.row_of(next) as u32;
+                    self.refusals.add(frame.lsn, &frame.batch, [(row, too_large(framed_bytes))]);
+                    // It is not sent, so nothing in it is bent.
+                    let taken = Taken { bent: Bent::default(), ..self.chunk.take(frame, next + 1) };
+                    frame.quarantined.merge(&Rows::of([row]));
+                    self.pass(piece, 0, taken);
+                    continue;
+                }
+                // Only holes are left.
+                None => (next, 0),
             };
-            building.framed_bytes += framed_bytes;
-            building.span.rows += records.len() as u64;
-            building.records.extend(records.clone().map(|index| self.chunk.record(index).to_vec()));
-            building.span.bent += take_bent(&mut self.chunk_bent, frame, self.chunk.len(), &records);
-            self.chunk_next = records.end;
-            let rows_taken = frame.next_row - (self.chunk.len() - self.chunk_next);
-            if rows_taken == frame.batch.num_rows() {
-                building.span.end = Settled { through: frame.lsn, rows_of_next: 0 };
-                building.span.frames += 1;
-            } else {
-                building.span.end =
-                    Settled { through: frame.lsn.previous(), rows_of_next: rows_taken as u32 };
+            if end > next {
+                piece.plan = piece.plan.take().or_else(|| frame.plan.clone());
+                piece.records.extend((next..end).map(|record| records.record(record).to_vec()));
+                piece.framed_bytes += framed_bytes;
+                let first = (frame.lsn, self.chunk.row_of(next) as u32);
+                piece.span.get_or_insert_default().first.get_or_insert(first);
             }
-            building.span.damaged_frames += std::mem::take(&mut self.damaged_frames);
-            self.damaged_through = None;
-            if building.records.len() == REQUEST_ROWS_MAX || building.framed_bytes >= self.request_max_bytes {
-                return Ok(request);
+            let taken = self.chunk.take(frame, end);
+            self.pass(piece, (end - next) as u64, taken);
+            let is_full = piece.records.len() >= rows_max
+                || piece.framed_bytes >= self.rules.request_max_bytes
+                || self.refusals.rows() >= REQUEST_ROWS_MAX;
+            if is_full {
+                return Ok(());
             }
         }
+    }
+
+    /// Counts what the piece has taken from the chunk, of which `records` are sent.
+    fn pass(&mut self, piece: &mut Piece, records: u64, taken: Taken) {
+        let Some(frame) = &self.frame else { return };
+        let span = piece.span.get_or_insert_default();
+        span.rows += records;
+        span.quarantined.rows += taken.rows - records;
+        span.bent += taken.bent;
+        let rows = frame.batch.num_rows();
+        if self.chunk.is_used_up() && frame.is_used_up() {
+            span.end = Settled { through: frame.lsn, rows_of_next: 0 };
+            let is_delivered = frame.quarantined.count_in(0..rows) < rows as u64;
+            span.frames += u64::from(is_delivered);
+            span.quarantined.frames += u64::from(!is_delivered);
+        } else {
+            span.end = Settled { through: frame.lsn.previous(), rows_of_next: self.chunk.next_row() as u32 };
+        }
+        span.damaged_frames += std::mem::take(&mut self.damaged_frames);
+        self.damaged_through = None;
     }
 
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
-    fn fill_chunk(&mut self) -> Result<bool, FeedError> {
-        if let Some(refused) = &self.refused {
-            return Err(FeedError::Poison(refused.clone()));
-        }
-        let is_used_up = |frame: &OpenFrame| frame.next_row == frame.batch.num_rows();
-        while self.frame.as_ref().is_none_or(is_used_up) {
-            match self.reader.next() {
+    fn next_chunk(&mut self) -> Result<bool, FeedError> {
+        while self.frame.as_ref().is_none_or(OpenFrame::is_used_up) {
+            let next = match self.unopened.take() {
+                Some(frame) => Ok(Some(Next::Frame(frame))),
+                None => self.reader.next(),
+            };
+            match next {
                 Ok(Some(Next::Frame(frame))) => match self.open_frame(&frame) {
                     Ok(opened) => self.frame = Some(opened),
-                    Err(refused) => {
-                        self.refused = Some(refused.clone());
-                        return Err(FeedError::Poison(refused));
+                    Err(error) => {
+                        self.unopened = Some(frame);
+                        return Err(error);
                     }
                 },
                 Ok(Some(Next::Damaged(damage))) => {
@@ -224,89 +251,92 @@ impl Feed {
                 Err(error) => return Err(FeedError::Unreadable(chain(&error))),
             }
         }
-        let Some(frame) = self.frame.as_mut() else { return Ok(false) };
-        let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
-        self.chunk.clear();
-        self.chunk_next = 0;
-        let encoded = frame.plan.encode(&frame.batch, rows.clone(), &mut self.chunk);
-        self.chunk_bent = bent(&encoded);
-        let refused = encoded.refused;
-        if let Some(first) = refused.first() {
-            self.chunk.clear();
-            let text = format!(
-                "frame {} has {} rows that do not convert, the first: {first}",
-                frame.lsn,
-                refused.len()
-            );
-            return Err(FeedError::Poison(TransportError::poison(ErrorCode::Conversion, text)));
+        let Some(frame) = &mut self.frame else { return Ok(false) };
+        let refused = self.chunk.fill(frame);
+        if !refused.is_empty() {
+            let refusal =
+                |error: &RowError| (error.row as u32, Refusal::new("conversion", &error.to_string()));
+            self.doubtful = refused.iter().map(refusal).collect();
         }
-        frame.next_row = rows.end;
         Ok(true)
     }
 
-    fn open_frame(&mut self, frame: &Frame) -> Result<OpenFrame, TransportError> {
+    /// Rows that do not convert are given up once the catalog has said that the table is as it is known.
+    fn settle_doubts(&mut self) -> Result<(), FeedError> {
+        let (Some(first), Some(frame)) = (self.doubtful.first(), &self.frame) else { return Ok(()) };
+        if !self.is_confirmed() {
+            let (lsn, count) = (frame.lsn, self.doubtful.len());
+            let text =
+                format!("frame {lsn} has {count} rows that do not convert, the first: {}", first.1.reason);
+            return Err(FeedError::Doubtful(TransportError::poison(ErrorCode::Conversion, text)));
+        }
+        let Some(frame) = &mut self.frame else { return Ok(()) };
+        let doubtful = std::mem::take(&mut self.doubtful);
+        frame.quarantined.merge(&Rows::of(doubtful.iter().map(|(row, _)| *row)));
+        self.refusals.add(frame.lsn, &frame.batch, doubtful);
+        Ok(())
+    }
+
+    fn open_frame(&mut self, frame: &Frame) -> Result<OpenFrame, FeedError> {
+        let lsn = frame.lsn;
         let poison = |error: &dyn std::error::Error| {
-            let text = format!("frame {} does not convert: {}", frame.lsn, chain(error));
+            let text = format!("frame {lsn} does not convert: {}", chain(error));
             TransportError::poison(ErrorCode::Conversion, text)
         };
-        let plan = self.plans.of(frame, &self.table).map_err(|error| poison(&error))?;
-        let batch = frame.decode().map_err(|error| poison(&error))?;
-        let row_bytes = frame.frame_bytes() as usize / batch.num_rows().max(1);
-        let next_row = if frame.lsn == self.skip_rows.0 { self.skip_rows.1 } else { 0 };
-        Ok(OpenFrame {
-            lsn: frame.lsn,
-            chunk_rows: (self.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX),
-            next_row: next_row.min(batch.num_rows()),
-            batch,
-            plan,
-        })
-    }
-
-    fn row_too_large(&self, framed_bytes: usize) -> FeedError {
-        let (lsn, row) = self.frame.as_ref().map_or((Lsn::ZERO, 0), |frame| {
-            (frame.lsn, frame.next_row - (self.chunk.len() - self.chunk_next))
-        });
-        FeedError::Poison(TransportError::poison(
-            ErrorCode::Transmission,
-            format!(
-                "row {row} of frame {lsn} needs a request of {framed_bytes} bytes, \
-                 the service takes {REQUEST_BYTES_MAX}"
-            ),
-        ))
-    }
-}
-
-fn bent(encoded: &Encoded) -> Bent {
-    Bent { floored_timestamps: encoded.floored_timestamps, emptied_lists: encoded.emptied_lists }
-}
-
-/// Takes out what is bent in the first of the records that `left` is about; they end the chunk of `chunk_len` records.
-///
-/// Only a chunk that is cut in the middle has to be looked at again for it. So a request knows what is bent in its own
-/// rows, and what is sent again is never counted twice.
-fn take_bent(left: &mut Bent, frame: &OpenFrame, chunk_len: usize, taken: &Range<usize>) -> Bent {
-    if taken.end == chunk_len || *left == Bent::default() {
-        return std::mem::take(left);
-    }
-    // Every row of the chunk is a record of it: a chunk with a refused row goes nowhere.
-    let first_row = frame.next_row - chunk_len;
-    let rows = first_row + taken.start..first_row + taken.end;
-    let taken = bent(&frame.plan.encode(&frame.batch, rows, &mut Records::new()));
-    left.floored_timestamps -= taken.floored_timestamps;
-    left.emptied_lists -= taken.emptied_lists;
-    taken
-}
-
-impl From<FeedError> for TransportError {
-    fn from(error: FeedError) -> TransportError {
-        match error {
-            FeedError::Poison(error) => error,
-            FeedError::Unreadable(message) => TransportError {
-                class: ErrorClass::Transient,
-                code: ErrorCode::Storage,
-                message: format!("the log cannot be read: {message}"),
-                retry_after: None,
+        let now = Instant::now();
+        let grace = &self.rules.grace;
+        let is_batch = |it: &Schema| *it == Schema::Batch(frame.fingerprint);
+        let plan = match self.rules.plans.of(frame, &self.rules.table) {
+            Ok(plan) => {
+                grace.accepted(is_batch);
+                let is_stream =
+                    |it: &Schema| matches!(it, Schema::Stream(refused) if **refused == *plan.descriptor());
+                grace.verdict(is_stream, now).map_or(Ok(plan.clone()), Err)
+            }
+            Err(error) => match grace.verdict(is_batch, now) {
+                Some(_) if !self.is_confirmed() => return Err(FeedError::Doubtful(poison(&error))),
+                Some(refusal) => Err(refusal),
+                None => return Err(FeedError::Schema(Schema::Batch(frame.fingerprint), poison(&error))),
             },
+        };
+        let batch = frame.decode().map_err(|error| FeedError::Failed(poison(&error)))?;
+        let rows = batch.num_rows();
+        let next_row = if lsn == self.skip_rows.0 { self.skip_rows.1.min(rows) } else { 0 };
+        let known = self.refusals.quarantine().rows_of(lsn);
+        let mut quarantined = known.map(|rows| (*rows).clone()).unwrap_or_default();
+        if let Some(condemned) = self.rules.condemned.as_ref().filter(|it| it.lsn == lsn) {
+            let row = condemned.row as usize;
+            if row >= next_row && row < rows && quarantined.count_in(row..row + 1) == 0 {
+                self.refusals.add(lsn, &batch, [(condemned.row, condemned.refusal.clone())]);
+                quarantined.merge(&Rows::of([condemned.row]));
+            }
         }
+        let plan = match plan {
+            Ok(plan) => Some(plan),
+            Err(refusal) => {
+                let mut all = quarantined.clone();
+                let gone = quarantined.runs_in(next_row..rows).chain([rows..rows]);
+                let mut start = next_row;
+                for hole in gone {
+                    let run = start as u32..hole.start as u32;
+                    self.refusals.add(lsn, &batch, run.clone().map(|row| (row, refusal.clone())));
+                    all.merge(&Rows::of(run));
+                    start = hole.end;
+                }
+                quarantined = all;
+                None
+            }
+        };
+        let row_bytes = frame.frame_bytes() as usize / rows.max(1);
+        let chunk_rows = (self.rules.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
+        // A frame that is given up is not converted, and passed at once.
+        let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
+        Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, quarantined })
     }
+}
+
+fn too_large(framed_bytes: usize) -> Refusal {
+    let text =
+        format!("the row needs a request of {framed_bytes} bytes, the service takes {REQUEST_BYTES_MAX}");
+    Refusal::new("row_too_large", &text)
 }

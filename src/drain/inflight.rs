@@ -41,6 +41,11 @@ impl Window {
         self.requests.back()
     }
 
+    /// What is in flight, the oldest first, without what has no rows.
+    pub(super) fn spans(&self) -> impl DoubleEndedIterator<Item = Span> {
+        self.requests.iter().map(|request| request.span).filter(|span| span.rows > 0)
+    }
+
     pub(super) fn push(&mut self, request: InFlight) {
         self.bytes += request.bytes;
         self.requests.push_back(request);

@@ -1,25 +1,29 @@
 //! The delivery loop of one log: one stream at a time, a window of requests, retries for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::dropping::{PATIENCE, out_of_patience};
-use super::feed::{Fed, Feed, FeedError, Request};
+use super::failing::Failure;
+use super::fed::{Fed, FeedError, Request};
+use super::feed::{Feed, Rules};
+use super::grace::Grace;
 use super::inflight::{InFlight, Window};
+use super::isolate::Isolation;
 use super::opening::Opened;
 use super::requests::{Reads, Requests};
-use super::retry::backoff;
 use super::{LaneState, LaneStatus, Plans, Progress, Span};
 use crate::admission::Admission;
 use crate::catalog::KnownTable;
 use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
-use crate::ledger::Settled;
-use crate::transport::{ErrorClass, Stream, Transport, TransportError};
+use crate::quarantine::Quarantine;
+use crate::transport::{Stream, Transport, TransportError};
 use crate::types::StreamOffset;
 use crate::wal::Wal;
 
@@ -54,29 +58,28 @@ pub(crate) struct Lane {
     pub(crate) admission: Arc<Admission>,
     /// The reads of the log that are under way for a request.
     pub(crate) reads: Reads,
+    /// Where refused rows go.
+    pub(crate) quarantine: Quarantine,
+    /// The schemas that are refused.
+    pub(crate) grace: Arc<Grace>,
 }
 
 /// What a lane keeps between two streams.
-struct Delivery {
-    lane: Lane,
-    window: Window,
-    backoff_step: u32,
-    is_fresh_token_tried: bool,
-    careful_up_to: Option<Settled>,
+pub(super) struct Delivery {
+    pub(super) lane: Lane,
+    pub(super) window: Window,
+    pub(super) backoff_step: u32,
+    pub(super) is_fresh_token_tried: bool,
+    pub(super) isolation: Isolation,
+    /// How many rows the next request may have; the feed reads it.
+    rows_max: Arc<AtomicUsize>,
+    /// The request that could not be handed to the stream.
+    pub(super) unsent: Option<Span>,
 }
 
 impl Lane {
     pub(crate) fn new_status() -> watch::Sender<LaneStatus> {
         watch::Sender::new(LaneStatus::new())
-    }
-
-    /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
-    fn requests(&self) -> Requests {
-        let from = self.acknowledged.borrow().settled;
-        let reader = self.wal.reader(from.through.next());
-        let (plans, table) = (self.plans.clone(), self.table.now());
-        let feed = Feed::new(reader, from, self.settings.request_max_bytes, plans, table);
-        Requests::from(feed, &self.wal, &self.reads)
     }
 
     pub(super) fn set_state(&self, state: LaneState) {
@@ -92,7 +95,9 @@ impl Lane {
             lane: self,
             backoff_step: 0,
             is_fresh_token_tried: false,
-            careful_up_to: None,
+            isolation: Isolation::default(),
+            rows_max: Arc::new(AtomicUsize::new(usize::MAX)),
+            unsent: None,
         };
         tokio::select! {
             biased;
@@ -104,29 +109,57 @@ impl Lane {
 }
 
 impl Delivery {
+    /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
+    fn requests(&mut self) -> Requests {
+        let lane = &self.lane;
+        let from = lane.acknowledged.borrow().settled;
+        self.isolation.resume_at(from);
+        self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
+        let rules = Rules {
+            request_max_bytes: lane.settings.request_max_bytes,
+            plans: lane.plans.clone(),
+            table: lane.table.now(),
+            quarantine: lane.quarantine.clone(),
+            grace: Arc::clone(&lane.grace),
+            condemned: self.isolation.condemned().cloned(),
+            rows_max: Arc::clone(&self.rows_max),
+        };
+        let feed = Feed::new(lane.wal.reader(from.through.next()), from, rules);
+        Requests::from(feed, &lane.wal, &lane.reads, &lane.table)
+    }
+
     async fn run(&mut self) -> std::convert::Infallible {
         loop {
             let failure = match self.deliver().await {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
-            if failure.class == ErrorClass::Poison {
-                self.careful_up_to = self.careful_up_to.max(self.window.newest().map(|it| it.span.end));
-            }
+            let longest = self.lane.settings.retry_max_delay;
+            let wait = match failure {
+                Failure::Stream(error) if self.isolate(&error) => None,
+                Failure::Schema(schema, error) => {
+                    let left = self.lane.grace.refused(&schema, &error.message, Instant::now());
+                    (!left.is_zero()).then_some((error, left.min(longest)))
+                }
+                Failure::Stream(error) | Failure::Other(error) => Some((error, longest)),
+            };
             self.window.clear();
-            self.wait_after(failure).await;
+            self.unsent = None;
+            if let Some((failure, longest)) = wait {
+                self.wait_after(failure, longest).await;
+            }
         }
     }
 
     /// Sends, from the last acknowledged row on, until something fails.
-    async fn deliver(&mut self) -> Result<std::convert::Infallible, TransportError> {
-        let mut requests = self.lane.requests();
+    async fn deliver(&mut self) -> Result<std::convert::Infallible, Failure> {
+        let mut requests = self.requests();
         let mut waiting: Option<Request> = None;
         // Opened, and not used because what was to be sent first was dropped meanwhile.
         let mut spare: Option<(Box<dyn Stream>, Arc<Plan>)> = None;
         loop {
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
-                (requests, waiting) = (self.lane.requests(), None);
+                (requests, waiting) = (self.requests(), None);
             }
             let next = match waiting.take() {
                 Some(request) => Ok(Some(request)),
@@ -146,11 +179,11 @@ impl Delivery {
                     None => match self.lane.open(&request, requests.table_version()).await? {
                         Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
                         Opened::Spare(stream) => {
-                            (requests, spare) = (self.lane.requests(), Some((stream, request.plan)));
+                            (requests, spare) = (self.requests(), Some((stream, request.plan)));
                             continue;
                         }
                         Opened::Outdated => {
-                            requests = self.lane.requests();
+                            requests = self.requests();
                             continue;
                         }
                     },
@@ -161,10 +194,10 @@ impl Delivery {
                 Ok(request) => waiting = request,
                 // What does not fit the table as it was may fit it as it is.
                 Err(failure)
-                    if failure.code == ErrorCode::Conversion
+                    if failure.error().code == ErrorCode::Conversion
                         && self.lane.is_outdated(requests.table_version()).await =>
                 {
-                    requests = self.lane.requests();
+                    requests = self.requests();
                 }
                 Err(failure) => return Err(failure),
             }
@@ -172,7 +205,7 @@ impl Delivery {
     }
 
     /// What is to be sent next while there is no stream; none if something else has to be done first.
-    async fn first_request(&self, requests: &mut Requests) -> Result<Option<Request>, TransportError> {
+    async fn first_request(&mut self, requests: &mut Requests) -> Result<Option<Request>, Failure> {
         // Without anything to send no stream is needed: an idle one only grows old.
         if self.lane.status.borrow().failure.is_none() {
             self.lane.set_state(LaneState::Idle);
@@ -183,7 +216,7 @@ impl Delivery {
             fed = requests.next() => match fed? {
                 Fed::Request(request) => Ok(Some(request)),
                 Fed::Skipped(span) => {
-                    self.lane.acknowledged.send_modify(|progress| span.add_to(progress));
+                    self.settle(&span);
                     Ok(None)
                 }
             },
@@ -196,7 +229,7 @@ impl Delivery {
         stream: Box<dyn Stream>,
         first: Request,
         requests: &mut Requests,
-    ) -> Result<Option<Request>, TransportError> {
+    ) -> Result<Option<Request>, Failure> {
         let plan = Arc::clone(&first.plan);
         let old_age = Instant::now() + self.lane.settings.stream_max_age;
         // Set once nothing more may be sent on this stream: what comes after the last acknowledgement.
@@ -205,7 +238,7 @@ impl Delivery {
         let mut give_up: Option<Instant> = None;
         // On a slow line the last of a full window waits for all before it: progress counts, not its age.
         let mut last_progress = Instant::now();
-        self.send(stream.as_ref(), first).await?;
+        self.send(stream.as_ref(), first).await.map_err(Failure::Stream)?;
         loop {
             let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at.max(last_progress)));
             if oldest.is_none()
@@ -215,12 +248,12 @@ impl Delivery {
                 return after;
             }
             if oldest.is_none() && give_up.take().is_some() && self.lane.drop_oldest().await {
-                *requests = self.lane.requests();
+                *requests = self.requests();
             }
             tokio::select! {
                 biased;
                 acknowledged = acknowledgement(stream.as_ref(), oldest) => {
-                    acknowledged?;
+                    acknowledged.map_err(Failure::Stream)?;
                     last_progress = Instant::now();
                     self.acknowledge_oldest();
                 }
@@ -228,7 +261,7 @@ impl Delivery {
                     give_up = Some(Instant::now() + PATIENCE);
                 }
                 () = sleep_until(give_up.unwrap_or(old_age)), if give_up.is_some() => {
-                    return Err(out_of_patience());
+                    return Err(Failure::Other(out_of_patience()));
                 }
                 next = requests.next(), if ending.is_none() && give_up.is_none() && self.has_room() => {
                     ending = self.take(next, stream.as_ref(), &plan).await;
@@ -248,7 +281,7 @@ impl Delivery {
         match next {
             Ok(Fed::Request(request)) if request.takes(plan) => {
                 // A send that fails ends the stream only after what it has acknowledged was heard.
-                self.send(stream, request).await.err().map(Err)
+                self.send(stream, request).await.err().map(|error| Err(Failure::Stream(error)))
             }
             // Another descriptor needs another stream; this one first gets its acknowledgements.
             Ok(Fed::Request(request)) => Some(Ok(Some(request))),
@@ -261,18 +294,23 @@ impl Delivery {
     }
 
     /// Whether another request may be sent. After a refusal one at a time, up to where the refused ones
-    /// were: what stands before the refused one is acknowledged then, and not sent again at every probe.
+    /// were.
     fn has_room(&self) -> bool {
-        match self.careful_up_to {
-            Some(end) if self.lane.acknowledged.borrow().settled < end => self.window.oldest().is_none(),
-            _ => self.window.has_room(),
+        match self.isolation.is_careful(self.lane.acknowledged.borrow().settled) {
+            true => self.window.oldest().is_none(),
+            false => self.window.has_room(),
         }
     }
 
     async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
         let (span, bytes) = (request.span, request.framed_bytes);
-        let offset = stream.send(request.records).await?;
-        self.window.push(InFlight { offset, span, bytes, sent_at: Instant::now() });
+        match stream.send(request.records).await {
+            Ok(offset) => self.window.push(InFlight { offset, span, bytes, sent_at: Instant::now() }),
+            Err(error) => {
+                self.unsent = Some(span);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -280,7 +318,7 @@ impl Delivery {
     fn skip(&mut self, span: Span) {
         match self.window.newest().map(|it| it.offset) {
             Some(offset) => self.window.push(InFlight { offset, span, bytes: 0, sent_at: Instant::now() }),
-            None => self.lane.acknowledged.send_modify(|progress| span.add_to(progress)),
+            None => self.settle(&span),
         }
     }
 
@@ -295,80 +333,20 @@ impl Delivery {
             status.failure = None;
             status.failures_in_a_row = 0;
         });
-        self.lane.acknowledged.send_modify(|progress| request.span.add_to(progress));
+        self.settle(&request.span);
     }
 
-    /// Waits as the class of the failure asks for.
-    async fn wait_after(&mut self, failure: TransportError) {
-        self.backoff_step = self.backoff_step.saturating_add(1);
-        let settings = self.lane.settings;
-        let is_refused_token =
-            failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
-        if is_refused_token {
-            // Each probe has a token of its own: a grant that is given back may not be in the old one.
-            self.lane.transport.forget_token();
-        }
-        let (state, delay) = match failure.class {
-            // A token may have been revoked early: one fresh token at once, before this is believed.
-            ErrorClass::Blocked if is_refused_token && !self.is_fresh_token_tried => {
-                self.is_fresh_token_tried = true;
-                (LaneState::Connecting, Duration::ZERO)
-            }
-            ErrorClass::Blocked => (LaneState::Blocked, settings.retry_max_delay),
-            ErrorClass::Poison => (LaneState::Poison, settings.retry_max_delay),
-            ErrorClass::Transient => {
-                let state = match failure.code {
-                    ErrorCode::Storage => LaneState::Unreadable,
-                    _ => LaneState::BackingOff,
-                };
-                let delay = backoff(
-                    self.backoff_step,
-                    settings.retry_base_delay,
-                    settings.retry_max_delay,
-                    failure.retry_after,
-                    self.lane.env.rng.as_ref(),
-                );
-                (state, delay)
-            }
-        };
-        self.report(state, failure, delay);
-        let until = Instant::now() + delay;
-        loop {
-            tokio::select! {
-                () = sleep_until(until) => return,
-                () = self.lane.nudge.notified() => {
-                    self.backoff_step = 0;
-                    return;
-                }
-                () = self.lane.admission.drops.wanted() => {
-                    // What was refused may be among it; then there is no reason to wait.
-                    if self.lane.drop_oldest().await && state == LaneState::Poison {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn report(&self, state: LaneState, failure: TransportError, delay: Duration) {
-        let retry_ms = delay.as_millis() as u64;
-        match state {
-            LaneState::Blocked | LaneState::Poison => {
-                tracing::warn!(state = state.as_str(), retry_ms, reason = %failure, "delivery is parked");
-            }
-            _ => tracing::info!(state = state.as_str(), retry_ms, reason = %failure, "delivery failed"),
-        }
-        self.lane.status.send_modify(|status| {
-            status.state = state;
-            status.failure = Some(failure);
-            status.failures_in_a_row = status.failures_in_a_row.saturating_add(1);
-            status.failures += 1;
-        });
+    /// Everything up to the end of this is acknowledged, or in quarantine.
+    fn settle(&mut self, span: &Span) {
+        self.lane.acknowledged.send_modify(|progress| span.add_to(progress));
+        self.lane.quarantine.settled(span.end.through);
+        self.isolation.acknowledged(span.rows as usize, span.end);
+        self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
     }
 }
 
 /// How a stream ends: the request that needs another one, or a failure.
-type Ending = Result<Option<Request>, TransportError>;
+type Ending = Result<Option<Request>, Failure>;
 
 /// Returns when the oldest request in flight is acknowledged, or is so for too long not.
 async fn acknowledgement(

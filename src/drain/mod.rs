@@ -9,17 +9,24 @@
 //! A failure never needs the requests that were in flight: they are read again from the log, from the last
 //! acknowledged row on. So memory is bounded by the window, whatever the outage.
 
+mod chunk;
 mod dropping;
+mod failing;
+mod fed;
 mod feed;
+mod grace;
 mod inflight;
+mod isolate;
 mod lane;
 mod opening;
 mod plans;
+mod refusals;
 mod requests;
 mod retry;
 mod settle;
 mod state;
 
+pub(crate) use grace::Grace;
 pub(crate) use lane::{Lane, LaneSettings};
 pub(crate) use plans::Plans;
 pub(crate) use requests::Reads;
@@ -27,7 +34,8 @@ pub(crate) use settle::{Settler, SettlerStatus, TableToRemember};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;
 
-use crate::ledger::{Bent, LedgerRecord, Settled};
+use crate::ledger::{Bent, LedgerRecord, Quarantined, Settled};
+use crate::types::Lsn;
 
 /// What acknowledgements add up to; the lane counts it, the settler makes it durable.
 pub(crate) type Progress = LedgerRecord;
@@ -37,7 +45,9 @@ pub(crate) type Progress = LedgerRecord;
 pub(crate) struct Span {
     /// Everything up to here is settled once the request is acknowledged.
     pub(crate) end: Settled,
-    /// Frames whose last row is in this request.
+    /// Frame and row of its first row.
+    pub(crate) first: Option<(Lsn, u32)>,
+    /// Frames whose last row it passes and that are delivered, as a whole or in part.
     pub(crate) frames: u64,
     /// Rows in this request.
     pub(crate) rows: u64,
@@ -45,6 +55,8 @@ pub(crate) struct Span {
     pub(crate) damaged_frames: u64,
     /// What is not in this request as it was in the frames.
     pub(crate) bent: Bent,
+    /// Rows that it passes because they are in quarantine, and frames that end in it and are there as a whole.
+    pub(crate) quarantined: Quarantined,
 }
 
 impl Span {
@@ -54,5 +66,6 @@ impl Span {
         progress.delivered_rows += self.rows;
         progress.damaged_frames += self.damaged_frames;
         progress.bent += self.bent;
+        progress.quarantined += self.quarantined;
     }
 }

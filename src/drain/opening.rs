@@ -1,9 +1,11 @@
 //! Opening a stream for a request that is made for the table as it is.
 
 use super::LaneState;
-use super::feed::Request;
+use super::failing::Failure;
+use super::fed::Request;
+use super::grace::Schema;
 use super::lane::Lane;
-use crate::transport::{ErrorClass, Stream, TransportError};
+use crate::transport::{ErrorClass, Stream};
 
 /// What became of opening a stream for a request.
 pub(super) enum Opened {
@@ -17,7 +19,7 @@ pub(super) enum Opened {
 
 impl Lane {
     /// Opens a stream for a request, once it is certain that the request is made for the table as it is.
-    pub(super) async fn open(&self, request: &Request, table_version: u64) -> Result<Opened, TransportError> {
+    pub(super) async fn open(&self, request: &Request, table_version: u64) -> Result<Opened, Failure> {
         if self.status.borrow().failure.is_none() {
             self.set_state(LaneState::Connecting);
         }
@@ -37,12 +39,17 @@ impl Lane {
         match opened {
             Ok(stream) => {
                 self.status.send_modify(|status| status.streams_opened += 1);
+                let descriptor = request.descriptor();
+                self.grace.accepted(|it| matches!(it, Schema::Stream(refused) if **refused == *descriptor));
                 Ok(if has_dropped { Opened::Spare(stream) } else { Opened::Stream(stream) })
             }
             Err(failure) if failure.class == ErrorClass::Poison && self.table.distrust() => {
                 Ok(Opened::Outdated)
             }
-            Err(failure) => Err(failure),
+            Err(failure) if failure.class == ErrorClass::Poison => {
+                Err(Failure::Schema(Schema::Stream(Box::new(request.descriptor().clone())), failure))
+            }
+            Err(failure) => Err(Failure::Other(failure)),
         }
     }
 

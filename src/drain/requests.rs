@@ -8,7 +8,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::feed::{Fed, Feed, FeedError};
+use super::fed::{Fed, FeedError};
+use super::feed::Feed;
+use crate::catalog::KnownTable;
+use crate::error::ErrorCode;
+use crate::transport::TransportError;
 use crate::wal::Wal;
 
 /// The tail is looked at this often even if no append announced itself.
@@ -20,9 +24,16 @@ type Made = (Option<Feed>, Result<Fed, FeedError>);
 /// The requests of a log, one made ahead.
 pub(super) struct Requests {
     making: Pin<Box<dyn Future<Output = Made> + Send>>,
+    source: Source,
+    table_version: u64,
+}
+
+/// What the requests are made out of, besides the feed.
+#[derive(Clone)]
+struct Source {
     wal: Wal,
     reads: Reads,
-    table_version: u64,
+    table: Arc<KnownTable>,
 }
 
 /// The reads that are under way. One goes on when nobody waits for what it makes.
@@ -58,11 +69,11 @@ impl Drop for Read {
 }
 
 impl Requests {
-    /// What the feed makes out of this log.
-    pub(super) fn from(feed: Feed, wal: &Wal, reads: &Reads) -> Requests {
+    /// What the feed makes out of this log, for this table.
+    pub(super) fn from(feed: Feed, wal: &Wal, reads: &Reads, table: &Arc<KnownTable>) -> Requests {
         let table_version = feed.table_version();
-        let making = Box::pin(make(wal.clone(), reads.clone(), feed));
-        Requests { making, wal: wal.clone(), reads: reads.clone(), table_version }
+        let source = Source { wal: wal.clone(), reads: reads.clone(), table: Arc::clone(table) };
+        Requests { making: Box::pin(make(source.clone(), feed)), source, table_version }
     }
 
     /// Which version of the table they are made for.
@@ -78,14 +89,15 @@ impl Requests {
     pub(super) async fn next(&mut self) -> Result<Fed, FeedError> {
         let (feed, next) = (&mut self.making).await;
         self.making = match feed {
-            Some(feed) => Box::pin(make(self.wal.clone(), self.reads.clone(), feed)),
+            Some(feed) => Box::pin(make(self.source.clone(), feed)),
             None => Box::pin(std::future::pending()),
         };
         next
     }
 }
 
-async fn make(wal: Wal, reads: Reads, mut feed: Feed) -> Made {
+async fn make(source: Source, mut feed: Feed) -> Made {
+    let Source { wal, reads, table } = source;
     let mut durable = wal.subscribe();
     loop {
         durable.mark_unchanged();
@@ -109,7 +121,26 @@ async fn make(wal: Wal, reads: Reads, mut feed: Feed) -> Made {
             Ok(None) => {
                 let _ = timeout(TAIL_CHECK_INTERVAL, durable.changed()).await;
             }
+            // The window goes on meanwhile, and the catalog is not really asked more often than once a second.
+            Err(FeedError::Doubtful(error)) => match confirm(&table, feed.table_version(), error).await {
+                Ok(()) => feed.confirm(),
+                Err(error) => return (Some(feed), Err(error)),
+            },
             Err(error) => return (Some(feed), Err(error)),
         }
+    }
+}
+
+/// Asks whether the table is still the one of this version.
+async fn confirm(table: &KnownTable, version: u64, error: TransportError) -> Result<(), FeedError> {
+    let known = table.reread().await;
+    match known.why_unconfirmed() {
+        // The lane sees that too and begins anew.
+        _ if known.version != version => Err(FeedError::Failed(error)),
+        Some(reason) => Err(FeedError::Failed(TransportError::transient(
+            ErrorCode::Connection,
+            format!("{error}; the catalog cannot be asked whether the table has changed: {reason}"),
+        ))),
+        None => Ok(()),
     }
 }

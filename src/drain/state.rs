@@ -15,11 +15,14 @@ pub enum LaneState {
     Connecting,
     /// Requests are on their way.
     Streaming,
+    /// The service has refused rows and named none; they are being looked for.
+    Isolating,
     /// Waiting before the next attempt, after a failure that passes by itself.
     BackingOff,
     /// The destination refuses us; probing until somebody changes that.
     Blocked,
-    /// The service refuses these rows or this schema; probing until the table or the rows change.
+    /// The table has no place for a schema, or refused rows cannot be put into quarantine; probing until the table or
+    /// the quarantine changes, or the time for that is over.
     Poison,
     /// The log cannot be read; trying again.
     Unreadable,
@@ -34,6 +37,7 @@ impl LaneState {
             LaneState::Idle => "idle",
             LaneState::Connecting => "connecting",
             LaneState::Streaming => "streaming",
+            LaneState::Isolating => "isolating",
             LaneState::BackingOff => "backing_off",
             LaneState::Blocked => "blocked",
             LaneState::Poison => "poison",

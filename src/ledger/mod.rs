@@ -9,7 +9,6 @@
 
 mod dropped;
 mod record;
-mod reserve;
 #[cfg(feature = "sim")]
 mod sim;
 mod sled;
@@ -19,21 +18,23 @@ mod table;
 use std::path::{Path, PathBuf};
 
 pub use dropped::{Dropped, DroppedRange};
-pub use record::{Bent, LedgerRecord, Settled};
+pub use record::{Bent, LedgerRecord, Quarantined, Settled};
 #[cfg(feature = "sim")]
 pub use sim::SimPlace;
 pub use store::{LedgerPlace, LedgerStore};
 pub use table::CachedTable;
 
-use self::reserve::is_out_of_space;
 use self::sled::SledPlace;
 
 use crate::canary::{Canaries, Canary};
 use crate::error::{Coded, ErrorCode};
+use crate::reserve::is_out_of_space;
 use crate::types::Epoch;
 
 /// Name of the ledger's directory in a writer directory.
 pub(crate) const DIRECTORY: &str = "ledger";
+/// Name of the file that keeps space for it.
+const RESERVE_FILE: &str = "ledger.reserve";
 
 /// A ledger that cannot be read or made durable.
 #[derive(Debug, thiserror::Error)]
@@ -314,6 +315,7 @@ mod tests {
             damaged_frames: 0,
             dropped: Dropped::default(),
             bent: Bent { floored_timestamps: through, emptied_lists: 1 },
+            quarantined: Quarantined::default(),
         }
     }
 

@@ -37,6 +37,25 @@ pub struct LedgerRecord {
     pub dropped: Dropped,
     /// What of the delivered rows did not arrive as it was, which a setting of the user allows.
     pub bent: Bent,
+    /// What was refused for good and is kept with the reason.
+    pub quarantined: Quarantined,
+}
+
+/// What was put into quarantine, up to where the log is settled. Rows that are there already and lie behind that do not
+/// count yet: they wait, as far as the log goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Rows.
+    pub rows: u64,
+    /// Frames of which no row was delivered.
+    pub frames: u64,
+}
+
+impl std::ops::AddAssign for Quarantined {
+    fn add_assign(&mut self, more: Quarantined) {
+        self.rows += more.rows;
+        self.frames += more.frames;
+    }
 }
 
 /// Values that the service cannot hold as they are, and that were sent as the nearest that it can.
@@ -55,8 +74,10 @@ impl std::ops::AddAssign for Bent {
     }
 }
 
-const VERSION: u8 = 3;
-/// The version that knows no bent values.
+const VERSION: u8 = 4;
+/// The version that knows no quarantine.
+const VERSION_WITHOUT_QUARANTINE: u8 = 3;
+/// The version that knows no bent values either.
 const VERSION_WITHOUT_BENT: u8 = 2;
 /// The version that knows no drops either.
 const VERSION_WITHOUT_DROPS: u8 = 1;
@@ -64,6 +85,8 @@ const VERSION_WITHOUT_DROPS: u8 = 1;
 const COMMON_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
 /// Timestamps and lists, before what was dropped.
 const BENT_BYTES: usize = 8 + 8;
+/// Rows and frames in quarantine, behind the bent values.
+const QUARANTINED_BYTES: usize = 8 + 8;
 /// Frames and rows that were dropped, and how many ranges follow.
 const DROPS_BYTES: usize = 8 + 8 + 1;
 const RANGE_BYTES: usize = 8 + 8 + 1;
@@ -78,8 +101,8 @@ pub(super) fn key(epoch: Epoch) -> [u8; 16] {
 impl LedgerRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
         let ranges = self.dropped.ranges();
-        let mut bytes =
-            Vec::with_capacity(COMMON_BYTES + BENT_BYTES + DROPS_BYTES + RANGE_BYTES * ranges.len());
+        let fixed_bytes = COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES + DROPS_BYTES;
+        let mut bytes = Vec::with_capacity(fixed_bytes + RANGE_BYTES * ranges.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.settled.through.get().to_le_bytes());
         bytes.extend_from_slice(&self.settled.rows_of_next.to_le_bytes());
@@ -88,6 +111,8 @@ impl LedgerRecord {
         bytes.extend_from_slice(&self.damaged_frames.to_le_bytes());
         bytes.extend_from_slice(&self.bent.floored_timestamps.to_le_bytes());
         bytes.extend_from_slice(&self.bent.emptied_lists.to_le_bytes());
+        bytes.extend_from_slice(&self.quarantined.rows.to_le_bytes());
+        bytes.extend_from_slice(&self.quarantined.frames.to_le_bytes());
         bytes.extend_from_slice(&self.dropped.frames.to_le_bytes());
         bytes.extend_from_slice(&self.dropped.rows.to_le_bytes());
         bytes.push(ranges.len() as u8);
@@ -107,7 +132,9 @@ impl LedgerRecord {
         }
         let (common, rest) = bytes.split_at_checked(COMMON_BYTES).ok_or_else(wrong_length)?;
         let bent_bytes = if version > VERSION_WITHOUT_BENT { BENT_BYTES } else { 0 };
-        let (bent, drops) = rest.split_at_checked(bent_bytes).ok_or_else(wrong_length)?;
+        let (bent, rest) = rest.split_at_checked(bent_bytes).ok_or_else(wrong_length)?;
+        let quarantined_bytes = if version > VERSION_WITHOUT_QUARANTINE { QUARANTINED_BYTES } else { 0 };
+        let (quarantined, drops) = rest.split_at_checked(quarantined_bytes).ok_or_else(wrong_length)?;
         Ok(LedgerRecord {
             settled: Settled { through: Lsn::new(u64_at(common, 1)), rows_of_next: u32_at(common, 9) },
             delivered_frames: u64_at(common, 13),
@@ -121,6 +148,10 @@ impl LedgerRecord {
             bent: match bent {
                 [] => Bent::default(),
                 _ => Bent { floored_timestamps: u64_at(bent, 0), emptied_lists: u64_at(bent, 8) },
+            },
+            quarantined: match quarantined {
+                [] => Quarantined::default(),
+                _ => Quarantined { rows: u64_at(quarantined, 0), frames: u64_at(quarantined, 8) },
             },
         })
     }
@@ -164,6 +195,7 @@ mod tests {
             damaged_frames: 3,
             dropped: Dropped::default(),
             bent: Bent { floored_timestamps: 1 << 40, emptied_lists: 7 },
+            quarantined: Quarantined { rows: 1 << 50, frames: 11 },
         };
         record.dropped.add(Lsn::new(5)..=Lsn::new(9), 5, 50);
         record.dropped.add(Lsn::new(20)..=Lsn::new(22), 3, 31);
@@ -183,10 +215,15 @@ mod tests {
 
     #[test]
     fn records_of_earlier_versions_are_read_as_ones_without_what_they_did_not_know() {
-        let mut second = record().encode();
+        let mut third = record().encode();
+        third.drain(COMMON_BYTES + BENT_BYTES..COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES);
+        third[0] = 3;
+        let without_quarantine = LedgerRecord { quarantined: Quarantined::default(), ..record() };
+        assert_eq!(LedgerRecord::decode(&third), Ok(without_quarantine));
+        let mut second = third;
         second.drain(COMMON_BYTES..COMMON_BYTES + BENT_BYTES);
         second[0] = 2;
-        let without_bent = LedgerRecord { bent: Bent::default(), ..record() };
+        let without_bent = LedgerRecord { bent: Bent::default(), ..without_quarantine };
         assert_eq!(LedgerRecord::decode(&second), Ok(without_bent));
         let mut first = second[..COMMON_BYTES].to_vec();
         first[0] = 1;
@@ -203,7 +240,7 @@ mod tests {
             assert!(LedgerRecord::decode(&good[..length]).is_err(), "{length} bytes were taken for a record");
         }
         let mut bytes = good;
-        bytes[COMMON_BYTES + BENT_BYTES + DROPS_BYTES - 1] = u8::MAX;
+        bytes[COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES + DROPS_BYTES - 1] = u8::MAX;
         assert!(LedgerRecord::decode(&bytes).is_err(), "more ranges than there can be");
         bytes[0] = 9;
         assert!(LedgerRecord::decode(&bytes).unwrap_err().contains("version 9"));

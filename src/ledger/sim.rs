@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::{self, LedgerRecord};
-use super::{LedgerError, LedgerPlace, LedgerStore};
+use super::{LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE};
 use crate::io::{Access, Storage, StorageFile};
+use crate::reserve::Reserve;
 use crate::types::Epoch;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const FILE_NAME: &str = "ledger.sim";
-const RESERVE_NAME: &str = "ledger.reserve";
 const RESERVE_BYTES: u64 = 16 * 1024;
 const SLOT_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"SIMLEDGE";
@@ -26,6 +26,7 @@ pub struct SimPlace {
     storage: Arc<dyn Storage>,
     directory: PathBuf,
     path: PathBuf,
+    reserve: Reserve,
 }
 
 impl SimPlace {
@@ -35,6 +36,7 @@ impl SimPlace {
             storage: Arc::clone(storage),
             directory: writer_directory.to_owned(),
             path: SimPlace::file(writer_directory),
+            reserve: Reserve::of(storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES),
         }
     }
 
@@ -101,16 +103,11 @@ impl LedgerPlace for SimPlace {
     }
 
     fn hold_reserve(&mut self) {
-        let path = self.directory.join(RESERVE_NAME);
-        if let Ok(file) = self.storage.open(&path, Access::New)
-            && file.allocate(0, RESERVE_BYTES).is_err()
-        {
-            let _ = self.storage.remove(&path);
-        }
+        self.reserve.hold();
     }
 
     fn give_up_reserve(&mut self) -> bool {
-        self.storage.remove(&self.directory.join(RESERVE_NAME)).is_ok()
+        self.reserve.give_up()
     }
 }
 

@@ -8,13 +8,15 @@
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::reserve::Reserve;
-use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, table};
+use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE, table};
+use crate::io::{OsStorage, Storage};
+use crate::reserve::Reserve;
 
 /// The file in which sled 0.34 keeps everything.
 const SLED_FILE: &str = "db";
@@ -22,6 +24,8 @@ const SLED_FILE: &str = "db";
 const LARGE_TREE: &[u8] = b"large";
 /// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
 const CACHE_BYTES: u64 = 1024 * 1024;
+/// Room for a new sled and many checkpoints.
+const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 const LOCK_TRIES: u32 = 2000;
 /// How many set-aside ledgers are kept before the oldest name is used again.
@@ -36,7 +40,9 @@ pub(super) struct SledPlace {
 
 impl SledPlace {
     pub(super) fn of(writer_directory: &Path) -> SledPlace {
-        SledPlace { path: writer_directory.join(DIRECTORY), reserve: Reserve::of(writer_directory) }
+        let storage: Arc<dyn Storage> = Arc::new(OsStorage);
+        let reserve = Reserve::of(&storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES);
+        SledPlace { path: writer_directory.join(DIRECTORY), reserve }
     }
 }
 

@@ -14,18 +14,21 @@ pub(super) struct Failure {
     table: Option<String>,
     /// Few failures have it, and it is large.
     misfit: Option<Box<Misfit>>,
+    /// The rows that were refused for good, if it is about such.
+    rows: Option<Vec<u32>>,
 }
 
 impl Failure {
     /// A failure without an error of the crate behind it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), lsn: None, table: None, misfit: None }
+        Failure { code, message: message.into(), lsn: None, table: None, misfit: None, rows: None }
     }
 
     /// The failure that this error is, with the texts of its sources.
     pub(super) fn of(error: &(impl Coded + 'static)) -> Failure {
         let (lsn, misfit) = (error.lsn(), error.misfit().map(Box::new));
-        Failure { code: error.code(), message: chain(error), lsn, table: None, misfit }
+        let rows = error.refused_rows().map(<[u32]>::to_vec);
+        Failure { code: error.code(), message: chain(error), lsn, table: None, misfit, rows }
     }
 
     /// Its row in the table of errors.
@@ -56,6 +59,7 @@ impl Failure {
             self.lsn.map(Lsn::get),
             self.table,
             self.misfit.map(|misfit| (misfit.column, misfit.arrow_type, misfit.delta_type)),
+            self.rows,
         ))
     }
 

@@ -49,6 +49,8 @@ struct Settings {
     block_timeout_secs: Option<f64>,
     retain_delivered_secs: f64,
     retain_delivered_bytes: u64,
+    schema_grace_secs: f64,
+    quarantine_max_bytes: u64,
     request_max_bytes: usize,
     max_inflight_requests: usize,
     stream_max_age_secs: f64,
@@ -86,6 +88,8 @@ impl Settings {
         configuration.block_timeout = self.block_timeout_secs.map(duration).transpose()?;
         configuration.retain_delivered = duration(self.retain_delivered_secs)?;
         configuration.retain_delivered_bytes = self.retain_delivered_bytes;
+        configuration.schema_grace = duration(self.schema_grace_secs)?;
+        configuration.quarantine_max_bytes = self.quarantine_max_bytes;
         configuration.request_max_bytes = self.request_max_bytes;
         configuration.max_inflight_requests = self.max_inflight_requests;
         configuration.stream_max_age = duration(self.stream_max_age_secs)?;

@@ -211,7 +211,7 @@ impl PreparedFrame {
 
 /// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
 /// and the rest of the buffers behind views.
-fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(compact_column).collect::<Result<Vec<ArrayRef>, _>>()?;
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)

@@ -42,6 +42,7 @@ mod walk;
 pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
+pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};

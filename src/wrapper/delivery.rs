@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::append::rounded_ms;
-use super::{BatchState, DeliveryError, Inner, TransmissionResult};
-use crate::drain::{LaneState, LaneStatus, SettlerStatus};
+use super::{BatchState, DeliveryError, Inner, ROWS_NAMED_MAX, TransmissionResult};
+use crate::drain::{LaneState, LaneStatus};
 use crate::ledger::DroppedRange;
+use crate::quarantine::FrameReport;
 use crate::types::Lsn;
 
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,9 +52,23 @@ pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Resul
     }
     let told = inner.drops_told.load(Ordering::Acquire);
     match within(&inner, timeout, settled(&inner, last, failures_before)).await {
-        Ok(()) | Err(DeliveryError::Dropped { .. }) => tell_drops(&inner, told, last),
+        Ok(()) | Err(DeliveryError::Dropped { .. } | DeliveryError::Quarantined { .. }) => {
+            tell_drops(&inner, told, last)?;
+            tell_quarantined(&inner)
+        }
         other => other,
     }
+}
+
+/// How many rows were put into quarantine and no `flush` has told, if there are any: each is told once.
+fn tell_quarantined(inner: &Inner) -> Result<(), DeliveryError> {
+    let all = inner.settler.borrow().settled.quarantined.rows;
+    let count = all.saturating_sub(inner.quarantined_told.fetch_max(all, Ordering::AcqRel));
+    if count == 0 {
+        return Ok(());
+    }
+    let path = inner.quarantine.directory().to_owned();
+    Err(DeliveryError::Quarantined { lsn: None, rows: Vec::new(), count, reason: String::new(), path })
 }
 
 /// What was dropped of the frames up to `last` and no `flush` has told, if anything was: each drop is told once.
@@ -80,7 +95,7 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
         {
             let settler = settler.borrow_and_update();
             if settler.settled.settled.through >= lsn {
-                return is_delivered(&settler, lsn);
+                break;
             }
             if settler.failures_in_a_row >= inner.settings.retry_max_attempts {
                 let reason = settler.failure.clone().unwrap_or_default();
@@ -111,19 +126,32 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
             // The last word is the settler's.
             let mut outcome = inner.stopped.subscribe();
             let stopped = outcome.wait_for(Option::is_some).await.is_ok();
-            let settler = inner.settler.borrow();
-            let is_settled = stopped && settler.settled.settled.through >= lsn;
-            return if is_settled { is_delivered(&settler, lsn) } else { Err(DeliveryError::Closed) };
+            if !stopped || inner.settler.borrow().settled.settled.through < lsn {
+                return Err(DeliveryError::Closed);
+            }
+            break;
         }
     }
+    is_delivered(inner, lsn).await
 }
 
-/// Whether a frame that is settled was delivered, and not dropped.
-fn is_delivered(settler: &SettlerStatus, lsn: Lsn) -> Result<(), DeliveryError> {
-    match settler.settled.dropped.find(lsn) {
-        Some(dropped) => Err(DeliveryError::Dropped { lsn: Some(lsn), dropped }),
-        None => Ok(()),
+/// Whether a frame that is settled was delivered as a whole, and not dropped or put into quarantine.
+async fn is_delivered(inner: &Inner, lsn: Lsn) -> Result<(), DeliveryError> {
+    let (dropped, quarantined) = {
+        let settled = &inner.settler.borrow().settled;
+        (settled.dropped.find(lsn), settled.quarantined)
+    };
+    if quarantined.rows > 0 {
+        let quarantine = inner.quarantine.clone();
+        // It reads files.
+        let report = inner.runtime.handle().spawn_blocking(move || quarantine.report_of(lsn)).await;
+        if let Ok(Some(FrameReport { rows, reason, path })) = report {
+            let count = rows.count_in(0..u32::MAX as usize + 1);
+            let rows = rows.iter().take(ROWS_NAMED_MAX).collect();
+            return Err(DeliveryError::Quarantined { lsn: Some(lsn), rows, count, reason, path });
+        }
     }
+    dropped.map_or(Ok(()), |dropped| Err(DeliveryError::Dropped { lsn: Some(lsn), dropped }))
 }
 
 /// Returns once the wrapper gives up delivering.

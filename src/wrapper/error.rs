@@ -1,5 +1,6 @@
 //! What can go wrong with each operation of a wrapper.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use arrow_schema::DataType;
 use crate::admission::Full;
 use crate::config::{ConfigError, OnFull};
 use crate::convert::{ConversionError, DeltaType};
-use crate::error::{Coded, ErrorCode, Misfit};
+use crate::error::{Coded, ErrorCode, Misfit, chain};
 use crate::ledger::{DroppedRange, LedgerError};
+use crate::quarantine::PutError;
 use crate::transport::TransportError;
 use crate::types::Lsn;
 use crate::wal::{AppendError, FrameError, ReadError};
@@ -31,6 +33,12 @@ pub enum OpenError {
     /// The ledger cannot be opened.
     #[error("the ledger cannot be opened")]
     Ledger(#[from] LedgerError),
+    /// The quarantine cannot be read.
+    #[error("the quarantine of the log cannot be opened: {reason}")]
+    Quarantine {
+        /// Why not.
+        reason: String,
+    },
     /// The client of the service cannot be made.
     #[error("the client of the service cannot be made")]
     Client(#[from] TransportError),
@@ -42,6 +50,12 @@ pub enum OpenError {
     Runtime(#[source] std::io::Error),
 }
 
+impl From<PutError> for OpenError {
+    fn from(error: PutError) -> OpenError {
+        OpenError::Quarantine { reason: chain(&error) }
+    }
+}
+
 impl Coded for OpenError {
     fn code(&self) -> ErrorCode {
         match self {
@@ -49,6 +63,7 @@ impl Coded for OpenError {
             OpenError::Log(error) => error.code(),
             OpenError::Read(error) => error.code(),
             OpenError::Ledger(error) => error.code(),
+            OpenError::Quarantine { .. } => ErrorCode::Storage,
             OpenError::Client(_) => ErrorCode::Configuration,
             OpenError::Forked(error) => error.code(),
             OpenError::Runtime(_) => ErrorCode::Storage,
@@ -143,6 +158,9 @@ impl SendError {
             Some(lsn) if matches!(self.cause, SendFailure::Delivery(DeliveryError::Dropped { .. })) => {
                 format!("the batch was stored as LSN {lsn}, and is not any more")
             }
+            Some(lsn) if matches!(self.cause, SendFailure::Delivery(DeliveryError::Quarantined { .. })) => {
+                format!("the batch was stored as LSN {lsn}, and not all of it is delivered")
+            }
             Some(lsn) => format!("the batch is stored as LSN {lsn}, and not delivered yet"),
             None => "the batch was not stored".to_owned(),
         }
@@ -179,6 +197,13 @@ impl Coded for SendError {
         self.lsn
     }
 
+    fn refused_rows(&self) -> Option<&[u32]> {
+        match &self.cause {
+            SendFailure::Delivery(error) => error.refused_rows(),
+            _ => None,
+        }
+    }
+
     fn misfit(&self) -> Option<Misfit> {
         match &self.cause {
             SendFailure::Conversion(error) => misfit(error),
@@ -210,7 +235,7 @@ fn misfit(error: &ConversionError) -> Option<Misfit> {
 }
 
 /// Delivery that was waited for and did not happen. Nothing is lost and delivery goes on, but for
-/// [`DeliveryError::Dropped`].
+/// [`DeliveryError::Dropped`]; what is [`DeliveryError::Quarantined`] is kept and not tried again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
@@ -257,6 +282,26 @@ pub enum DeliveryError {
         /// The stretch of the log that it is in, or the newest one.
         dropped: DroppedRange,
     },
+    /// Refused for good and kept in quarantine. The other rows are delivered.
+    #[error(
+        "{}refused for good and {} in quarantine, {path}{}; look at them there, correct them and send them again",
+        which_rows(*.lsn, *.count, rows),
+        if *count == 1 { "is" } else { "are" },
+        because(reason),
+        path = .path.display()
+    )]
+    Quarantined {
+        /// The frame that was waited for; `None` if it was everything.
+        lsn: Option<Lsn>,
+        /// Which rows of the frame, from 0; the first [`ROWS_NAMED_MAX`] of them. Empty if it was everything.
+        rows: Vec<u32>,
+        /// How many rows.
+        count: u64,
+        /// Why the first of them was refused; empty if that is not known.
+        reason: String,
+        /// The first file, or the directory.
+        path: PathBuf,
+    },
     /// A background task is gone, which is a bug.
     #[error("a background task has ended, which is a bug; what waits is stored, open the wrapper again")]
     Ended,
@@ -288,9 +333,41 @@ fn which_frames(range: &DroppedRange, lsn: Option<Lsn>) -> String {
     }
 }
 
+/// How many rows [`DeliveryError::Quarantined`] names.
+pub const ROWS_NAMED_MAX: usize = 1_000;
+
+fn which_rows(lsn: Option<Lsn>, count: u64, rows: &[u32]) -> String {
+    let was = if count == 1 { "was" } else { "were" };
+    match (lsn, rows) {
+        (Some(lsn), [row]) if count == 1 => format!("row {row} of frame {lsn} was "),
+        (Some(lsn), [row, ..]) => format!("{count} rows of frame {lsn}, the first row {row}, {was} "),
+        (Some(lsn), []) => format!("{count} rows of frame {lsn} {was} "),
+        (None, _) => format!("{count} {} {was} ", if count == 1 { "row" } else { "rows" }),
+    }
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" (the first because: {reason})") }
+}
+
 impl Coded for DeliveryError {
+    fn lsn(&self) -> Option<Lsn> {
+        match self {
+            DeliveryError::Quarantined { lsn, .. } => *lsn,
+            _ => None,
+        }
+    }
+
+    fn refused_rows(&self) -> Option<&[u32]> {
+        match self {
+            DeliveryError::Quarantined { rows, .. } => Some(rows),
+            _ => None,
+        }
+    }
+
     fn code(&self) -> ErrorCode {
         match self {
+            DeliveryError::Quarantined { .. } => ErrorCode::Transmission,
             DeliveryError::RetryExhausted { .. } => ErrorCode::RetryExhausted,
             DeliveryError::Refused(error) => error.code,
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,

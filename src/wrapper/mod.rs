@@ -20,7 +20,8 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
 pub use error::{
-    DeliveryError, ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError,
+    DeliveryError, ForkedProcess, OpenError, ROWS_NAMED_MAX, SendError, SendFailure, ShutdownError,
+    UpdateError,
 };
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
@@ -36,6 +37,7 @@ use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::principal::Principal;
+use crate::quarantine::Quarantine;
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -65,6 +67,9 @@ pub(crate) struct Inner {
     stored: Stored,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
+    quarantine: Quarantine,
+    /// So many rows in quarantine a `flush` has told.
+    quarantined_told: AtomicU64,
     table: Arc<KnownTable>,
     checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
@@ -151,7 +156,7 @@ impl ZerobusWrapper {
     ///
     /// [`DeliveryError`] after `retry_max_attempts` failed attempts, a refusal, or the timeout. Nothing is
     /// lost and delivery goes on, but for [`DeliveryError::Dropped`]: with [`OnFull::DropOldest`] the frame
-    /// may have been dropped.
+    /// may have been dropped; and for [`DeliveryError::Quarantined`]: rows of it were refused for good.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +173,8 @@ impl ZerobusWrapper {
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`]. What was dropped is told once.
+    /// [`DeliveryError`] as for [`ZerobusWrapper::wait_delivered`]. What was dropped is told once, and so is what was put into
+    /// quarantine.
     ///
     /// # Cancel safety
     ///

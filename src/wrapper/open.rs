@@ -16,12 +16,13 @@ use crate::admission::{Admission, Limits};
 use crate::catalog::{Catalog, KnownTable, Reader};
 use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::convert::{Policies, TableSchema};
-use crate::drain::{Lane, LaneSettings, Plans, Reads, Settler, SettlerStatus, TableToRemember};
+use crate::drain::{Grace, Lane, LaneSettings, Plans, Reads, Settler, SettlerStatus, TableToRemember};
 use crate::error::chain;
 use crate::http;
 use crate::io::Env;
 use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord};
 use crate::principal::{self, Principal};
+use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
@@ -48,6 +49,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage } =
         open_log(&env, locked, options)?;
+    let source = quarantine::Source { table: destination.table.clone(), epoch };
+    let max_bytes = configuration.quarantine_max_bytes;
+    let quarantine = Quarantine::open(&env, &directory, source, record.settled.through, max_bytes)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -91,6 +95,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         nudge: Arc::clone(&nudge),
         admission: Arc::clone(&admission),
         reads: Reads::new(),
+        quarantine: quarantine.clone(),
+        grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
     };
     if let Some(catalog) = catalog {
         let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
@@ -118,6 +124,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             admission,
             stored,
             drops_told: AtomicU64::new(record.dropped.last().get()),
+            quarantine,
+            quarantined_told: AtomicU64::new(record.quarantined.rows),
             table,
             checked: CheckedSchemas::new(policies),
             lane,
@@ -174,9 +182,9 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     }
     let record = reclaim::reconcile(record, &wal, recovery.last)?;
     let waiting = wal.count_from(record.settled.through.next())?;
-    // [I6] Delivered, dropped or still in the log; a frame that is delivered in part stands in two counts.
-    let frames = record.delivered_frames + record.dropped.frames + waiting.frames;
-    let rows = record.delivered_rows + record.dropped.rows + waiting.rows;
+    // [I6] Delivered, in quarantine, dropped or still in the log; a frame that is delivered in part stands in two counts.
+    let frames = record.delivered_frames + record.quarantined.frames + record.dropped.frames + waiting.frames;
+    let rows = record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows;
     let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     Ok(OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage: recovery.damage })

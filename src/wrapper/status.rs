@@ -8,6 +8,7 @@ use super::Inner;
 use crate::config::OnFull;
 use crate::convert::TableSchema;
 use crate::error::chain;
+use crate::quarantine::QuarantineReport;
 use crate::reclaim::retained_bytes;
 use crate::types::{Epoch, Lsn, TableName};
 
@@ -35,8 +36,8 @@ pub struct Status {
     pub settled_lsn: Lsn,
     /// Every frame up to here is durable.
     pub durable_lsn: Lsn,
-    /// Rows and frames since the log began. `stored = delivered + dropped + waiting` holds at rest; rows that
-    /// damage took are in none of them.
+    /// Rows and frames since the log began. `stored = delivered + quarantined + dropped + waiting` holds at rest;
+    /// rows that damage took are in none of them.
     pub rows: Counts,
     /// The same in frames.
     pub frames: Counts,
@@ -48,6 +49,9 @@ pub struct Status {
     /// Null lists and maps among the delivered rows that became empty ones, as `null_list = "empty"` has it. Counted
     /// as timestamps are.
     pub emptied_lists: u64,
+    /// What there is in quarantine.
+    #[serde(default)]
+    pub quarantine: QuarantineReport,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Of these, bytes of segments in which every frame is settled: kept for replay, or not freed yet.
@@ -81,6 +85,9 @@ pub struct Counts {
     pub stored: u64,
     /// Delivered since the log began.
     pub delivered: u64,
+    /// Put into quarantine since the log began. A frame counts here if no row of it was delivered.
+    #[serde(default)]
+    pub quarantined: u64,
     /// Dropped since the log began because it was full, as `on_full = "drop_oldest"` allows.
     pub dropped: u64,
     /// Still to be delivered.
@@ -90,7 +97,7 @@ pub struct Counts {
 /// What a lane is doing, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneReport {
-    /// `idle`, `connecting`, `streaming`, `backing_off`, `blocked`, `poison`, `unreadable` or `stopped`.
+    /// `idle`, `connecting`, `streaming`, `isolating`, `backing_off`, `blocked`, `poison`, `unreadable` or `stopped`.
     pub state: crate::drain::LaneState,
     /// Why nothing is delivered, if nothing is.
     pub reason: Option<String>,
@@ -168,18 +175,21 @@ impl Inner {
             rows: Counts {
                 stored: self.stored.rows(),
                 delivered: settler.settled.delivered_rows,
+                quarantined: settler.settled.quarantined.rows,
                 dropped: settler.settled.dropped.rows,
                 waiting: waiting.rows.saturating_sub(settled.rows_of_next.into()),
             },
             frames: Counts {
                 stored: self.stored.frames(),
                 delivered: settler.settled.delivered_frames,
+                quarantined: settler.settled.quarantined.frames,
                 dropped: settler.settled.dropped.frames,
                 waiting: waiting.frames,
             },
             damaged_frames: settler.settled.damaged_frames,
             floored_timestamps: settler.settled.bent.floored_timestamps,
             emptied_lists: settler.settled.bent.emptied_lists,
+            quarantine: self.quarantine.report(),
             log_bytes: self.wal.bytes(),
             retained_bytes: retained_bytes(&self.wal.segment_infos(), settled.through),
             wal_max_bytes: Some(self.settings.wal_max_bytes),

@@ -8,6 +8,7 @@ use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
+use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{LaneState, Status, TimestampNs, Validate, ZerobusWrapper, admin};
 
 use crate::gate::{Catalog, Gate};
@@ -393,21 +394,26 @@ async fn a_timestamp_that_loses_nanoseconds_is_counted_once_however_often_it_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_of_error_parks_what_would_lose_something() {
+async fn a_policy_of_error_puts_what_would_lose_something_into_quarantine() {
     let site = Site::new();
     let columns = "id BIGINT, at TIMESTAMP";
     let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), columns.to_owned())]);
     let wrapper = site.open_with(|c| c.timestamp_ns = TimestampNs::Error);
     wrapper.send_batch(nanos(0, 10)).await.unwrap();
-    let status = wait_until(&wrapper, "the refusal", is_poisoned).await;
-    assert!(status.lane.unwrap().reason.unwrap().contains("\"at\""));
-    assert_eq!((status.floored_timestamps, status.rows.waiting), (0, 10));
+    let error = wrapper.wait_delivered(Lsn::FIRST, None).await.unwrap_err();
+    assert!(chain(&error).contains("\"at\""), "{}", chain(&error));
+    let status = wrapper.status();
+    assert_eq!((status.floored_timestamps, status.rows.quarantined), (0, 10));
+    assert_conserved(&status);
     wrapper.shutdown().await.unwrap();
     drop(wrapper);
     let wrapper = site.open();
-    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0 && it.floored_timestamps == 10).await;
+    wrapper.send_batch(nanos(10, 10)).await.unwrap();
+    wrapper.flush(None).await.unwrap();
+    assert_eq!(wrapper.status().floored_timestamps, 10);
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(10..20));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod full_disk;
 mod gate;
 mod outage;
 mod policy;
+mod quarantine;
 mod refusal;
 mod site;
 mod storing;

@@ -157,10 +157,11 @@ pub(crate) fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
     found
 }
 
-/// [I6] What was stored is delivered, dropped or waits, in rows and in frames.
+/// [I6] What was stored is delivered, in quarantine, dropped or waits, in rows and in frames.
 pub(crate) fn assert_conserved(status: &Status) {
     for counts in [status.rows, status.frames] {
-        assert_eq!(counts.stored, counts.delivered + counts.dropped + counts.waiting, "{status:#?}");
+        let found = counts.delivered + counts.quarantined + counts.dropped + counts.waiting;
+        assert_eq!(counts.stored, found, "{status:#?}");
     }
 }
 

@@ -1,0 +1,140 @@
+//! What follows from a failure: another attempt at once, because something was learnt, or a wait.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::LaneState;
+use super::fed::FeedError;
+use super::feed::Condemned;
+use super::grace::Schema;
+use super::lane::Delivery;
+use super::retry::backoff;
+use crate::error::ErrorCode;
+use crate::quarantine::Refusal;
+use crate::transport::{ErrorClass, TransportError};
+
+/// Why a stream, or what came before it, has ended.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It ended with requests in flight.
+    Stream(TransportError),
+    /// A schema is refused as a whole.
+    Schema(Schema, TransportError),
+    /// Anything else.
+    Other(TransportError),
+}
+
+impl Failure {
+    pub(super) fn error(&self) -> &TransportError {
+        match self {
+            Failure::Stream(error) | Failure::Schema(_, error) | Failure::Other(error) => error,
+        }
+    }
+}
+
+impl From<FeedError> for Failure {
+    fn from(error: FeedError) -> Failure {
+        match error {
+            FeedError::Schema(schema, error) => Failure::Schema(schema, error),
+            other => Failure::Other(other.into()),
+        }
+    }
+}
+
+impl Delivery {
+    /// Learns from a refusal of rows which those can be; false if it is none, or nothing is learnt from it. Then
+    /// there is no reason to wait: the next attempt is another one.
+    pub(super) fn isolate(&mut self, error: &TransportError) -> bool {
+        if error.class != ErrorClass::Poison {
+            return false;
+        }
+        let mut spans = self.window.spans().chain(self.unsent);
+        let (first, last) = (spans.next(), spans.next_back());
+        let is_learnt = match (first, last) {
+            (Some(span), None) => span.first.is_some_and(|(lsn, row)| {
+                let refusal = Refusal::new(error.code.info().name, &error.message);
+                self.isolation.refused_alone(span.rows as usize, span.end, Condemned { lsn, row, refusal })
+            }),
+            (_, Some(last)) => self.isolation.refused_among_others(last.end),
+            (None, None) => false,
+        };
+        if is_learnt {
+            tracing::info!(reason = %error, "the service refuses rows; they are looked for");
+            self.lane.status.send_modify(|status| {
+                status.state = LaneState::Isolating;
+                status.failure = Some(error.clone());
+                status.failures += 1;
+            });
+        }
+        is_learnt
+    }
+
+    /// Waits as the class of the failure asks for, and not longer than this.
+    pub(super) async fn wait_after(&mut self, failure: TransportError, longest: Duration) {
+        self.backoff_step = self.backoff_step.saturating_add(1);
+        let settings = self.lane.settings;
+        let is_refused_token =
+            failure.class == ErrorClass::Blocked && failure.code == ErrorCode::Authentication;
+        if is_refused_token {
+            // Each probe has a token of its own: a grant that is given back may not be in the old one.
+            self.lane.transport.forget_token();
+        }
+        let (state, delay) = match failure.class {
+            // A token may have been revoked early: one fresh token at once, before this is believed.
+            ErrorClass::Blocked if is_refused_token && !self.is_fresh_token_tried => {
+                self.is_fresh_token_tried = true;
+                (LaneState::Connecting, Duration::ZERO)
+            }
+            ErrorClass::Blocked => (LaneState::Blocked, settings.retry_max_delay),
+            ErrorClass::Poison => (LaneState::Poison, settings.retry_max_delay),
+            ErrorClass::Transient => {
+                let state = match failure.code {
+                    ErrorCode::Storage => LaneState::Unreadable,
+                    _ => LaneState::BackingOff,
+                };
+                let delay = backoff(
+                    self.backoff_step,
+                    settings.retry_base_delay,
+                    settings.retry_max_delay,
+                    failure.retry_after,
+                    self.lane.env.rng.as_ref(),
+                );
+                (state, delay)
+            }
+        };
+        self.report(state, failure, delay);
+        let until = Instant::now() + delay.min(longest);
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                () = self.lane.nudge.notified() => {
+                    self.backoff_step = 0;
+                    return;
+                }
+                () = self.lane.admission.drops.wanted() => {
+                    // What was refused may be among it; then there is no reason to wait.
+                    if self.lane.drop_oldest().await && state == LaneState::Poison {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&self, state: LaneState, failure: TransportError, delay: Duration) {
+        let retry_ms = delay.as_millis() as u64;
+        match state {
+            LaneState::Blocked | LaneState::Poison => {
+                tracing::warn!(state = state.as_str(), retry_ms, reason = %failure, "delivery is parked");
+            }
+            _ => tracing::info!(state = state.as_str(), retry_ms, reason = %failure, "delivery failed"),
+        }
+        self.lane.status.send_modify(|status| {
+            status.state = state;
+            status.failure = Some(failure);
+            status.failures_in_a_row = status.failures_in_a_row.saturating_add(1);
+            status.failures += 1;
+        });
+    }
+}

@@ -1,0 +1,74 @@
+//! What a feed hands out: requests, and why there is none.
+
+use std::sync::Arc;
+
+use prost_types::DescriptorProto;
+
+use super::Span;
+use super::grace::Schema;
+use crate::convert::Plan;
+use crate::error::ErrorCode;
+use crate::transport::{ErrorClass, TransportError};
+
+/// What goes to the service in one piece.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) framed_bytes: usize,
+    pub(super) span: Span,
+    /// The plan of its first rows. Those of the others have the same descriptor.
+    pub(super) plan: Arc<Plan>,
+}
+
+impl Request {
+    pub(super) fn descriptor(&self) -> &DescriptorProto {
+        self.plan.descriptor()
+    }
+
+    /// Whether records of this plan may travel with those of this request, and on its stream.
+    pub(super) fn takes(&self, plan: &Arc<Plan>) -> bool {
+        is_same(&self.plan, plan)
+    }
+}
+
+/// Usually it is the same one, and a descriptor can have thousands of fields.
+pub(super) fn is_same(one: &Arc<Plan>, other: &Arc<Plan>) -> bool {
+    Arc::ptr_eq(one, other) || one.descriptor() == other.descriptor()
+}
+
+/// What comes next on the way out of the log.
+#[derive(Debug)]
+pub(super) enum Fed {
+    /// Rows to send.
+    Request(Request),
+    /// Nothing to send: damage took what was there, or it is in quarantine.
+    Skipped(Span),
+}
+
+/// Why there is no next request.
+#[derive(Debug)]
+pub(super) enum FeedError {
+    /// The log could not be read; another try may succeed.
+    Unreadable(String),
+    /// Rows that cannot be sent, and not put into quarantine either, or not yet.
+    Failed(TransportError),
+    /// A schema that does not fit the table.
+    Schema(Schema, TransportError),
+    /// What does not fit the table as it is known may fit it as it is: to be told after the catalog was asked. See
+    /// [`Feed::confirm`](super::feed::Feed::confirm).
+    Doubtful(TransportError),
+}
+
+impl From<FeedError> for TransportError {
+    fn from(error: FeedError) -> TransportError {
+        match error {
+            FeedError::Failed(error) | FeedError::Schema(_, error) | FeedError::Doubtful(error) => error,
+            FeedError::Unreadable(message) => TransportError {
+                class: ErrorClass::Transient,
+                code: ErrorCode::Storage,
+                message: format!("the log cannot be read: {message}"),
+                retry_after: None,
+            },
+        }
+    }
+}
