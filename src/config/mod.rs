@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod transport;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::wal::{Destination, Durability};
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
+pub use transport::{Compression, TransportKind};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -121,7 +123,13 @@ pub struct WrapperConfiguration {
     /// How many bytes there may be in quarantine. When refused rows do not fit they stay in the log, and with them what is
     /// behind them. 0 puts nothing into quarantine.
     pub quarantine_max_bytes: u64,
-    /// Largest request in bytes, framing included.
+    /// As what the rows travel.
+    pub transport: TransportKind,
+    /// How the bodies of Arrow batches are compressed; by default [`Compression::Zstd`]. Only with
+    /// [`TransportKind::ArrowFlight`].
+    pub compression: Option<Compression>,
+    /// Largest request in bytes, framing included. Arrow batches are at most 2 MiB, whatever this says, and are counted
+    /// before they are compressed.
     pub request_max_bytes: usize,
     /// How many requests may be sent and not acknowledged.
     pub max_inflight_requests: usize,
@@ -166,6 +174,8 @@ impl WrapperConfiguration {
             retain_delivered_bytes: 0,
             schema_grace: Duration::from_secs(300),
             quarantine_max_bytes: 1024 * MIB,
+            transport: TransportKind::Protobuf,
+            compression: None,
             request_max_bytes: 1_000_000,
             max_inflight_requests: 32,
             stream_max_age: Duration::from_secs(600),
@@ -196,6 +206,7 @@ impl WrapperConfiguration {
         self.check_access()?;
         self.check_numbers()?;
         self.check_bounds()?;
+        self.check_transport()?;
         let wal_dir = match &self.wal_dir {
             Some(dir) if dir.as_os_str().is_empty() => {
                 return Err(invalid("wal_dir", "", "a directory that this process may write"));
@@ -449,6 +460,17 @@ mod tests {
         assert!(
             refused(|c| c.durability = Durability::Interval(Duration::ZERO)).contains("sync_interval_ms")
         );
+    }
+
+    #[test]
+    fn a_compression_is_refused_where_nothing_is_compressed() {
+        let text = refused(|c| c.compression = Some(Compression::Lz4));
+        assert!(text.contains("compression is \"lz4\"") && text.contains("arrow_flight"), "{text}");
+        let mut flight = good();
+        flight.transport = TransportKind::ArrowFlight;
+        assert!(flight.validate().is_ok());
+        flight.compression = Some(Compression::None);
+        assert!(flight.validate().is_ok());
     }
 
     #[test]

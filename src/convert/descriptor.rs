@@ -98,7 +98,7 @@ fn field(
     }
 }
 
-fn name_fault(name: &str) -> Option<&'static str> {
+pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
     } else if name.starts_with(|first: char| first.is_ascii_digit()) {
@@ -185,9 +185,10 @@ impl Scope {
     }
 }
 
-const WRAP_IN_ARRAY: &str = "protobuf has no list of lists or maps; wrap the inner one in a STRUCT";
-const WRAP_IN_MAP: &str = "protobuf has no map of lists or maps; wrap the values in a STRUCT";
-const MAP_KEY: &str =
+const WRAP_IN_ARRAY: &str = "protobuf has no list of lists or maps; wrap the inner one in a STRUCT, or use transport=\"arrow_flight\"";
+const WRAP_IN_MAP: &str =
+    "protobuf has no map of lists or maps; wrap the values in a STRUCT, or use transport=\"arrow_flight\"";
+pub(super) const MAP_KEY: &str =
     "the key of a map must be an integer, a boolean, a text, a date, a timestamp or a decimal";
 
 /// Whether the service takes maps with such keys.

@@ -136,19 +136,21 @@ pub enum RowErrorReason {
     #[error("null in a column that is NOT NULL")]
     NullInRequired,
     /// A repeated field has no place for it.
-    #[error("null element of a list, which protobuf cannot carry")]
+    #[error("null element of a list, which protobuf cannot carry and transport=\"arrow_flight\" can")]
     NullElement,
     /// No map has such a key.
     #[error("null key of a map")]
     NullMapKey,
     /// The service would read a zero or an empty text instead.
-    #[error("null value of a map, which protobuf cannot carry")]
+    #[error("null value of a map, which protobuf cannot carry and transport=\"arrow_flight\" can")]
     NullMapValue,
     /// Whatever reads the record would keep only one of the values.
     #[error("the key stands twice in its map")]
     DuplicateMapKey,
     /// Policy `null_list = "error"`.
-    #[error("null list or map, which protobuf cannot tell from an empty one")]
+    #[error(
+        "null list or map, which protobuf cannot tell from an empty one and transport=\"arrow_flight\" can"
+    )]
     NullList,
     /// The column is too narrow for the value.
     #[error("out of the range of the column")]
@@ -183,6 +185,9 @@ pub enum RowErrorReason {
     /// A DECIMAL is read from plain digits.
     #[error("not a decimal number in plain notation")]
     InvalidDecimal,
+    /// Arrow's own conversion failed where all values were found good.
+    #[error("not convertible into the columns of the service")]
+    Unconvertible,
     /// The batch does not have the schema that the plan was made for.
     #[error("the batch has another schema than the plan")]
     OtherSchema,

@@ -6,6 +6,8 @@
 //!  Schema ────────┘
 //! ```
 //!
+//! For Arrow Flight the same matching makes an [`ArrowPlan`], which converts columns into columns.
+//!
 //! The plan is made once per Arrow schema. All questions about types are answered there, so that
 //! encoding asks none per cell. What is lossless and what is refused stands in one table,
 //! `mapping/types.rs`: a new Arrow type is added there.
@@ -14,6 +16,7 @@
 //! when the type says so, a [`RowError`] when only the value does. The exceptions have a name and are counted:
 //! [`Policies`].
 
+mod arrow;
 mod bind;
 mod descriptor;
 mod encode;
@@ -28,6 +31,8 @@ mod table;
 mod testing;
 mod values;
 
+pub use arrow::ArrowPlan;
+pub(crate) use arrow::rows_within;
 pub use error::{ConversionError, RowError, RowErrorReason};
 pub use plan::{Encoded, Plan};
 pub use policy::{NullList, Policies, TimestampNs, UnknownPolicy};

@@ -10,17 +10,14 @@ use prost_types::DescriptorProto;
 use super::bind::bind;
 use super::encode::{self, Field};
 use super::error::{ConversionError, RowError, RowErrorReason};
-use super::mapping::{self, Node};
+use super::mapping::{self, Node, Rules, Wire};
 use super::{Policies, Records, TableSchema, descriptor};
 
 /// How batches of one Arrow schema become protobuf records.
 #[derive(Clone, Debug)]
 pub struct Plan {
     descriptor: DescriptorProto,
-    /// The columns of the batches.
-    source: Fields,
-    /// The fields of the table, each with the column that it comes from.
-    nodes: Arc<[(usize, Node)]>,
+    columns: Columns,
 }
 
 /// What [`Plan::encode`] did besides appending records.
@@ -61,8 +58,10 @@ impl Plan {
             }
         };
         let descriptor = descriptor::of_table(table)?;
-        let nodes = mapping::columns(schema.fields(), &table.columns, policies)?;
-        Ok(Plan { descriptor, source: schema.fields().clone(), nodes: nodes.into() })
+        let nodes =
+            mapping::columns(schema.fields(), &table.columns, Rules { wire: Wire::Protobuf, policies })?;
+        let columns = Columns { source: schema.fields().clone(), nodes: nodes.into() };
+        Ok(Plan { descriptor, columns })
     }
 
     /// The message that describes a record to the service.
@@ -81,16 +80,28 @@ impl Plan {
     /// If the batch has fewer rows than `rows` says.
     pub fn encode(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Records) -> Encoded {
         assert!(rows.end <= batch.num_rows(), "rows {rows:?} of a batch of {} rows", batch.num_rows());
-        match self.bind(batch) {
+        match self.columns.bind(batch) {
             Ok(mut fields) => encode::encode(&mut fields, rows, out),
-            Err(other) => {
-                Encoded { refused: rows.map(|row| other.at_row(row)).collect(), ..Encoded::default() }
-            }
+            Err(other) => other.at_rows(rows),
         }
     }
+}
 
+/// The columns of a batch, each with what becomes of it.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    /// The columns of the batches.
+    pub(super) source: Fields,
+    /// The fields of the table, each with the column that it comes from.
+    pub(super) nodes: Arc<[(usize, Node)]>,
+}
+
+impl Columns {
     /// Binds each field to its array.
-    fn bind<'a>(&'a self, batch: &'a RecordBatch) -> Result<Vec<Box<dyn Field + 'a>>, OtherSchema> {
+    pub(super) fn bind<'a>(
+        &'a self,
+        batch: &'a RecordBatch,
+    ) -> Result<Vec<Box<dyn Field + 'a>>, OtherSchema> {
         self.check_schema(batch.schema_ref().fields())?;
         let mut fields = Vec::with_capacity(self.nodes.len());
         for (source, node) in self.nodes.iter() {
@@ -123,7 +134,7 @@ impl Plan {
 }
 
 /// What does not fit the plan.
-struct OtherSchema {
+pub(super) struct OtherSchema {
     column: String,
     found: String,
 }
@@ -131,6 +142,11 @@ struct OtherSchema {
 impl OtherSchema {
     fn at(field: &ArrowField) -> OtherSchema {
         OtherSchema { column: field.name().clone(), found: described(field) }
+    }
+
+    /// The refusal of all these rows.
+    pub(super) fn at_rows(&self, rows: Range<usize>) -> Encoded {
+        Encoded { refused: rows.map(|row| self.at_row(row)).collect(), ..Encoded::default() }
     }
 
     fn at_row(&self, row: usize) -> RowError {

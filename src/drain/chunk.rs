@@ -1,4 +1,4 @@
-//! The rows of a frame that are converted at once, and which of them became which record.
+//! The rows of a frame that are converted at once, and which of them became which record, or which row of what is sent.
 //!
 //! Usually each row is a record. Rows in quarantine, and those that are on their way there, are holes.
 
@@ -6,8 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
 
-use crate::convert::{Encoded, Plan, Records, RowError};
+use super::recipe::{Made, Recipe};
+use crate::convert::{Encoded, RowError};
 use crate::ledger::Bent;
 use crate::quarantine::Rows;
 use crate::types::Lsn;
@@ -18,7 +20,7 @@ pub(super) struct OpenFrame {
     pub(super) lsn: Lsn,
     pub(super) batch: RecordBatch,
     /// None for a frame that is given up as a whole.
-    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) plan: Option<Arc<Recipe>>,
     pub(super) chunk_rows: usize,
     /// The first row that is not in the chunk yet.
     pub(super) next_row: usize,
@@ -31,18 +33,32 @@ impl OpenFrame {
         self.next_row == self.batch.num_rows()
     }
 
-    /// Appends these rows to `out`, except those in quarantine and those that are returned as refused.
-    fn encode(&self, rows: Range<usize>, out: &mut Records) -> Encoded {
+    /// Makes these rows, except those in quarantine and those that are returned as refused.
+    fn make(&self, rows: Range<usize>, out: &mut Made) -> Encoded {
+        self.each_run(rows, |plan, run| plan.make(&self.batch, run, out))
+    }
+
+    /// What [`make`](OpenFrame::make) would say about these rows.
+    fn check(&self, rows: Range<usize>) -> Encoded {
+        self.each_run(rows, |plan, run| plan.check(&self.batch, run))
+    }
+
+    /// Does it for the runs of rows between those in quarantine.
+    fn each_run(
+        &self,
+        rows: Range<usize>,
+        mut make: impl FnMut(&Recipe, Range<usize>) -> Encoded,
+    ) -> Encoded {
         let Some(plan) = &self.plan else { return Encoded::default() };
         if self.quarantined.is_empty() {
-            return plan.encode(&self.batch, rows, out);
+            return make(plan, rows);
         }
         let mut encoded = Encoded::default();
         let mut start = rows.start;
         let holes = self.quarantined.runs_in(rows.clone()).chain([rows.end..rows.end]);
         for hole in holes {
             if start < hole.start {
-                let part = plan.encode(&self.batch, start..hole.start, out);
+                let part = make(plan, start..hole.start);
                 encoded.refused.extend(part.refused);
                 encoded.floored_timestamps += part.floored_timestamps;
                 encoded.emptied_lists += part.emptied_lists;
@@ -56,7 +72,7 @@ impl OpenFrame {
 /// The chunk in work. Its memory is used again.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    records: Records,
+    made: Made,
     /// The rows that it is made of.
     rows: Range<usize>,
     /// The rows without a record, in runs, ascending.
@@ -79,10 +95,15 @@ pub(super) struct Taken {
 
 impl Chunk {
     /// Converts the next rows of the frame; returns those that do not convert.
-    pub(super) fn fill(&mut self, frame: &mut OpenFrame) -> Vec<RowError> {
+    ///
+    /// # Errors
+    ///
+    /// There is not memory enough, or an offset is too large; nothing has changed.
+    pub(super) fn fill(&mut self, frame: &mut OpenFrame) -> Result<Vec<RowError>, ArrowError> {
         let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
-        self.records.clear();
-        let encoded = frame.encode(rows.clone(), &mut self.records);
+        self.made.clear();
+        let encoded = frame.make(rows.clone(), &mut self.made);
+        self.made.finish()?;
         self.bent = bent(&encoded);
         self.holes.clear();
         self.holes.extend(frame.quarantined.runs_in(rows.clone()));
@@ -93,7 +114,7 @@ impl Chunk {
         (self.next, self.next_row) = (0, rows.start);
         frame.next_row = rows.end;
         self.rows = rows;
-        encoded.refused
+        Ok(encoded.refused)
     }
 
     /// Whether requests have passed all of it.
@@ -101,8 +122,8 @@ impl Chunk {
         self.next_row == self.rows.end
     }
 
-    pub(super) fn records(&self) -> &Records {
-        &self.records
+    pub(super) fn made(&self) -> &Made {
+        &self.made
     }
 
     /// The first record that is in no request yet. There may be none.
@@ -129,7 +150,7 @@ impl Chunk {
 
     /// Passes the records up to this one, and the holes around them.
     pub(super) fn take(&mut self, frame: &OpenFrame, records_end: usize) -> Taken {
-        let is_rest = records_end == self.records.len();
+        let is_rest = records_end == self.made.len();
         let rows_end = if is_rest { self.rows.end } else { self.row_of(records_end) };
         let bent = self.take_bent(frame, is_rest, rows_end);
         let rows = (rows_end - self.next_row) as u64;
@@ -146,7 +167,7 @@ impl Chunk {
             return std::mem::take(&mut self.bent);
         }
         // Rows that are refused are so again, and count for nothing.
-        let taken = bent(&frame.encode(self.next_row..rows_end, &mut Records::new()));
+        let taken = bent(&frame.check(self.next_row..rows_end));
         self.bent.floored_timestamps -= taken.floored_timestamps;
         self.bent.emptied_lists -= taken.emptied_lists;
         taken
@@ -164,7 +185,7 @@ mod tests {
     use arrow_array::{ArrayRef, Int64Array, TimestampNanosecondArray};
 
     use super::*;
-    use crate::convert::{DeltaType, Policies, TableColumn, TableSchema};
+    use crate::convert::{DeltaType, Plan, Policies, TableColumn, TableSchema};
 
     /// Ten rows; each loses nanoseconds, and those named have a number that is too large.
     fn frame(too_large: &[usize], quarantined: &[u32]) -> OpenFrame {
@@ -183,7 +204,7 @@ mod tests {
         OpenFrame {
             lsn: Lsn::FIRST,
             batch,
-            plan: Some(plan.into()),
+            plan: Some(Recipe::of_records(plan).into()),
             chunk_rows: 8,
             next_row: 0,
             quarantined: Rows::of(quarantined.iter().copied()),
@@ -191,7 +212,7 @@ mod tests {
     }
 
     fn rows(chunk: &Chunk) -> Vec<usize> {
-        (0..chunk.records().len()).map(|record| chunk.row_of(record)).collect()
+        (0..chunk.made().len()).map(|record| chunk.row_of(record)).collect()
     }
 
     #[test]
@@ -204,7 +225,7 @@ mod tests {
             (&[0, 1, 2, 3], &[4, 5, 6, 7], vec![]),
         ] {
             let (mut chunk, mut frame) = (Chunk::default(), frame(too_large, quarantined));
-            let refused = chunk.fill(&mut frame);
+            let refused = chunk.fill(&mut frame).unwrap();
             assert_eq!(refused.iter().map(|error| error.row).collect::<Vec<_>>(), too_large);
             assert_eq!(rows(&chunk), expected);
             let all = chunk.take(&frame, expected.len());
@@ -217,7 +238,7 @@ mod tests {
     fn the_parts_of_a_chunk_pass_each_row_once_and_count_what_is_bent_in_it() {
         for cuts in [vec![1, 2, 5], vec![2, 4, 5], vec![5], vec![1, 2, 3, 4, 5]] {
             let (mut chunk, mut frame) = (Chunk::default(), frame(&[2], &[0, 4]));
-            chunk.fill(&mut frame);
+            chunk.fill(&mut frame).unwrap();
             assert_eq!(rows(&chunk), [1, 3, 5, 6, 7]);
             let (mut passed, mut before) = (0, 0);
             for cut in cuts {

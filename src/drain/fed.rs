@@ -2,38 +2,38 @@
 
 use std::sync::Arc;
 
-use prost_types::DescriptorProto;
-
-use super::Span;
 use super::grace::Schema;
-use crate::convert::Plan;
+use super::recipe::Recipe;
+use super::{Parts, Span};
 use crate::error::ErrorCode;
-use crate::transport::{ErrorClass, TransportError};
+use crate::transport::{ErrorClass, Format, Payload, TransportError};
 
 /// What goes to the service in one piece.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) records: Vec<Vec<u8>>,
+    pub(super) payload: Payload,
     pub(super) framed_bytes: usize,
     pub(super) span: Span,
-    /// The plan of its first rows. Those of the others have the same descriptor.
-    pub(super) plan: Arc<Plan>,
+    /// What the span is made of, in order.
+    pub(super) parts: Parts,
+    /// The plan of its first rows. Those of the others have the same format.
+    pub(super) plan: Arc<Recipe>,
 }
 
 impl Request {
-    pub(super) fn descriptor(&self) -> &DescriptorProto {
-        self.plan.descriptor()
+    pub(super) fn format(&self) -> &Format {
+        self.plan.format()
     }
 
-    /// Whether records of this plan may travel with those of this request, and on its stream.
-    pub(super) fn takes(&self, plan: &Arc<Plan>) -> bool {
+    /// Whether rows of this plan may travel with those of this request, and on its stream.
+    pub(super) fn takes(&self, plan: &Arc<Recipe>) -> bool {
         is_same(&self.plan, plan)
     }
 }
 
-/// Usually it is the same one, and a descriptor can have thousands of fields.
-pub(super) fn is_same(one: &Arc<Plan>, other: &Arc<Plan>) -> bool {
-    Arc::ptr_eq(one, other) || one.descriptor() == other.descriptor()
+/// Usually it is the same one, and a format can have thousands of fields.
+pub(super) fn is_same(one: &Arc<Recipe>, other: &Arc<Recipe>) -> bool {
+    Arc::ptr_eq(one, other) || one.format() == other.format()
 }
 
 /// What comes next on the way out of the log.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arrow_schema::ArrowError;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, OpenFrame, Taken};
 use super::fed::{Fed, FeedError, Request, is_same};
 use super::grace::{Grace, Schema};
+use super::recipe::{Pieces, Recipe};
 use super::refusals::Refusals;
-use super::{Plans, Span};
+use super::{Parts, Plans, Span};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
-use crate::convert::{Cut, Plan, RowError};
+use crate::convert::{Cut, RowError};
 use crate::error::{ErrorCode, chain};
 use crate::ledger::{Bent, Settled};
 use crate::quarantine::{Quarantine, Refusal, Rows};
@@ -83,12 +85,13 @@ pub(super) struct Feed {
 /// A request in the making.
 #[derive(Debug, Default)]
 struct Piece {
-    records: Vec<Vec<u8>>,
+    rows: Pieces,
     framed_bytes: usize,
-    /// None while there are no records.
-    plan: Option<Arc<Plan>>,
+    /// None while there are no rows.
+    plan: Option<Arc<Recipe>>,
     /// None while nothing is passed.
     span: Option<Span>,
+    parts: Parts,
 }
 
 impl Feed {
@@ -134,14 +137,17 @@ impl Feed {
         self.refusals.put()?;
         if let Some(through) = self.damaged_through.take() {
             // Nothing but damage lies behind what the piece passes.
-            let span = piece.span.get_or_insert_default();
-            span.end = Settled { through, rows_of_next: 0 };
-            span.damaged_frames += std::mem::take(&mut self.damaged_frames);
+            let damaged_frames = std::mem::take(&mut self.damaged_frames);
+            let end = Settled { through, rows_of_next: 0 };
+            let part = Span { end, damaged_frames, ..Span::default() };
+            piece.span.get_or_insert_default().join(&part);
+            piece.parts.push(part);
         }
         match (piece.plan, piece.span) {
             (Some(plan), Some(span)) => {
-                let Piece { records, framed_bytes, .. } = piece;
-                Ok(Some(Fed::Request(Request { records, framed_bytes, span, plan })))
+                let Piece { rows, framed_bytes, parts, .. } = piece;
+                let payload = rows.finish().map_err(unmade)?;
+                Ok(Some(Fed::Request(Request { payload, framed_bytes, span, parts, plan })))
             }
             (None, Some(span)) => Ok(Some(Fed::Skipped(span))),
             // What is good before goes first; an error comes again at the next call.
@@ -158,15 +164,15 @@ impl Feed {
             }
             self.settle_doubts()?;
             let Some(frame) = &mut self.frame else { return Ok(()) };
-            let (next, records) = (self.chunk.next(), self.chunk.records());
+            let (next, made) = (self.chunk.next(), self.chunk.made());
             let room_bytes = self.rules.request_max_bytes.saturating_sub(piece.framed_bytes);
             let is_new_stream = |plan| piece.plan.as_ref().is_some_and(|planned| !is_same(planned, plan));
-            let (end, framed_bytes) = match records.cut(next, room_bytes, rows_max - piece.records.len()) {
+            let (end, framed_bytes) = match made.cut(next, room_bytes, rows_max - piece.rows.len()) {
                 Some(_) if frame.plan.as_ref().is_some_and(is_new_stream) => return Ok(()),
                 Some(Cut::Request { records, framed_bytes }) => (records.end, framed_bytes),
                 // A row above the wished size travels alone, up to what the service takes.
                 Some(Cut::TooLarge { framed_bytes, .. }) if framed_bytes <= REQUEST_BYTES_MAX => {
-                    if !piece.records.is_empty() {
+                    if !piece.rows.is_empty() {
                         return Ok(());
                     }
                     (next + 1, framed_bytes)
@@ -177,22 +183,22 @@ impl Feed {
                     // It is not sent, so nothing in it is bent.
                     let taken = Taken { bent: Bent::default(), ..self.chunk.take(frame, next + 1) };
                     frame.quarantined.merge(&Rows::of([row]));
-                    self.pass(piece, 0, taken);
+                    self.pass(piece, None, 0, taken);
                     continue;
                 }
                 // Only holes are left.
                 None => (next, 0),
             };
+            let mut first = None;
             if end > next {
                 piece.plan = piece.plan.take().or_else(|| frame.plan.clone());
-                piece.records.extend((next..end).map(|record| records.record(record).to_vec()));
+                piece.rows.add(made, next..end);
                 piece.framed_bytes += framed_bytes;
-                let first = (frame.lsn, self.chunk.row_of(next) as u32);
-                piece.span.get_or_insert_default().first.get_or_insert(first);
+                first = Some((frame.lsn, self.chunk.row_of(next) as u32));
             }
             let taken = self.chunk.take(frame, end);
-            self.pass(piece, (end - next) as u64, taken);
-            let is_full = piece.records.len() >= rows_max
+            self.pass(piece, first, (end - next) as u64, taken);
+            let is_full = piece.rows.len() >= rows_max
                 || piece.framed_bytes >= self.rules.request_max_bytes
                 || self.refusals.rows() >= REQUEST_ROWS_MAX;
             if is_full {
@@ -202,23 +208,23 @@ impl Feed {
     }
 
     /// Counts what the piece has taken from the chunk, of which `records` are sent.
-    fn pass(&mut self, piece: &mut Piece, records: u64, taken: Taken) {
+    fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
         let Some(frame) = &self.frame else { return };
-        let span = piece.span.get_or_insert_default();
-        span.rows += records;
-        span.quarantined.rows += taken.rows - records;
-        span.bent += taken.bent;
+        let mut part = Span { first, rows: records, bent: taken.bent, ..Span::default() };
+        part.quarantined.rows = taken.rows - records;
         let rows = frame.batch.num_rows();
         if self.chunk.is_used_up() && frame.is_used_up() {
-            span.end = Settled { through: frame.lsn, rows_of_next: 0 };
+            part.end = Settled { through: frame.lsn, rows_of_next: 0 };
             let is_delivered = frame.quarantined.count_in(0..rows) < rows as u64;
-            span.frames += u64::from(is_delivered);
-            span.quarantined.frames += u64::from(!is_delivered);
+            part.frames = u64::from(is_delivered);
+            part.quarantined.frames = u64::from(!is_delivered);
         } else {
-            span.end = Settled { through: frame.lsn.previous(), rows_of_next: self.chunk.next_row() as u32 };
+            part.end = Settled { through: frame.lsn.previous(), rows_of_next: self.chunk.next_row() as u32 };
         }
-        span.damaged_frames += std::mem::take(&mut self.damaged_frames);
+        part.damaged_frames = std::mem::take(&mut self.damaged_frames);
         self.damaged_through = None;
+        piece.span.get_or_insert_default().join(&part);
+        piece.parts.push(part);
     }
 
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
@@ -252,7 +258,7 @@ impl Feed {
             }
         }
         let Some(frame) = &mut self.frame else { return Ok(false) };
-        let refused = self.chunk.fill(frame);
+        let refused = self.chunk.fill(frame).map_err(unmade)?;
         if !refused.is_empty() {
             let refusal =
                 |error: &RowError| (error.row as u32, Refusal::new("conversion", &error.to_string()));
@@ -290,7 +296,7 @@ impl Feed {
             Ok(plan) => {
                 grace.accepted(is_batch);
                 let is_stream =
-                    |it: &Schema| matches!(it, Schema::Stream(refused) if **refused == *plan.descriptor());
+                    |it: &Schema| matches!(it, Schema::Stream(refused) if **refused == *plan.format());
                 grace.verdict(is_stream, now).map_or(Ok(plan.clone()), Err)
             }
             Err(error) => match grace.verdict(is_batch, now) {
@@ -333,6 +339,12 @@ impl Feed {
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
         Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, quarantined })
     }
+}
+
+/// Out of memory, for one: another try may succeed.
+fn unmade(error: ArrowError) -> FeedError {
+    let text = format!("a request cannot be made: {error}");
+    FeedError::Failed(TransportError::transient(ErrorCode::Internal, text))
 }
 
 fn too_large(framed_bytes: usize) -> Refusal {

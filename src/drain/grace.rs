@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prost_types::DescriptorProto;
 use tokio::time::Instant;
 
 use crate::quarantine::Refusal;
+use crate::transport::Format;
 use crate::wal::SchemaFingerprint;
 
 /// Beyond it the oldest begins anew, should it be refused again.
@@ -18,8 +18,8 @@ const SCHEMAS_MAX: usize = 32;
 pub(super) enum Schema {
     /// Batches that have no plan for the table as it is known.
     Batch(SchemaFingerprint),
-    /// Streams of these records, by the service.
-    Stream(Box<DescriptorProto>),
+    /// Streams of rows of this format, by the service.
+    Stream(Box<Format>),
 }
 
 /// The schemas that are refused now.
@@ -104,6 +104,8 @@ impl Grace {
 
 #[cfg(test)]
 mod tests {
+    use prost_types::DescriptorProto;
+
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(300);
@@ -114,10 +116,8 @@ mod tests {
     }
 
     fn stream(name: &str) -> Schema {
-        Schema::Stream(Box::new(DescriptorProto {
-            name: Some(name.to_owned()),
-            ..DescriptorProto::default()
-        }))
+        let name = Some(name.to_owned());
+        Schema::Stream(Box::new(Format::Protobuf(DescriptorProto { name, ..DescriptorProto::default() })))
     }
 
     #[tokio::test]

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::Span;
+use super::{Parts, Span};
 use crate::types::StreamOffset;
 
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) offset: StreamOffset,
     pub(super) span: Span,
+    /// What the span is made of.
+    pub(super) parts: Parts,
     pub(super) bytes: usize,
     pub(super) sent_at: Instant,
 }
@@ -58,6 +60,15 @@ impl Window {
         Some(oldest)
     }
 
+    /// The first rows of the oldest request are settled: what of it is left.
+    pub(super) fn shorten_oldest(&mut self, left: Span) {
+        if let Some(oldest) = self.requests.front_mut() {
+            oldest.span = left;
+            // It is not asked again: its stream is gone.
+            oldest.parts = Parts::default();
+        }
+    }
+
     /// Forgets all requests: the stream is gone and they will be read from the log again.
     pub(super) fn clear(&mut self) {
         self.requests.clear();
@@ -70,7 +81,13 @@ mod tests {
     use super::*;
 
     fn request(number: i64, bytes: usize) -> InFlight {
-        InFlight { offset: StreamOffset::new(number), span: Span::default(), bytes, sent_at: Instant::now() }
+        InFlight {
+            offset: StreamOffset::new(number),
+            span: Span::default(),
+            parts: Parts::default(),
+            bytes,
+            sent_at: Instant::now(),
+        }
     }
 
     #[tokio::test]

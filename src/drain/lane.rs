@@ -15,11 +15,11 @@ use super::grace::Grace;
 use super::inflight::{InFlight, Window};
 use super::isolate::Isolation;
 use super::opening::Opened;
+use super::recipe::{Recipe, request_bytes};
 use super::requests::{Reads, Requests};
-use super::{LaneState, LaneStatus, Plans, Progress, Span};
+use super::{LaneState, LaneStatus, Parts, Plans, Progress, Span};
 use crate::admission::Admission;
 use crate::catalog::KnownTable;
-use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
 use crate::quarantine::Quarantine;
@@ -73,6 +73,8 @@ pub(super) struct Delivery {
     pub(super) isolation: Isolation,
     /// How many rows the next request may have; the feed reads it.
     rows_max: Arc<AtomicUsize>,
+    /// Rows of requests that were acknowledged on the stream.
+    rows_acknowledged: u64,
     /// The request that could not be handed to the stream.
     pub(super) unsent: Option<Span>,
 }
@@ -97,6 +99,7 @@ impl Lane {
             is_fresh_token_tried: false,
             isolation: Isolation::default(),
             rows_max: Arc::new(AtomicUsize::new(usize::MAX)),
+            rows_acknowledged: 0,
             unsent: None,
         };
         tokio::select! {
@@ -116,7 +119,7 @@ impl Delivery {
         self.isolation.resume_at(from);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
         let rules = Rules {
-            request_max_bytes: lane.settings.request_max_bytes,
+            request_max_bytes: request_bytes(lane.plans.transport(), lane.settings.request_max_bytes),
             plans: lane.plans.clone(),
             table: lane.table.now(),
             quarantine: lane.quarantine.clone(),
@@ -156,7 +159,7 @@ impl Delivery {
         let mut requests = self.requests();
         let mut waiting: Option<Request> = None;
         // Opened, and not used because what was to be sent first was dropped meanwhile.
-        let mut spare: Option<(Box<dyn Stream>, Arc<Plan>)> = None;
+        let mut spare: Option<(Box<dyn Stream>, Arc<Recipe>)> = None;
         loop {
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
                 (requests, waiting) = (self.requests(), None);
@@ -230,6 +233,28 @@ impl Delivery {
         first: Request,
         requests: &mut Requests,
     ) -> Result<Option<Request>, Failure> {
+        self.rows_acknowledged = 0;
+        let ended = self.pump_stream(stream.as_ref(), first, requests).await;
+        match &ended {
+            Ok(_) | Err(Failure::Schema(..)) => stream.close().await,
+            // What it has acknowledged and nobody has heard yet is not sent again.
+            Err(Failure::Stream(_)) => {
+                if let Some(rows) = stream.durable_rows().await {
+                    self.acknowledge_rows(rows);
+                }
+            }
+            Err(Failure::Other(_)) if self.window.oldest().is_none() => stream.close().await,
+            Err(Failure::Other(_)) => {}
+        }
+        ended
+    }
+
+    async fn pump_stream(
+        &mut self,
+        stream: &dyn Stream,
+        first: Request,
+        requests: &mut Requests,
+    ) -> Result<Option<Request>, Failure> {
         let plan = Arc::clone(&first.plan);
         let old_age = Instant::now() + self.lane.settings.stream_max_age;
         // Set once nothing more may be sent on this stream: what comes after the last acknowledgement.
@@ -238,13 +263,12 @@ impl Delivery {
         let mut give_up: Option<Instant> = None;
         // On a slow line the last of a full window waits for all before it: progress counts, not its age.
         let mut last_progress = Instant::now();
-        self.send(stream.as_ref(), first).await.map_err(Failure::Stream)?;
+        self.send(stream, first).await.map_err(Failure::Stream)?;
         loop {
             let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at.max(last_progress)));
             if oldest.is_none()
                 && let Some(after) = ending
             {
-                stream.close().await;
                 return after;
             }
             if oldest.is_none() && give_up.take().is_some() && self.lane.drop_oldest().await {
@@ -252,7 +276,7 @@ impl Delivery {
             }
             tokio::select! {
                 biased;
-                acknowledged = acknowledgement(stream.as_ref(), oldest) => {
+                acknowledged = acknowledgement(stream, oldest) => {
                     acknowledged.map_err(Failure::Stream)?;
                     last_progress = Instant::now();
                     self.acknowledge_oldest();
@@ -264,7 +288,7 @@ impl Delivery {
                     return Err(Failure::Other(out_of_patience()));
                 }
                 next = requests.next(), if ending.is_none() && give_up.is_none() && self.has_room() => {
-                    ending = self.take(next, stream.as_ref(), &plan).await;
+                    ending = self.take(next, stream, &plan).await;
                 }
                 () = sleep_until(old_age), if ending.is_none() => ending = Some(Ok(None)),
             }
@@ -276,7 +300,7 @@ impl Delivery {
         &mut self,
         next: Result<Fed, FeedError>,
         stream: &dyn Stream,
-        plan: &Arc<Plan>,
+        plan: &Arc<Recipe>,
     ) -> Option<Ending> {
         match next {
             Ok(Fed::Request(request)) if request.takes(plan) => {
@@ -303,9 +327,9 @@ impl Delivery {
     }
 
     async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
-        let (span, bytes) = (request.span, request.framed_bytes);
-        match stream.send(request.records).await {
-            Ok(offset) => self.window.push(InFlight { offset, span, bytes, sent_at: Instant::now() }),
+        let Request { payload, framed_bytes: bytes, span, parts, .. } = request;
+        match stream.send(payload).await {
+            Ok(offset) => self.window.push(InFlight { offset, span, parts, bytes, sent_at: Instant::now() }),
             Err(error) => {
                 self.unsent = Some(span);
                 return Err(error);
@@ -317,7 +341,10 @@ impl Delivery {
     /// A stretch without rows is settled together with what was sent before it.
     fn skip(&mut self, span: Span) {
         match self.window.newest().map(|it| it.offset) {
-            Some(offset) => self.window.push(InFlight { offset, span, bytes: 0, sent_at: Instant::now() }),
+            Some(offset) => {
+                let parts = Parts::default();
+                self.window.push(InFlight { offset, span, parts, bytes: 0, sent_at: Instant::now() });
+            }
             None => self.settle(&span),
         }
     }
@@ -333,7 +360,27 @@ impl Delivery {
             status.failure = None;
             status.failures_in_a_row = 0;
         });
+        self.rows_acknowledged += request.span.rows;
         self.settle(&request.span);
+    }
+
+    /// [I7] So many rows that were sent on the stream that has failed are durable: whole requests, and the first rows of the
+    /// next one.
+    fn acknowledge_rows(&mut self, rows: u64) {
+        while let Some(oldest) = self.window.oldest() {
+            let Some(durable) = rows.checked_sub(self.rows_acknowledged).filter(|rows| *rows > 0) else {
+                return;
+            };
+            if oldest.span.rows <= durable {
+                self.acknowledge_oldest();
+                continue;
+            }
+            if let Some((done, left)) = oldest.parts.split(durable) {
+                self.window.shorten_oldest(left);
+                self.settle(&done);
+            }
+            return;
+        }
     }
 
     /// Everything up to the end of this is acknowledged, or in quarantine.

@@ -19,7 +19,9 @@ mod inflight;
 mod isolate;
 mod lane;
 mod opening;
+mod parts;
 mod plans;
+mod recipe;
 mod refusals;
 mod requests;
 mod retry;
@@ -34,6 +36,7 @@ pub(crate) use settle::{Settler, SettlerStatus, TableToRemember};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;
 
+use self::parts::Parts;
 use crate::ledger::{Bent, LedgerRecord, Quarantined, Settled};
 use crate::types::Lsn;
 

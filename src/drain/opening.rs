@@ -27,7 +27,7 @@ impl Lane {
             return Ok(Opened::Outdated);
         }
         let mut has_dropped = false;
-        let mut opening = self.transport.open(request.descriptor());
+        let mut opening = self.transport.open(request.format());
         let opened = loop {
             tokio::select! {
                 biased;
@@ -39,15 +39,15 @@ impl Lane {
         match opened {
             Ok(stream) => {
                 self.status.send_modify(|status| status.streams_opened += 1);
-                let descriptor = request.descriptor();
-                self.grace.accepted(|it| matches!(it, Schema::Stream(refused) if **refused == *descriptor));
+                let format = request.format();
+                self.grace.accepted(|it| matches!(it, Schema::Stream(refused) if **refused == *format));
                 Ok(if has_dropped { Opened::Spare(stream) } else { Opened::Stream(stream) })
             }
             Err(failure) if failure.class == ErrorClass::Poison && self.table.distrust() => {
                 Ok(Opened::Outdated)
             }
             Err(failure) if failure.class == ErrorClass::Poison => {
-                Err(Failure::Schema(Schema::Stream(Box::new(request.descriptor().clone())), failure))
+                Err(Failure::Schema(Schema::Stream(Box::new(request.format().clone())), failure))
             }
             Err(failure) => Err(Failure::Other(failure)),
         }

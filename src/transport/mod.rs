@@ -6,6 +6,8 @@ pub mod zerobus;
 
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use prost_types::DescriptorProto;
 
@@ -19,12 +21,12 @@ use crate::types::StreamOffset;
 /// A way to a table.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Opens a stream whose records have this descriptor.
+    /// Opens a stream for rows of this format.
     ///
     /// # Errors
     ///
     /// [`TransportError`], classified; nothing was sent.
-    async fn open(&self, descriptor: &DescriptorProto) -> Result<Box<dyn Stream>, TransportError>;
+    async fn open(&self, format: &Format) -> Result<Box<dyn Stream>, TransportError>;
 
     /// The next stream shall be opened with a token that is fetched anew.
     fn forget_token(&self);
@@ -33,12 +35,12 @@ pub trait Transport: Send + Sync {
 /// An open stream: requests go in, in order; acknowledgements come back, in the same order.
 #[async_trait]
 pub trait Stream: Send + Sync {
-    /// Hands one request over and returns the stream offset that stands for all of its records.
+    /// Hands one request over, of the format of the stream, and returns the stream offset that stands for all of its rows.
     ///
     /// # Errors
     ///
     /// [`TransportError`] with the cause of the stream's end. The request may have arrived.
-    async fn send(&self, records: Vec<Vec<u8>>) -> Result<StreamOffset, TransportError>;
+    async fn send(&self, payload: Payload) -> Result<StreamOffset, TransportError>;
 
     /// Returns once the service has acknowledged this offset, and with it all before it \[I7\].
     ///
@@ -51,8 +53,32 @@ pub trait Stream: Send + Sync {
     /// Dropping the future loses nothing; ask again.
     async fn acknowledged(&self, offset: StreamOffset) -> Result<(), TransportError>;
 
+    /// How many of the rows that were handed over are durable, from the first on. To be asked once the stream has failed;
+    /// none where that is known of whole requests only.
+    async fn durable_rows(&self) -> Option<u64> {
+        None
+    }
+
     /// Ends a stream that has nothing in flight.
     async fn close(self: Box<Self>);
+}
+
+/// What the rows of a stream are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// Protobuf records of this message.
+    Protobuf(DescriptorProto),
+    /// Arrow batches of this schema.
+    Arrow(SchemaRef),
+}
+
+/// The rows of a request. They are not empty.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Protobuf records.
+    Records(Vec<Vec<u8>>),
+    /// An Arrow batch.
+    Batch(RecordBatch),
 }
 
 /// What to do about a failure (design: error classes).

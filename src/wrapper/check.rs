@@ -6,8 +6,8 @@ use arrow_schema::SchemaRef;
 
 use super::{Inner, SendFailure};
 use crate::catalog::Known;
-use crate::config::Validate;
-use crate::convert::{ConversionError, Plan, Policies};
+use crate::config::{TransportKind, Validate};
+use crate::convert::{ArrowPlan, ConversionError, Plan, Policies};
 use crate::recent::Recent;
 
 /// Programs with more kinds of batches at a time have some of them checked again.
@@ -16,6 +16,7 @@ const SCHEMAS_MAX: usize = 32;
 /// Remembers the schemas that were found convertible last: most programs have a few.
 #[derive(Debug)]
 pub(super) struct CheckedSchemas {
+    transport: TransportKind,
     policies: Policies,
     good: Mutex<Good>,
 }
@@ -28,9 +29,9 @@ struct Good {
 }
 
 impl CheckedSchemas {
-    pub(super) fn new(policies: Policies) -> CheckedSchemas {
+    pub(super) fn new(transport: TransportKind, policies: Policies) -> CheckedSchemas {
         let good = Good { table_version: 0, schemas: Recent::new(SCHEMAS_MAX) };
-        CheckedSchemas { policies, good: Mutex::new(good) }
+        CheckedSchemas { transport, policies, good: Mutex::new(good) }
     }
 
     fn check(&self, schema: &SchemaRef, table: &Known) -> Result<(), ConversionError> {
@@ -45,7 +46,11 @@ impl CheckedSchemas {
                 return Ok(());
             }
         }
-        Plan::new(schema, table.schema.as_deref(), self.policies)?;
+        let columns = table.schema.as_deref();
+        match self.transport {
+            TransportKind::Protobuf => drop(Plan::new(schema, columns, self.policies)?),
+            TransportKind::ArrowFlight => drop(ArrowPlan::new(schema, columns, self.policies)?),
+        }
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if good.table_version == table.version {
             good.schemas.add(Arc::clone(schema));

@@ -40,7 +40,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let transport = {
         let _entered = runtime.handle().enter();
         let window = configuration.max_inflight_requests;
-        ZerobusTransport::new(http, &destination, principal.clone(), &trust, window)?
+        let compression = configuration.compression.unwrap_or_default();
+        ZerobusTransport::new(http, &destination, principal.clone(), &trust, window, compression)?
     };
     let directory = writer_directory(&wal_dir, &destination.table);
     let locked =
@@ -87,7 +88,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         wal: wal.clone(),
         transport: Box::new(transport),
         table: Arc::clone(&table),
-        plans: Plans::new(policies),
+        plans: Plans::new(configuration.transport, policies),
         env: env.clone(),
         settings: LaneSettings::from(configuration),
         status: lane_status,
@@ -127,7 +128,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             quarantine,
             quarantined_told: AtomicU64::new(record.quarantined.rows),
             table,
-            checked: CheckedSchemas::new(policies),
+            checked: CheckedSchemas::new(configuration.transport, policies),
             lane,
             settler,
             nudge,

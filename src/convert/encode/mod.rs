@@ -36,7 +36,7 @@ pub(super) use map::Map;
 pub(super) use message::Message;
 pub(super) use positions::Way;
 pub(super) use source::{Bits, FixedBytes, Numbers, Source, Strings, Views};
-pub(super) use variant::VariantAsJson;
+pub(super) use variant::{VariantAsIs, VariantAsJson};
 
 use self::field::write_fields;
 use self::positions::Slots;
@@ -78,6 +78,16 @@ pub(super) fn encode(fields: &mut [Box<dyn Field + '_>], rows: Range<usize>, out
     encoded
 }
 
+/// What [`encode`] would say about these rows, without writing them.
+pub(super) fn check(fields: &mut [Box<dyn Field + '_>], rows: Range<usize>) -> Encoded {
+    let mut encoded = Encoded::default();
+    let mut chunk = Chunk::default();
+    for start in rows.clone().step_by(CHUNK_ROWS_MAX) {
+        chunk.measure(fields, start..rows.end.min(start + CHUNK_ROWS_MAX), &mut encoded);
+    }
+    encoded
+}
+
 /// The rows in work.
 #[derive(Default)]
 struct Chunk {
@@ -95,6 +105,25 @@ impl Chunk {
         out: &mut Records,
         encoded: &mut Encoded,
     ) {
+        let has_refused = self.measure(fields, rows.clone(), encoded);
+        let Chunk { good, places } = self;
+        let slots = match has_refused {
+            true => Slots::Each(good),
+            false => Slots::Run { first: rows.start, len: rows.len() },
+        };
+        let bytes = out.append(places);
+        write_fields(fields, slots, places, bytes);
+        debug_assert!(out.ends_with(places), "a value was measured and written differently");
+    }
+
+    /// Leaves the sizes of the records in `places`, and if there are refused rows the others in `good`; says whether there
+    /// are.
+    fn measure(
+        &mut self,
+        fields: &mut [Box<dyn Field + '_>],
+        rows: Range<usize>,
+        encoded: &mut Encoded,
+    ) -> bool {
         let first_refused = encoded.refused.len();
         let Chunk { good, places } = self;
         let mut slots = Slots::Run { first: rows.start, len: rows.len() };
@@ -118,9 +147,7 @@ impl Chunk {
         }
         // The columns found them in turn; the reader wants them by row.
         encoded.refused[first_refused..].sort_by_key(|error| error.row);
-        let bytes = out.append(places);
-        write_fields(fields, slots, places, bytes);
-        debug_assert!(out.ends_with(places), "a value was measured and written differently");
+        encoded.refused.len() > first_refused
     }
 }
 

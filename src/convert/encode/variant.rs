@@ -11,6 +11,7 @@ use super::positions::{Slots, Way};
 use super::report::{Fault, Path, Report};
 use super::source::AnyBytes;
 use super::wire::{delimited_len, put_delimited};
+use crate::convert::error::RowErrorReason;
 use crate::convert::values::put_variant;
 
 /// Writes variants that are not shredded as JSON.
@@ -34,6 +35,57 @@ impl Conversion for VariantAsJson {
         let metadata = Part::bind(array.column_by_name(VariantAsJson::METADATA)?.as_ref())?;
         let value = Part::bind(array.column_by_name(VariantAsJson::VALUE)?.as_ref())?;
         Some(Box::new(Variants { header, way, metadata, value, texts: Vec::new(), ends: Vec::new() }))
+    }
+}
+
+/// Leaves variants that are not shredded as they are; only whether they have both parts is looked at. It writes nothing.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::convert) struct VariantAsIs;
+
+impl Conversion for VariantAsIs {
+    fn bind<'a>(
+        &self,
+        header: &'a Header,
+        way: Way<'a>,
+        array: &'a dyn Array,
+    ) -> Option<Box<dyn Field + 'a>> {
+        let array = array.as_any().downcast_ref::<StructArray>()?;
+        let metadata = Part::bind(array.column_by_name(VariantAsJson::METADATA)?.as_ref())?;
+        let value = Part::bind(array.column_by_name(VariantAsJson::VALUE)?.as_ref())?;
+        Some(Box::new(Whole { header, way, metadata, value }))
+    }
+}
+
+/// Variants as they are.
+struct Whole<'a> {
+    header: &'a Header,
+    way: Way<'a>,
+    metadata: Part<'a>,
+    value: Part<'a>,
+}
+
+impl Field for Whole<'_> {
+    fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
+        let Whole { header, way, metadata, value } = self;
+        way.find(slots);
+        let present = way.present(slots);
+        header.report_missing(present, slots.len(), report);
+        let values = present.values();
+        metadata.way.find(values);
+        value.way.find(values);
+        present.visit(sizes, |n, _| {
+            if metadata.at(values, n).is_none() || value.at(values, n).is_none() {
+                let reason = RowErrorReason::InvalidVariant;
+                let fault = Fault { reason, value: &|| "a variant without one of its parts".to_owned() };
+                report.fault(present.slot(n), Path::to(&header.name), fault);
+            }
+        });
+    }
+
+    fn write(&mut self, _: Slots<'_>, _: &mut [usize], _: &mut [u8]) {}
+
+    fn text(&mut self, _: usize) -> String {
+        "a variant".to_owned()
     }
 }
 

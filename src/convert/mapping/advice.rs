@@ -6,11 +6,15 @@ use super::types::{Extension, ValueType};
 use crate::convert::DeltaType;
 
 pub(super) fn wrap_elements() -> String {
-    "wrap the inner list or map in a struct: protobuf has no list of lists or maps".to_owned()
+    "wrap the inner list or map in a struct, for protobuf has no list of lists or maps; \
+     or send it with transport=\"arrow_flight\", which has"
+        .to_owned()
 }
 
 pub(super) fn wrap_values() -> String {
-    "wrap the values of the map in a struct: protobuf has no map of lists or maps".to_owned()
+    "wrap the values of the map in a struct, for protobuf has no map of lists or maps; \
+     or send it with transport=\"arrow_flight\", which has"
+        .to_owned()
 }
 
 pub(super) fn map_key() -> String {
@@ -78,6 +82,18 @@ pub(super) fn with_table(value_type: ValueType<'_>, delta_type: &DeltaType) -> S
             "give the table's column the same shape, or send its parts as columns of their own".to_owned()
         }
         _ => cast(arrow_name(delta_type)),
+    }
+}
+
+/// For what goes into a VARIANT, in an Arrow batch.
+pub(super) fn variant_in_arrow(value_type: ValueType<'_>) -> String {
+    match value_type.data_type {
+        DataType::Struct(fields) if value_type.extension == Some(Extension::Variant) => variant(fields),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            "encode its JSON as variants, or send it with transport=\"protobuf\", where a VARIANT is read from JSON"
+                .to_owned()
+        }
+        _ => "encode its values as variants: Arrow Flight has no other form of a VARIANT".to_owned(),
     }
 }
 

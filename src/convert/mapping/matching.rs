@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields};
 
-use super::advice;
-use super::types::{Extension, ValueType, conversion};
+use super::types::{Extension, ValueType, conversion, is_variant};
+use super::{Rules, Wire, advice};
 use crate::convert::descriptor::{KEY_NUMBER, VALUE_NUMBER, wire_type};
 use crate::convert::encode::wire::Key;
-use crate::convert::encode::{Conversion, ELEMENT_NAME, Header, KEY_NAME, OnNull, VALUE_NAME};
+use crate::convert::encode::{Conversion, ELEMENT_NAME, Header, KEY_NAME, OnNull, VALUE_NAME, VariantAsIs};
 use crate::convert::error::{ConversionError, RowErrorReason};
-use crate::convert::policy::{NullList, Policies};
+use crate::convert::policy::NullList;
 use crate::convert::{DeltaType, TableColumn};
 
 /// How a field of the table is filled.
@@ -44,9 +44,9 @@ pub(in crate::convert) enum Kind {
 pub(in crate::convert) fn columns(
     fields: &Fields,
     table: &[TableColumn],
-    policies: Policies,
+    rules: Rules,
 ) -> Result<Vec<(usize, Node)>, ConversionError> {
-    match_columns(fields, table, "", policies)
+    match_columns(fields, table, "", rules)
 }
 
 /// The path of a column inside of another one.
@@ -70,14 +70,14 @@ fn match_columns(
     fields: &Fields,
     table: &[TableColumn],
     path: &str,
-    policies: Policies,
+    rules: Rules,
 ) -> Result<Vec<(usize, Node)>, ConversionError> {
     let mut sources = sources(fields, table, path)?;
     let mut matched = Vec::with_capacity(fields.len());
     for (position, column) in table.iter().enumerate() {
         let path = join(path, &column.name);
         match sources.remove(&position) {
-            Some(source) => matched.push((source, node(&fields[source], column, &path, policies)?)),
+            Some(source) => matched.push((source, node(&fields[source], column, &path, rules)?)),
             None if column.nullable => {}
             None => {
                 let delta_type = column.delta_type.clone();
@@ -114,37 +114,33 @@ fn sources(
     Ok(sources)
 }
 
-fn node(
-    field: &Field,
-    column: &TableColumn,
-    path: &str,
-    policies: Policies,
-) -> Result<Node, ConversionError> {
+fn node(field: &Field, column: &TableColumn, path: &str, rules: Rules) -> Result<Node, ConversionError> {
     let is_list = matches!(column.delta_type, DeltaType::Array { .. } | DeltaType::Map { .. });
-    let on_null = match policies.null_list {
+    let on_null = match rules.policies.null_list {
         _ if !column.nullable => OnNull::Refuse(RowErrorReason::NullInRequired),
+        _ if rules.wire == Wire::Arrow => OnNull::Omit,
         NullList::Empty if is_list => OnNull::Empty,
         NullList::Error if is_list => OnNull::Refuse(RowErrorReason::NullList),
         _ => OnNull::Omit,
     };
     let key = Key::new(column.number, wire_type(&column.delta_type));
     let header = Header { name: column.name.clone(), key, on_null };
-    let kind = kind(field, &column.delta_type, &header, path, policies)?;
+    let kind = kind(field, &column.delta_type, &header, path, rules)?;
     Ok(Node { header, kind })
 }
 
-/// A part of a list or map. It has no null: protobuf does not know it.
+/// A part of a list or map.
 fn part(
     field: &Field,
     (name, number): (&str, u32),
     delta_type: &DeltaType,
-    reason: RowErrorReason,
+    on_null: OnNull,
     path: &str,
-    policies: Policies,
+    rules: Rules,
 ) -> Result<Node, ConversionError> {
     let key = Key::new(number, wire_type(delta_type));
-    let header = Header { name: name.to_owned(), key, on_null: OnNull::Refuse(reason) };
-    let kind = kind(field, delta_type, &header, &join(path, name), policies)?;
+    let header = Header { name: name.to_owned(), key, on_null };
+    let kind = kind(field, delta_type, &header, &join(path, name), rules)?;
     Ok(Node { header, kind })
 }
 
@@ -153,7 +149,7 @@ fn kind(
     delta_type: &DeltaType,
     header: &Header,
     path: &str,
-    policies: Policies,
+    rules: Rules,
 ) -> Result<Kind, ConversionError> {
     let value_type = ValueType::of(field);
     if let Some(Extension::Other(extension)) = value_type.extension {
@@ -170,7 +166,7 @@ fn kind(
             Ok(Kind::Null)
         }
         (DataType::Struct(fields), DeltaType::Struct(columns)) => {
-            match_columns(fields, columns, path, policies).map(Kind::Struct)
+            match_columns(fields, columns, path, rules).map(Kind::Struct)
         }
         (
             DataType::List(field)
@@ -180,18 +176,22 @@ fn kind(
             | DataType::FixedSizeList(field, _),
             DeltaType::Array { element },
         ) => {
-            let on_null = OnNull::Refuse(RowErrorReason::NullElement);
+            let on_null = rules.on_null(RowErrorReason::NullElement);
             let element_header = Header { name: ELEMENT_NAME.to_owned(), key: header.key, on_null };
-            let kind = kind(field, element, &element_header, &join(path, ELEMENT_NAME), policies)?;
+            let kind = kind(field, element, &element_header, &join(path, ELEMENT_NAME), rules)?;
             Ok(Kind::List(Box::new(Node { header: element_header, kind })))
         }
         (DataType::Map(entries, _), DeltaType::Map { key, value }) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
-                map(header.key, [&fields[0], &fields[1]], [key, value], path, policies)
+                map(header.key, [&fields[0], &fields[1]], [key, value], path, rules)
             }
             _ => Err(refuse(advice::with_table(value_type, delta_type))),
         },
-        _ => match conversion(value_type, delta_type, policies) {
+        (_, DeltaType::Variant) if rules.wire == Wire::Arrow => match is_variant(value_type) {
+            true => Ok(Kind::Scalar(Arc::new(VariantAsIs))),
+            false => Err(refuse(advice::variant_in_arrow(value_type))),
+        },
+        _ => match conversion(value_type, delta_type, rules.policies) {
             Some(conversion) => Ok(Kind::Scalar(conversion)),
             None => Err(refuse(advice::with_table(value_type, delta_type))),
         },
@@ -203,7 +203,7 @@ fn map(
     [key_field, value_field]: [&Field; 2],
     [key_type, value_type]: [&DeltaType; 2],
     path: &str,
-    policies: Policies,
+    rules: Rules,
 ) -> Result<Kind, ConversionError> {
     let is_text =
         |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -216,9 +216,11 @@ fn map(
         });
     }
     let key_part = (KEY_NAME, KEY_NUMBER);
-    let key_node = part(key_field, key_part, key_type, RowErrorReason::NullMapKey, path, policies)?;
+    let key_node =
+        part(key_field, key_part, key_type, OnNull::Refuse(RowErrorReason::NullMapKey), path, rules)?;
+    let on_null = rules.on_null(RowErrorReason::NullMapValue);
     let value_part = (VALUE_NAME, VALUE_NUMBER);
-    let value_node = part(value_field, value_part, value_type, RowErrorReason::NullMapValue, path, policies)?;
+    let value_node = part(value_field, value_part, value_type, on_null, path, rules)?;
     let entry = Node {
         header: Header { name: String::new(), key, on_null: OnNull::Refuse(RowErrorReason::NullMapKey) },
         kind: Kind::Struct(vec![(0, key_node.clone()), (1, value_node)]),

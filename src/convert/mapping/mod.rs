@@ -10,4 +10,34 @@ mod matching;
 mod tests;
 mod types;
 
+use super::Policies;
+use super::encode::OnNull;
+use super::error::RowErrorReason;
 pub(super) use matching::{Kind, Node, columns};
+pub(super) use types::ValueType;
+
+/// What the rows travel as. Each has other values that it cannot carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// Protobuf records.
+    Protobuf,
+    /// Arrow batches.
+    Arrow,
+}
+
+/// What the columns of a batch and those of a table are matched by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) wire: Wire,
+    pub(super) policies: Policies,
+}
+
+impl Rules {
+    /// What becomes of a null in a list or map. Protobuf does not know it.
+    fn on_null(self, refusal: RowErrorReason) -> OnNull {
+        match self.wire {
+            Wire::Protobuf => OnNull::Refuse(refusal),
+            Wire::Arrow => OnNull::Omit,
+        }
+    }
+}

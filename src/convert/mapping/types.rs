@@ -18,14 +18,14 @@ use crate::convert::values::*;
 
 /// What the values of a field are, behind dictionary keys and run ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ValueType<'a> {
-    pub(super) data_type: &'a DataType,
-    pub(super) extension: Option<Extension<'a>>,
+pub(in crate::convert) struct ValueType<'a> {
+    pub(in crate::convert) data_type: &'a DataType,
+    pub(in crate::convert) extension: Option<Extension<'a>>,
 }
 
 /// The extension types that mean something to us; all others are sent as what they are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extension<'a> {
+pub(in crate::convert) enum Extension<'a> {
     /// `arrow.uuid`, sixteen bytes.
     Uuid,
     /// `arrow.bool8`, a boolean in a byte.
@@ -39,7 +39,7 @@ pub(super) enum Extension<'a> {
 }
 
 impl<'a> ValueType<'a> {
-    pub(super) fn of(field: &'a Field) -> ValueType<'a> {
+    pub(in crate::convert) fn of(field: &'a Field) -> ValueType<'a> {
         let mut data_type = field.data_type();
         let mut extension = field.extension_type_name();
         loop {
@@ -100,6 +100,16 @@ pub(super) fn default_type(value_type: ValueType<'_>) -> Option<DeltaType> {
             _ => return None,
         },
     })
+}
+
+/// Whether it is a variant that is not shredded.
+pub(super) fn is_variant(value_type: ValueType<'_>) -> bool {
+    match value_type.data_type {
+        DataType::Struct(fields) => {
+            value_type.extension == Some(Extension::Variant) && is_plain_variant(fields)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a variant is not shredded: it has the two byte strings and nothing else.

@@ -1,6 +1,6 @@
 //! What an error of the client crate is a symptom of, by its type and gRPC code. The table has its class.
 
-use databricks_zerobus_ingest_sdk::ZerobusError;
+use databricks_zerobus_ingest_sdk::{SchemaValidationCause, ZerobusError};
 use tonic::Status;
 
 use crate::transport::{Symptom, TransportError, retry_after};
@@ -37,7 +37,27 @@ fn message(error: &ZerobusError) -> String {
     match error {
         ZerobusError::CreateStreamError(status) => format!("the service refused a stream: {}", said(status)),
         ZerobusError::StreamClosedError(status) => format!("the service ended the stream: {}", said(status)),
+        ZerobusError::InvalidSchema { message, causes, .. } => {
+            let causes: Vec<String> = causes.iter().map(cause).collect();
+            match causes.is_empty() {
+                true => format!("the service refused the schema: {message}"),
+                false => format!("the service refused the schema ({}): {message}", causes.join(", ")),
+            }
+        }
         other => other.to_string(),
+    }
+}
+
+/// What does not fit, of a schema that the service refused.
+fn cause(cause: &SchemaValidationCause) -> String {
+    match cause {
+        SchemaValidationCause::FieldNotInTable => "a field is not in the table".to_owned(),
+        SchemaValidationCause::MissingRequiredColumn => "a NOT NULL column is missing".to_owned(),
+        SchemaValidationCause::FieldOutOfOrder => "the fields are not in the order of the table".to_owned(),
+        SchemaValidationCause::TypeIncompatible => "a type does not fit its column".to_owned(),
+        SchemaValidationCause::FieldCountMismatch => "there are more or fewer fields than columns".to_owned(),
+        SchemaValidationCause::Unknown(token) => token.clone(),
+        other => format!("{other:?}"),
     }
 }
 

@@ -1,9 +1,10 @@
-//! The official Zerobus client as a transport: gRPC streams of protobuf records.
+//! The official Zerobus client as a transport: gRPC streams of protobuf records, Arrow Flight streams of batches.
 //!
 //! This folder is the only user of the client crate. Its own recovery is off: retries have one owner, the
 //! drainer.
 
 mod classify;
+mod flight;
 mod tls;
 mod token;
 
@@ -11,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use databricks_zerobus_ingest_sdk::{ProtoBytes, ZerobusSdk, ZerobusStream};
-use prost_types::DescriptorProto;
+use databricks_zerobus_ingest_sdk::{ProtoBytes, StreamBuilder, ZerobusResult, ZerobusSdk, ZerobusStream};
+use futures::future::BoxFuture;
 
 use self::classify::classify;
+use self::flight::FlightStream;
 use self::token::TokenProvider;
-use super::{Stream, Symptom, Transport, TransportError};
-use crate::config::REQUEST_BYTES_MAX;
+use super::{Format, Payload, Stream, Symptom, Transport, TransportError};
+use crate::config::{Compression, REQUEST_BYTES_MAX};
 use crate::error::ErrorCode;
 use crate::principal::Principal;
 use crate::trust::Trust;
@@ -39,6 +41,7 @@ pub struct ZerobusTransport {
     table: String,
     tokens: Arc<TokenProvider>,
     max_inflight_requests: usize,
+    compression: Compression,
 }
 
 impl ZerobusTransport {
@@ -53,6 +56,7 @@ impl ZerobusTransport {
         principal: Option<Arc<Principal>>,
         trust: &Trust,
         max_inflight_requests: usize,
+        compression: Compression,
     ) -> Result<ZerobusTransport, TransportError> {
         // Fails if the application has chosen a provider already, and then that one serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -65,31 +69,43 @@ impl ZerobusTransport {
         }
         let sdk = tls::apply(trust, builder).and_then(|builder| builder.build()).map_err(classify)?;
         let tokens = Arc::new(TokenProvider::new(http, destination, principal));
-        Ok(ZerobusTransport { sdk, table: destination.table.to_string(), tokens, max_inflight_requests })
+        Ok(ZerobusTransport {
+            sdk,
+            table: destination.table.to_string(),
+            tokens,
+            max_inflight_requests,
+            compression,
+        })
     }
 }
 
 #[async_trait]
 impl Transport for ZerobusTransport {
-    async fn open(&self, descriptor: &DescriptorProto) -> Result<Box<dyn Stream>, TransportError> {
-        let opening = self
-            .sdk
-            .stream_builder()
-            .table(&self.table)
-            .headers_provider(Arc::clone(&self.tokens) as _)
-            .compiled_proto(descriptor.clone())
-            .recovery(false)
-            .recovery_timeout_ms(OPEN_TIMEOUT.as_millis() as u64)
-            .server_lack_of_ack_timeout_ms(NEVER_MS)
-            .flush_timeout_ms(NEVER_MS)
-            // The drainer's window is the smaller one, so that handing over a request never waits.
-            .max_inflight_requests(self.max_inflight_requests + 1)
-            .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
-            .build();
+    async fn open(&self, format: &Format) -> Result<Box<dyn Stream>, TransportError> {
+        let builder =
+            self.sdk.stream_builder().table(&self.table).headers_provider(Arc::clone(&self.tokens) as _);
+        // The drainer's window is the smaller one, so that handing over a request never waits.
+        let window = self.max_inflight_requests + 1;
+        let opening: BoxFuture<'_, ZerobusResult<Box<dyn Stream>>> = match format {
+            Format::Protobuf(descriptor) => {
+                let building = common(builder.compiled_proto(descriptor.clone()))
+                    .max_inflight_requests(window)
+                    .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
+                    .build();
+                Box::pin(async { Ok(Box::new(ProtobufStream { stream: building.await? }) as _) })
+            }
+            Format::Arrow(schema) => {
+                let building = common(builder.arrow(Arc::clone(schema)))
+                    .max_inflight_batches(window)
+                    .ipc_compression(flight::ipc_compression(self.compression))
+                    .build_arrow();
+                Box::pin(async { Ok(Box::new(FlightStream::new(building.await?)) as _) })
+            }
+        };
         // A failure of an earlier opening that was given up says nothing about this one.
         self.tokens.take_failure();
         match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
-            Ok(Ok(stream)) => Ok(Box::new(ProtobufStream { stream })),
+            Ok(Ok(stream)) => Ok(stream),
             // The provider knows more about a failed token than the client's error can carry.
             Ok(Err(error)) => Err(self.tokens.take_failure().unwrap_or_else(|| classify(error))),
             Err(_) => Err(TransportError::of(
@@ -104,13 +120,25 @@ impl Transport for ZerobusTransport {
     }
 }
 
+/// What holds for both kinds of streams.
+fn common(builder: StreamBuilder<'_>) -> StreamBuilder<'_> {
+    builder
+        .recovery(false)
+        .recovery_timeout_ms(OPEN_TIMEOUT.as_millis() as u64)
+        .server_lack_of_ack_timeout_ms(NEVER_MS)
+        .flush_timeout_ms(NEVER_MS)
+}
+
 struct ProtobufStream {
     stream: ZerobusStream,
 }
 
 #[async_trait]
 impl Stream for ProtobufStream {
-    async fn send(&self, records: Vec<Vec<u8>>) -> Result<StreamOffset, TransportError> {
+    async fn send(&self, payload: Payload) -> Result<StreamOffset, TransportError> {
+        let Payload::Records(records) = payload else {
+            return Err(TransportError::poison(ErrorCode::Internal, "an Arrow batch on a stream of records"));
+        };
         match self.stream.ingest_records_offset(records.into_iter().map(ProtoBytes)).await {
             Ok(Some(offset)) => Ok(StreamOffset::new(offset)),
             Ok(None) => Err(TransportError::poison(ErrorCode::Internal, "a request without records")),

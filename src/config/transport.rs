@@ -1,0 +1,83 @@
+//! The settings of the way to the service: as what the rows travel, and how they are compressed.
+
+use super::{ConfigError, WrapperConfiguration, invalid};
+
+/// As what the rows travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Protobuf records on gRPC streams.
+    #[default]
+    Protobuf,
+    /// Arrow batches on Arrow Flight streams.
+    ArrowFlight,
+}
+
+/// How the bodies of Arrow batches are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: for a line that is faster than the processor.
+    None,
+    /// LZ4 frames: little work, some gain.
+    Lz4,
+    /// Zstandard: the smallest, and what a line over a distance wants.
+    #[default]
+    Zstd,
+}
+
+impl TransportKind {
+    /// Every transport.
+    pub const ALL: [TransportKind; 2] = [TransportKind::Protobuf, TransportKind::ArrowFlight];
+
+    /// The name that settings have for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TransportKind::Protobuf => "protobuf",
+            TransportKind::ArrowFlight => "arrow_flight",
+        }
+    }
+}
+
+impl std::str::FromStr for TransportKind {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<TransportKind, ConfigError> {
+        let named = TransportKind::ALL.into_iter().find(|transport| transport.as_str() == text);
+        named.ok_or_else(|| invalid("transport", text, "protobuf or arrow_flight"))
+    }
+}
+
+impl Compression {
+    /// Every compression.
+    pub const ALL: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
+    /// The name that settings have for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+impl std::str::FromStr for Compression {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Compression, ConfigError> {
+        let named = Compression::ALL.into_iter().find(|compression| compression.as_str() == text);
+        named.ok_or_else(|| invalid("compression", text, "none, lz4 or zstd"))
+    }
+}
+
+impl WrapperConfiguration {
+    pub(super) fn check_transport(&self) -> Result<(), ConfigError> {
+        match (self.transport, self.compression) {
+            (TransportKind::Protobuf, Some(compression)) => Err(invalid(
+                "compression",
+                compression.as_str(),
+                "nothing with transport=\"protobuf\", for only transport=\"arrow_flight\" compresses",
+            )),
+            _ => Ok(()),
+        }
+    }
+}

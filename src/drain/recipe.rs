@@ -1,0 +1,177 @@
+//! How the rows of a schema become requests, for either transport.
+
+use std::ops::Range;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, Schema};
+use arrow_select::concat::concat;
+
+use crate::config::TransportKind;
+use crate::convert::{
+    ArrowPlan, ConversionError, Cut, Encoded, Plan, Policies, Records, TableSchema, rows_within,
+};
+use crate::transport::{Format, Payload};
+
+/// The client cuts what is larger into several messages, by the memory that it takes.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// The plan of a schema, and what the service is told of it.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    format: Format,
+    plan: AnyPlan,
+}
+
+#[derive(Clone, Debug)]
+enum AnyPlan {
+    Records(Plan),
+    Batch(ArrowPlan),
+}
+
+impl Recipe {
+    pub(super) fn new(
+        transport: TransportKind,
+        schema: &Schema,
+        table: Option<&TableSchema>,
+        policies: Policies,
+    ) -> Result<Recipe, ConversionError> {
+        Ok(match transport {
+            TransportKind::Protobuf => Recipe::of_records(Plan::new(schema, table, policies)?),
+            TransportKind::ArrowFlight => {
+                let plan = ArrowPlan::new(schema, table, policies)?;
+                Recipe { format: Format::Arrow(plan.schema().clone()), plan: AnyPlan::Batch(plan) }
+            }
+        })
+    }
+
+    pub(super) fn of_records(plan: Plan) -> Recipe {
+        Recipe { format: Format::Protobuf(plan.descriptor().clone()), plan: AnyPlan::Records(plan) }
+    }
+
+    /// What a stream of these rows is opened with.
+    pub(super) fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Makes these rows, behind those that are made already, except those that are returned as refused.
+    pub(super) fn make(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Made) -> Encoded {
+        match &self.plan {
+            AnyPlan::Records(plan) => plan.encode(batch, rows, &mut out.records),
+            AnyPlan::Batch(plan) => plan.convert(batch, rows, &mut out.runs),
+        }
+    }
+
+    /// What [`make`](Recipe::make) would say about these rows.
+    pub(super) fn check(&self, batch: &RecordBatch, rows: Range<usize>) -> Encoded {
+        match &self.plan {
+            AnyPlan::Records(plan) => plan.encode(batch, rows, &mut Records::new()),
+            AnyPlan::Batch(plan) => plan.check(batch, rows),
+        }
+    }
+}
+
+/// Rows that are made: records, or columns. Its memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    records: Records,
+    /// Runs of rows between those that are refused, while rows are made.
+    runs: Vec<RecordBatch>,
+    batch: Option<RecordBatch>,
+}
+
+impl Made {
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+        self.runs.clear();
+        self.batch = None;
+    }
+
+    /// To be called when all rows are made.
+    pub(super) fn finish(&mut self) -> Result<(), ArrowError> {
+        self.batch = match self.runs.len() {
+            0 => None,
+            1 => self.runs.pop(),
+            _ => Some(joined(&self.runs)?),
+        };
+        self.runs.clear();
+        Ok(())
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.batch.as_ref().map_or(self.records.len(), RecordBatch::num_rows)
+    }
+
+    /// The longest run of rows from `first` on that fits; see [`Records::cut`].
+    pub(super) fn cut(&self, first: usize, max_bytes: usize, max_rows: usize) -> Option<Cut> {
+        let Some(batch) = &self.batch else { return self.records.cut(first, max_bytes, max_rows) };
+        let (records, framed_bytes) = rows_within(batch, first, max_bytes, max_rows)?;
+        Some(match framed_bytes <= max_bytes {
+            true => Cut::Request { records, framed_bytes },
+            false => Cut::TooLarge { record: first, framed_bytes },
+        })
+    }
+}
+
+/// The rows of a request in the making.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    rows: usize,
+    records: Vec<Vec<u8>>,
+    batches: Vec<RecordBatch>,
+}
+
+impl Pieces {
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Adds some of the rows that are made.
+    pub(super) fn add(&mut self, made: &Made, rows: Range<usize>) {
+        self.rows += rows.len();
+        match &made.batch {
+            Some(batch) => self.batches.push(batch.slice(rows.start, rows.len())),
+            None => self.records.extend(rows.map(|row| made.records.record(row).to_vec())),
+        }
+    }
+
+    /// A payload with memory of its own.
+    pub(super) fn finish(self) -> Result<Payload, ArrowError> {
+        match self.batches.is_empty() {
+            true => Ok(Payload::Records(self.records)),
+            false => joined(&self.batches).map(Payload::Batch),
+        }
+    }
+}
+
+/// How many bytes a request may have, of those that the user wishes.
+pub(super) fn request_bytes(transport: TransportKind, wished_bytes: usize) -> usize {
+    match transport {
+        TransportKind::Protobuf => wished_bytes,
+        TransportKind::ArrowFlight => wished_bytes.min(BATCH_BYTES_MAX),
+    }
+}
+
+/// The rows of all batches, which have one schema, in memory of their own: the client counts what a slice is a slice of.
+fn joined(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let Some(first) = batches.first() else {
+        return Err(ArrowError::InvalidArgumentError("no batches".to_owned()));
+    };
+    let nothing = first.slice(0, 0);
+    let column = |n: usize| -> Result<ArrayRef, ArrowError> {
+        let mut parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(n).as_ref()).collect();
+        // One array alone would be shared instead of copied.
+        parts.push(nothing.column(n).as_ref());
+        let mut joined = concat(&parts)?;
+        Array::shrink_to_fit(&mut joined);
+        Ok(joined)
+    };
+    let columns = (0..first.num_columns()).map(column).collect::<Result<_, _>>()?;
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(first.schema(), columns, &options)
+}
