@@ -19,6 +19,8 @@ mod ddl;
 mod delta;
 mod derive;
 pub mod faults;
+mod flight;
+mod flight_columns;
 mod http;
 mod json;
 mod protobuf;

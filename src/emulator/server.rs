@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use futures::StreamExt as _;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use super::catalog::Catalog;
 use super::connection::{Acceptor, HttpListener};
 use super::delta::DeltaEngine;
 use super::faults::Faults;
+use super::flight::FlightSide;
 use super::http::{Context, router};
 use super::session::Service;
 use super::store::create_directories;
@@ -174,6 +176,10 @@ impl Servers {
         let grpc = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .add_service(
+                FlightServiceServer::new(FlightSide(service.clone()))
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            )
             .add_service(ZerobusServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
             .serve_with_incoming_shutdown(incoming, stopping());
         let app = router(Context { tokens, catalog, faults: Arc::clone(&faults), stop: stop.clone() })

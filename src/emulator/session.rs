@@ -41,11 +41,12 @@ const REQUEST_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Answers that may wait for the client to read them.
 const ANSWERS_MAX: usize = 16;
-const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
+pub(super) const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
 
 type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
 
 /// The gRPC side of the service.
+#[derive(Clone)]
 pub(super) struct Service {
     pub(super) tokens: Arc<Tokens>,
     pub(super) catalog: Arc<Catalog>,
@@ -236,7 +237,7 @@ fn protobuf_reader(descriptor: &DescriptorProto, table: &Table) -> Result<Protob
     })
 }
 
-fn check_grant(table: &Table) -> Result<(), Status> {
+pub(super) fn check_grant(table: &Table) -> Result<(), Status> {
     match table.is_writable() {
         true => Ok(()),
         false => Err(Status::permission_denied(format!("error 4024: no MODIFY on table {}", table.name()))),
@@ -252,11 +253,11 @@ async fn hang(requests: &mut Streaming<EphemeralStreamRequest>, stop: &mut watch
     }
 }
 
-fn gone() -> Status {
+pub(super) fn gone() -> Status {
     Status::cancelled("the client has gone")
 }
 
-fn writer_stopped(Stopped: Stopped) -> Status {
+pub(super) fn writer_stopped(Stopped: Stopped) -> Status {
     Status::unavailable("the table takes no more rows")
 }
 
@@ -576,7 +577,7 @@ impl Session {
 }
 
 /// Ends then; never without a time.
-async fn at(time: Option<Instant>) {
+pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,

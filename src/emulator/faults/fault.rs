@@ -51,6 +51,12 @@ pub enum Fault {
         #[serde(default)]
         reset: bool,
     },
+    /// Of this batch only the first rows land and are acknowledged, and the stream ends with UNAVAILABLE. Arrow Flight only:
+    /// a request of records lands as a whole.
+    CutRequest {
+        /// How many rows.
+        rows: usize,
+    },
     /// A request with such a record ends the stream with INVALID_ARGUMENT, which names neither the record nor the
     /// condition. None of its rows lands; the requests before it are committed and acknowledged.
     RejectRecords {
@@ -128,7 +134,8 @@ impl Fault {
             Fault::HangStream {}
             | Fault::FailStream { .. }
             | Fault::CloseSignal { .. }
-            | Fault::DropAck { .. } => Occasion::Request,
+            | Fault::DropAck { .. }
+            | Fault::CutRequest { .. } => Occasion::Request,
             Fault::RejectRecords { .. } => Occasion::Records,
             Fault::DelayAcks { .. } | Fault::WithholdAcks {} => Occasion::Ack,
             Fault::FailToken { .. } | Fault::HangToken {} | Fault::ExpireToken { .. } => Occasion::Token,

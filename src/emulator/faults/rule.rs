@@ -144,6 +144,7 @@ mod tests {
             json!({"fault": "close_signal", "grace_ms": 100}),
             json!({"fault": "drop_ack"}),
             json!({"fault": "drop_ack", "reset": true}),
+            json!({"fault": "cut_request", "rows": 3}),
             json!({"fault": "reject_records", "column": "id", "equals": 7}),
             json!({"fault": "reject_records", "column": "id", "is_null": true}),
             json!({"fault": "reject_records", "column": "id", "greater_than": 1.5}),
