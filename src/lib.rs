@@ -72,7 +72,7 @@ pub mod cli;
 mod python;
 
 pub use admission::Full;
-pub use config::{OnFull, Validate, WaitFor, WrapperConfiguration};
+pub use config::{Compression, OnFull, TransportKind, Validate, WaitFor, WrapperConfiguration};
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
 pub use quarantine::QuarantineReport;

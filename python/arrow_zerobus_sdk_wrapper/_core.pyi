@@ -28,6 +28,8 @@ class Settings(TypedDict):
     retain_delivered_bytes: int
     schema_grace_secs: float
     quarantine_max_bytes: int
+    transport: str
+    compression: str | None
     request_max_bytes: int
     max_inflight_requests: int
     stream_max_age_secs: float

@@ -103,6 +103,11 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def optional_choice(name: str, value: object, allowed: tuple[str, ...]) -> str | None:
+    """One of a few words, or None."""
+    return None if value is None else choice(name, value, allowed)
+
+
 def optional_path(name: str, value: object) -> str | None:
     """A path as a string, or None."""
     if value is None:

@@ -67,6 +67,7 @@ class ZerobusWrapper:
             whose timestamp would lose something is put into quarantine.
         null_list: What becomes of a null list or map in a nullable column, which a record cannot tell from
             an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put into quarantine.
+            With ``transport="arrow_flight"`` it stays null.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
         wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
             quarter of it.
@@ -91,7 +92,13 @@ class ZerobusWrapper:
         quarantine_max_bytes: How many bytes there may be in quarantine, where refused rows are kept as Arrow
             files with the reason. When they do not fit they stay in the log, and with them what is behind
             them, until files are taken out or this is set higher. 0 puts nothing into quarantine.
-        request_max_bytes: Largest request to the service in bytes.
+        transport: As what the rows travel. ``"protobuf"``: as records. ``"arrow_flight"``: as Arrow batches, which
+            keep null lists, null elements and lists of lists, and can be compressed. A log that was filled for
+            one is delivered by the other as well.
+        compression: How Arrow batches are compressed on the way: ``"none"``, ``"lz4"`` or ``"zstd"``, which is what
+            None means. Only with ``transport="arrow_flight"``.
+        request_max_bytes: Largest request to the service in bytes. Arrow batches are at most 2 MiB, whatever
+            this says, and are counted before they are compressed.
         max_inflight_requests: How many requests may be sent and not acknowledged.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
         shutdown_timeout_secs: How many seconds ``shutdown`` goes on delivering.
@@ -139,6 +146,8 @@ class ZerobusWrapper:
         retain_delivered_bytes: int = 0,
         schema_grace_secs: float = 300,
         quarantine_max_bytes: int = 1024 * 1024 * 1024,
+        transport: Literal["protobuf", "arrow_flight"] = "protobuf",
+        compression: Literal["none", "lz4", "zstd"] | None = None,
         request_max_bytes: int = 1_000_000,
         max_inflight_requests: int = 32,
         stream_max_age_secs: float = 600,
@@ -175,6 +184,8 @@ class ZerobusWrapper:
             "retain_delivered_bytes": _options.integer("retain_delivered_bytes", retain_delivered_bytes),
             "schema_grace_secs": _options.seconds("schema_grace_secs", schema_grace_secs),
             "quarantine_max_bytes": _options.integer("quarantine_max_bytes", quarantine_max_bytes),
+            "transport": _options.choice("transport", transport, ("protobuf", "arrow_flight")),
+            "compression": _options.optional_choice("compression", compression, ("none", "lz4", "zstd")),
             "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
             "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),
             "stream_max_age_secs": _options.seconds("stream_max_age_secs", stream_max_age_secs),

@@ -204,14 +204,7 @@ fn nested(path: &str, json: &Json, depth: usize) -> Result<DeltaType, ColumnsErr
             Ok(DeltaType::Struct(columns))
         }
         Json::Nested(Nested::Array { element }) => {
-            let element = nested(path, element, depth + 1)?;
-            match element {
-                DeltaType::Array { .. } => {
-                    Err(refused(path, "is an array of arrays; wrap those in a STRUCT"))
-                }
-                DeltaType::Map { .. } => Err(refused(path, "is an array of maps; wrap those in a STRUCT")),
-                _ => Ok(DeltaType::Array { element: Box::new(element) }),
-            }
+            Ok(DeltaType::Array { element: Box::new(nested(path, element, depth + 1)?) })
         }
         Json::Nested(Nested::Map { key, value }) => {
             let (key, value) = (nested(path, key, depth + 1)?, nested(path, value, depth + 1)?);
@@ -219,12 +212,6 @@ fn nested(path: &str, json: &Json, depth: usize) -> Result<DeltaType, ColumnsErr
                 return Err(refused(
                     path,
                     format!("is a map whose keys are {key}, which the service does not take"),
-                ));
-            }
-            if matches!(value, DeltaType::Array { .. } | DeltaType::Map { .. }) {
-                return Err(refused(
-                    path,
-                    format!("is a map whose values are {value}; wrap those in a STRUCT"),
                 ));
             }
             Ok(DeltaType::Map { key: Box::new(key), value: Box::new(value) })
@@ -442,19 +429,8 @@ mod tests {
             assert!(text.contains("\"odd\"") && text.contains(type_name), "{text}");
         }
         for (type_name, type_json, said) in [
-            ("ARRAY", r#"{"type":"array","elementType":{"type":"array","elementType":"long"}}"#, "STRUCT"),
-            (
-                "ARRAY",
-                r#"{"type":"array","elementType":{"type":"map","keyType":"string","valueType":"long"}}"#,
-                "STRUCT",
-            ),
             ("MAP", r#"{"type":"map","keyType":"double","valueType":"long"}"#, "DOUBLE"),
             ("MAP", r#"{"type":"map","keyType":"variant","valueType":"long"}"#, "VARIANT"),
-            (
-                "MAP",
-                r#"{"type":"map","keyType":"string","valueType":{"type":"array","elementType":"long"}}"#,
-                "ARRAY<BIGINT>",
-            ),
             ("STRUCT", r#"{"type":"struct","fields":[{"name":"x","type":"interval"}]}"#, "\"c.x\""),
             ("STRUCT", r#"{"type":"struct","fields":[{"name":"x y","type":"long"}]}"#, "\"c.x y\""),
             ("STRUCT", "", "not known"),
@@ -470,6 +446,30 @@ mod tests {
         }
         let twins = serde_json::json!([simple("a", "LONG", "", 3), simple("b", "LONG", "", 3)]);
         assert!(refusal(twins).contains("position"));
+    }
+
+    #[test]
+    fn lists_and_maps_inside_of_others_are_read_for_a_batch_can_carry_them() {
+        for (type_name, type_json, ddl) in [
+            (
+                "ARRAY",
+                r#"{"type":"array","elementType":{"type":"array","elementType":"long"}}"#,
+                "ARRAY<ARRAY<BIGINT>>",
+            ),
+            (
+                "ARRAY",
+                r#"{"type":"array","elementType":{"type":"map","keyType":"string","valueType":"long"}}"#,
+                "ARRAY<MAP<STRING, BIGINT>>",
+            ),
+            (
+                "MAP",
+                r#"{"type":"map","keyType":"string","valueType":{"type":"array","elementType":"long"}}"#,
+                "MAP<STRING, ARRAY<BIGINT>>",
+            ),
+        ] {
+            let read = types(serde_json::json!([complex(type_name, type_json)]));
+            assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), [ddl]);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print, root};
 use crate::admin;
-use crate::config::{WrapperConfiguration, writer_directory};
+use crate::config::{Compression, TransportKind, WrapperConfiguration, writer_directory};
 use crate::convert::{NullList, TimestampNs};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
@@ -62,6 +62,13 @@ pub(super) struct DrainArgs {
     /// What becomes of null lists and maps, which a record cannot tell from empty ones: `empty`, or `error`.
     #[arg(long, value_name = "POLICY", default_value = "empty")]
     null_list: NullList,
+    /// As what the rows travel: `protobuf`, or `arrow_flight`.
+    #[arg(long, value_name = "TRANSPORT", default_value = "protobuf")]
+    transport: TransportKind,
+    /// How Arrow batches are compressed on the way, `none`, `lz4` or `zstd`; by default `zstd`. Only with
+    /// `--transport arrow_flight`.
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<Compression>,
     /// How long a schema that the table refuses is waited for, before its frames are put into quarantine; 0 puts them
     /// there at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -190,6 +197,8 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.proxy = args.proxy.clone();
     configuration.timestamp_ns = args.timestamp_ns;
     configuration.null_list = args.null_list;
+    configuration.transport = args.transport;
+    configuration.compression = args.compression;
     configuration.schema_grace = Duration::from_secs(args.schema_grace_secs);
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;

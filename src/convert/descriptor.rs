@@ -191,6 +191,18 @@ const WRAP_IN_MAP: &str =
 pub(super) const MAP_KEY: &str =
     "the key of a map must be an integer, a boolean, a text, a date, a timestamp or a decimal";
 
+/// Whether protobuf has such a type: a list or map stands in no other one.
+pub(super) fn has_message(delta_type: &DeltaType) -> bool {
+    let is_repeated = |inner: &DeltaType| matches!(inner, DeltaType::Array { .. } | DeltaType::Map { .. });
+    match delta_type {
+        DeltaType::Struct(fields) => fields.iter().all(|field| has_message(&field.delta_type)),
+        DeltaType::Array { element: inner } | DeltaType::Map { value: inner, .. } => {
+            !is_repeated(inner) && has_message(inner)
+        }
+        _ => true,
+    }
+}
+
 /// Whether the service takes maps with such keys.
 pub(super) fn is_map_key(delta_type: &DeltaType) -> bool {
     !matches!(

@@ -1,5 +1,6 @@
 //! What is decided once per Arrow schema, so that nothing of it is asked again per row.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::bind::bind;
 use super::encode::{self, Field};
 use super::error::{ConversionError, RowError, RowErrorReason};
 use super::mapping::{self, Node, Rules, Wire};
-use super::{Policies, Records, TableSchema, descriptor};
+use super::{Policies, Records, TableColumn, TableSchema, descriptor};
 
 /// How batches of one Arrow schema become protobuf records.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ impl Plan {
                 &derived
             }
         };
-        let descriptor = descriptor::of_table(table)?;
+        let descriptor = descriptor::of_table(&without_unsendable(table, schema))?;
         let nodes =
             mapping::columns(schema.fields(), &table.columns, Rules { wire: Wire::Protobuf, policies })?;
         let columns = Columns { source: schema.fields().clone(), nodes: nodes.into() };
@@ -85,6 +86,20 @@ impl Plan {
             Err(other) => other.at_rows(rows),
         }
     }
+}
+
+/// The table without the columns that protobuf cannot carry and that the batches do not have: one that may be null may be
+/// left out.
+fn without_unsendable<'t>(table: &'t TableSchema, schema: &Schema) -> Cow<'t, TableSchema> {
+    let is_sent = |name: &str| schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
+    let is_sendable = |column: &TableColumn| {
+        !column.nullable || descriptor::has_message(&column.delta_type) || is_sent(&column.name)
+    };
+    if table.columns.iter().all(is_sendable) {
+        return Cow::Borrowed(table);
+    }
+    let columns = table.columns.iter().filter(|column| is_sendable(column)).cloned().collect();
+    Cow::Owned(TableSchema { columns })
 }
 
 /// The columns of a batch, each with what becomes of it.

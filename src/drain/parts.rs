@@ -9,7 +9,12 @@ const PARTS_MAX: usize = 64;
 
 /// The parts of a request, in order; each is what was taken from one frame at once, or several of these.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Parts(Vec<Span>);
+pub(super) struct Parts {
+    parts: Vec<Span>,
+    /// How many of what is pushed become one part, as a power of two.
+    joined: u32,
+    pushed: usize,
+}
 
 impl Span {
     /// Adds what comes behind it.
@@ -42,18 +47,26 @@ impl Span {
 
 impl Parts {
     pub(super) fn push(&mut self, part: Span) {
-        if self.0.len() == PARTS_MAX {
-            let joined = self.0.chunks(2).map(|pair| match pair {
-                [one, two] => {
-                    let mut joined = *one;
-                    joined.join(two);
-                    joined
-                }
-                rest => rest.first().copied().unwrap_or_default(),
+        if self.parts.len() == PARTS_MAX && self.is_at_start() {
+            let joined = self.parts.chunks_exact(2).map(|pair| {
+                let mut joined = pair[0];
+                joined.join(&pair[1]);
+                joined
             });
-            self.0 = joined.collect();
+            self.parts = joined.collect();
+            self.joined += 1;
         }
-        self.0.push(part);
+        let is_at_start = self.is_at_start();
+        match self.parts.last_mut() {
+            Some(last) if !is_at_start => last.join(&part),
+            _ => self.parts.push(part),
+        }
+        self.pushed += 1;
+    }
+
+    /// Whether what is pushed next begins a part.
+    fn is_at_start(&self) -> bool {
+        self.pushed.is_multiple_of(1 << self.joined)
     }
 
     /// What is settled once the first `rows` rows are durable, and what is left. None if that is nothing or everything.
@@ -64,7 +77,7 @@ impl Parts {
             None => *sum = Some(*part),
         };
         let mut durable = rows;
-        for part in &self.0 {
+        for part in &self.parts {
             if left.is_none() && part.rows <= durable {
                 durable -= part.rows;
                 add(&mut done, part);
@@ -134,7 +147,7 @@ mod tests {
     fn thousands_of_small_frames_are_still_settled_in_order() {
         let all: Vec<Span> = (1..=5_000).map(|lsn| part(lsn, 0..1, true)).collect();
         let parts = parts(&all);
-        assert!(parts.0.len() <= PARTS_MAX);
+        assert!(parts.parts.len() <= PARTS_MAX);
         for rows in [1, 100, 2_500, 4_999] {
             let Some((done, left)) = parts.split(rows) else { continue };
             assert!(done.rows <= rows && done.rows + left.rows == 5_000);

@@ -51,6 +51,8 @@ struct Settings {
     retain_delivered_bytes: u64,
     schema_grace_secs: f64,
     quarantine_max_bytes: u64,
+    transport: String,
+    compression: Option<String>,
     request_max_bytes: usize,
     max_inflight_requests: usize,
     stream_max_age_secs: f64,
@@ -90,6 +92,8 @@ impl Settings {
         configuration.retain_delivered_bytes = self.retain_delivered_bytes;
         configuration.schema_grace = duration(self.schema_grace_secs)?;
         configuration.quarantine_max_bytes = self.quarantine_max_bytes;
+        configuration.transport = named(&self.transport)?;
+        configuration.compression = self.compression.as_deref().map(named).transpose()?;
         configuration.request_max_bytes = self.request_max_bytes;
         configuration.max_inflight_requests = self.max_inflight_requests;
         configuration.stream_max_age = duration(self.stream_max_age_secs)?;

@@ -11,6 +11,7 @@ mod support;
 mod catalog;
 mod delivery;
 mod faults;
+mod flight;
 mod full_disk;
 mod gate;
 mod outage;

@@ -431,12 +431,9 @@ fn types_that_the_service_has_no_protobuf_for_are_refused() {
         DataType::Map(Arc::new(Field::new("entries", DataType::Struct(fields), false)), false)
     };
     for (data_type, advice) in [
-        (DataType::List(item(list.clone())), "wrap the inner list or map in a struct"),
-        (
-            DataType::List(item(entries(DataType::Utf8, DataType::Utf8))),
-            "wrap the inner list or map in a struct",
-        ),
-        (entries(DataType::Utf8, list), "wrap the values of the map in a struct"),
+        (DataType::List(item(list.clone())), "arrow_flight"),
+        (DataType::List(item(entries(DataType::Utf8, DataType::Utf8))), "arrow_flight"),
+        (entries(DataType::Utf8, list), "arrow_flight"),
         (entries(DataType::Float64, DataType::Utf8), "cast the keys"),
         (DataType::Struct(Fields::empty()), "give the struct a field"),
         (DataType::Time32(TimeUnit::Second), "Utf8"),
@@ -454,11 +451,16 @@ fn types_that_the_service_has_no_protobuf_for_are_refused() {
     assert_eq!(error, ConversionError::TooDeep { column: "a".to_owned(), depth_max: 100 });
     let nested =
         DeltaType::Array { element: Box::new(DeltaType::Array { element: Box::new(DeltaType::Long) }) };
-    let error =
-        plan(&batch(&[("b", ints(&[1]))]), vec![column("a", 1, nested), column("b", 2, DeltaType::Long)]);
+    let columns = || vec![column("a", 1, nested.clone()), column("b", 2, DeltaType::Long)];
+    let error = plan(&batch(&[("A", ints(&[1])), ("b", ints(&[1]))]), columns());
     let text = error.unwrap_err().to_string();
     assert!(
-        text.contains("column \"a\" of the type ARRAY<ARRAY<BIGINT>>") && text.contains("STRUCT"),
+        text.contains("column \"a\" of the type ARRAY<ARRAY<BIGINT>>")
+            && text.contains("STRUCT")
+            && text.contains("arrow_flight"),
         "{text}"
     );
+    // A batch without it leaves it null.
+    let without = plan(&batch(&[("b", ints(&[1]))]), columns()).unwrap();
+    assert_eq!(without.descriptor().field.len(), 1);
 }
