@@ -13,16 +13,16 @@ mod written;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::{ArrowError, Schema, SchemaRef};
+use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
 
 use self::shape::Shape;
 pub(crate) use self::size::rows_within;
 use super::encode;
 use super::error::{ConversionError, RowError, RowErrorReason};
-use super::mapping::{self, Node, Rules, Wire};
+use super::mapping::{self, Rules, Wire};
 use super::plan::Columns;
-use super::{Encoded, Policies, TableColumn, TableSchema};
+use super::{Encoded, Policies, TableSchema};
 
 /// How batches of one Arrow schema become batches of the one that the service wants.
 #[derive(Clone, Debug)]
@@ -30,15 +30,15 @@ pub struct ArrowPlan {
     /// What the service is told.
     schema: SchemaRef,
     columns: Columns,
-    /// How each field of the schema is made.
-    shapes: Arc<[Shape]>,
+    /// How each field of the schema is made, and of which column; of none if the batches do not have it.
+    shapes: Arc<[(Option<usize>, Shape)]>,
 }
 
 impl ArrowPlan {
     /// The plan for batches of this schema, into the columns of the table if they are known.
     ///
-    /// Columns are matched as for protobuf; see [`Plan::new`](super::Plan::new). The fields stand in the order of the
-    /// table. Columns that the batch does not have are left out; fields that its structs do not have are null.
+    /// Columns are matched as for protobuf; see [`Plan::new`](super::Plan::new). The fields are those of the table, in its
+    /// order; what the batch does not have is null.
     ///
     /// # Errors
     ///
@@ -61,12 +61,22 @@ impl ArrowPlan {
             }
         };
         let nodes = mapping::columns(schema.fields(), &table.columns, Rules { wire: Wire::Arrow, policies })?;
-        let mut fields = Vec::with_capacity(nodes.len());
-        let mut shapes = Vec::with_capacity(nodes.len());
-        for ((source, node), (position, column)) in nodes.iter().zip(matched(&nodes, &table.columns)) {
-            let field = target::field(column, position, &column.name, 0)?;
-            shapes.push(Shape::new(&schema.fields()[*source], node, &column.delta_type, &field));
-            fields.push(field);
+        let mut matched = nodes.iter().peekable();
+        let (mut fields, mut shapes) = (Vec::new(), Vec::new());
+        for (position, column) in table.columns.iter().enumerate() {
+            let field = target::field(column, position, &column.name, 0);
+            match matched.next_if(|(_, node)| node.header.name == column.name) {
+                Some((source, node)) => {
+                    let field = field?;
+                    let shape = Shape::new(&schema.fields()[*source], node, &column.delta_type, &field);
+                    shapes.push((Some(*source), shape));
+                    fields.push(field);
+                }
+                // Batches that have other columns of the table share their streams.
+                None => fields.extend(field.ok().inspect(|field| {
+                    shapes.push((None, Shape::Null(field.data_type().clone())));
+                })),
+            }
         }
         let columns = Columns { source: schema.fields().clone(), nodes: nodes.into() };
         Ok(ArrowPlan { schema: Arc::new(Schema::new(fields)), columns, shapes: shapes.into() })
@@ -118,10 +128,11 @@ impl ArrowPlan {
     /// All values in these rows are known to be good.
     fn convert_run(&self, batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBatch, ArrowError> {
         let count = rows.len();
-        let column = |((source, _), shape): (&(usize, Node), &Shape)| {
-            shape.convert(&batch.column(*source).slice(rows.start, count))
+        let column = |((source, shape), field): (&(Option<usize>, Shape), &FieldRef)| match source {
+            Some(source) => shape.convert(&batch.column(*source).slice(rows.start, count)),
+            None => Ok(new_null_array(field.data_type(), count)),
         };
-        let columns = self.columns.nodes.iter().zip(self.shapes.iter()).map(column);
+        let columns = self.shapes.iter().zip(self.schema.fields()).map(column);
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         RecordBatch::try_new_with_options(
             Arc::clone(&self.schema),
@@ -129,15 +140,6 @@ impl ArrowPlan {
             &options,
         )
     }
-}
-
-/// The columns of the nodes, which stand in the same order, each with its position.
-fn matched<'t>(
-    nodes: &[(usize, Node)],
-    columns: &'t [TableColumn],
-) -> impl Iterator<Item = (usize, &'t TableColumn)> {
-    let mut all = columns.iter().enumerate();
-    nodes.iter().filter_map(move |(_, node)| all.find(|(_, column)| column.name == node.header.name))
 }
 
 /// The rows of a run that Arrow could not convert although each of their values is good: too many elements for the offsets

@@ -10,7 +10,7 @@ use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 use super::*;
-use crate::convert::{DeltaType, Plan, Records, TimestampNs};
+use crate::convert::{DeltaType, Plan, Records, TableColumn, TimestampNs};
 
 fn batch(array: impl Array + 'static) -> RecordBatch {
     let array: ArrayRef = Arc::new(array);
@@ -182,7 +182,7 @@ fn lists_of_every_layout_keep_nulls_and_lose_what_nobody_sees() {
 }
 
 #[test]
-fn the_fields_stand_in_the_order_of_the_table_and_columns_without_one_are_left_out() {
+fn the_fields_are_those_of_the_table_and_what_a_batch_does_not_have_is_null() {
     let column = |name: &str, number, delta_type, nullable| TableColumn {
         name: name.to_owned(),
         number,
@@ -196,7 +196,7 @@ fn the_fields_stand_in_the_order_of_the_table_and_columns_without_one_are_left_o
     ];
     let columns = vec![
         column("first", 1, DeltaType::Long, false),
-        column("left_out", 2, DeltaType::String, true),
+        column("other", 2, DeltaType::String, true),
         column("s", 3, DeltaType::Struct(inner), true),
     ];
     let y: ArrayRef = Arc::new(StringArray::from(vec!["y"]));
@@ -212,9 +212,10 @@ fn the_fields_stand_in_the_order_of_the_table_and_columns_without_one_are_left_o
     let mut runs = Vec::new();
     assert!(plan.convert(&sent, 0..1, &mut runs).refused.is_empty());
     let names: Vec<&str> = plan.schema().fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(names, ["first", "s"]);
+    assert_eq!(names, ["first", "other", "s"]);
+    assert!(runs[0].column(1).is_null(0));
     assert!(!plan.schema().field(0).is_nullable() && plan.schema().field(1).is_nullable());
-    let pair = runs[0].column(1).as_struct();
+    let pair = runs[0].column(2).as_struct();
     assert_eq!(pair.column_names(), ["x", "missing", "y"]);
     assert_eq!(pair.column(0).as_primitive::<Int32Type>().value(0), 5);
     assert!(pair.column(1).is_null(0));
