@@ -43,8 +43,8 @@ class ZerobusWrapper:
         client_secret_file: A file with the secret, instead of ``client_secret``. It is read whenever a token
             is fetched, so that a secret which is rotated there is used by itself.
         unity_catalog_url: URL of the workspace, where tokens and the table's columns come from.
-        ca_certificate_file: A PEM file with the CAs that are trusted besides those of the system, for streams,
-            tokens and the catalog.
+        ca_certificate_file: A PEM file with the CAs that are trusted besides those of the system, for
+            streams, tokens and the catalog.
         client_certificate_file: A PEM file with the certificate to show where one is asked for, and those
             between it and the CA; with ``client_key_file``.
         client_key_file: A PEM file with the key of that certificate, not encrypted. The three files are read

@@ -265,9 +265,9 @@ class Emulator:
             assert emulator.faults()[0]["fired"] == 3
             emulator.faults(clear=True)
 
-        A rule has the name of a ``fault`` with its own fields, and ``table`` (default: all), ``times`` (default:
-        for ever), ``after`` (occasions that pass first), ``probability`` and ``seed``. ``docs/emulator.md`` lists
-        the faults.
+        A rule has the name of a ``fault`` with its own fields, and ``table`` (default: all), ``times``
+        (default: for ever), ``after`` (occasions that pass first), ``probability`` and ``seed``.
+        ``docs/emulator.md`` lists the faults.
 
         Args:
             *rules: The rules to add.

@@ -88,10 +88,11 @@ async def test_rules_are_added_counted_and_removed(tmp_path: Path) -> None:
             await wrapper.send_batch(batch())
             await wrapper.flush(DEADLINE_SECS)
         assert [rule["fired"] for rule in emulator.faults()] == [2, 0]
-        for wrong, named in [
+        mistakes: list[tuple[dict[str, Any], str]] = [
             ({"fault": "fail_opem", "code": "UNAVAILABLE"}, "fail_open"),
             ({"fault": "fail_open", "code": "UNAVAILABLE", "time": 1}, "time"),
-        ]:
+        ]
+        for wrong, named in mistakes:
             with pytest.raises(EmulatorError, match=named):
                 emulator.faults({"fault": "hang_open"}, wrong)
         assert len(emulator.faults()) == 2
@@ -124,11 +125,12 @@ def test_a_file_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
     options: dict[str, Any] = {"endpoint": "https://host", "table_name": TABLE, "client_id": "id"}
     options |= {"client_secret": SECRET, "wal_dir": wal_dir}
     missing = str(tmp_path / "missing")
-    for setting, more in [
+    mistakes: list[tuple[str, dict[str, Any]]] = [
         ("ca_certificate_file", {}),
         ("client_certificate_file", {"client_key_file": missing}),
         ("client_secret_file", {"client_secret": None}),
-    ]:
+    ]
+    for setting, more in mistakes:
         with pytest.raises(ConfigurationError, match=f"{setting} is"):
             ZerobusWrapper(**(options | {setting: missing} | more))
     with pytest.raises(ConfigurationError, match="proxy is"):
