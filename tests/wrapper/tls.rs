@@ -19,6 +19,8 @@ fn serve(site: &Site, client_certificates: bool) -> Emulator {
 /// Points a configuration at this emulator, with trust in the CA of this one.
 fn towards(configuration: &mut WrapperConfiguration, emulator: &Emulator, trusted: Option<&Emulator>) {
     configuration.endpoint = emulator.endpoint().to_owned();
+    // What cannot be delivered is not waited for.
+    configuration.shutdown_timeout = std::time::Duration::ZERO;
     configuration.unity_catalog_url = Some(emulator.unity_catalog_url().to_owned());
     let file = trusted.map(|it| it.ca_certificate_file().unwrap().to_owned());
     configuration.ca_certificate_file = file;
