@@ -41,7 +41,17 @@ class ZerobusWrapper:
         table_name: Target table, ``catalog.schema.table``.
         client_id: OAuth client id of the service principal.
         client_secret: OAuth client secret. It is never shown, logged or stored.
+        client_secret_file: A file with the secret, instead of ``client_secret``. It is read whenever a token
+            is fetched, so that a secret which is rotated there is used by itself.
         unity_catalog_url: URL of the workspace, where tokens and the table's columns come from.
+        ca_certificate_file: A PEM file with the CAs that are trusted besides those of the system, for
+            streams, tokens and the catalog.
+        client_certificate_file: A PEM file with the certificate to show where one is asked for, and those
+            between it and the CA; with ``client_key_file``.
+        client_key_file: A PEM file with the key of that certificate, not encrypted. The three files are read
+            once, by the constructor.
+        proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
+            (``https_proxy`` and its relatives).
         observability_enabled: Not yet available.
         observability_config: Not yet available.
         debug_enabled: Not yet available.
@@ -113,7 +123,12 @@ class ZerobusWrapper:
         *,
         client_id: str | None = None,
         client_secret: str | None = None,
+        client_secret_file: str | os.PathLike[str] | None = None,
         unity_catalog_url: str | None = None,
+        ca_certificate_file: str | os.PathLike[str] | None = None,
+        client_certificate_file: str | os.PathLike[str] | None = None,
+        client_key_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
         observability_enabled: bool = False,
         observability_config: dict[str, Any] | None = None,
         debug_enabled: bool = False,
@@ -158,6 +173,13 @@ class ZerobusWrapper:
             "table_name": self._table_name,
             "client_id": _options.optional_text("client_id", client_id),
             "client_secret": _options.optional_text("client_secret", client_secret),
+            "client_secret_file": _options.optional_path("client_secret_file", client_secret_file),
+            "ca_certificate_file": _options.optional_path("ca_certificate_file", ca_certificate_file),
+            "client_certificate_file": _options.optional_path(
+                "client_certificate_file", client_certificate_file
+            ),
+            "client_key_file": _options.optional_path("client_key_file", client_key_file),
+            "proxy": _options.optional_text("proxy", proxy),
             "unity_catalog_url": _options.optional_text("unity_catalog_url", unity_catalog_url),
             "wal_dir": self._wal_dir,
             "durability": _options.choice("durability", durability, ("sync", "interval", "os")),
@@ -311,6 +333,25 @@ class ZerobusWrapper:
             Ends the wait; the shutdown goes on.
         """
         await running_bridge().run(self._core.shutdown, cancellable=False)
+
+    def update_credentials(self, *, client_secret: str, client_id: str | None = None) -> None:
+        """Lets streams and the catalog use these credentials from now on.
+
+        Delivery that is parked or waits tries again at once. Nothing is stored: the next start needs them
+        too. A secret that is given here counts instead of the one in ``client_secret_file``.
+
+        Args:
+            client_secret: OAuth client secret. It is never shown, logged or stored.
+            client_id: OAuth client id; None leaves it as it is.
+
+        Raises:
+            ConfigurationError: They are blank or no text, or the wrapper was made without credentials.
+                Nothing was changed.
+            ClosedError: The wrapper was shut down.
+            ForkedProcessError: The wrapper belongs to the parent process.
+        """
+        secret = _options.text("client_secret", client_secret)
+        self._core.update_credentials(_options.optional_text("client_id", client_id), secret)
 
     def status(self) -> Status:
         """Where the log and the delivery stand now. Reads no network.

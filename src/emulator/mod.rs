@@ -21,6 +21,7 @@ mod derive;
 pub mod faults;
 mod http;
 mod json;
+mod opening;
 mod protobuf;
 mod server;
 mod session;

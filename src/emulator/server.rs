@@ -19,7 +19,7 @@ use super::connection::{Acceptor, HttpListener};
 use super::delta::DeltaEngine;
 use super::faults::Faults;
 use super::http::{Context, router};
-use super::session::Service;
+use super::opening::Service;
 use super::store::create_directories;
 use super::tls::{ClientFiles, ServerTls};
 use super::token::Tokens;

@@ -34,6 +34,11 @@ CONTRACT_DEFAULTS = {
     "retry_max_delay_ms": 30000,
 }
 DESIGN_DEFAULTS = {
+    "client_secret_file": None,
+    "ca_certificate_file": None,
+    "client_certificate_file": None,
+    "client_key_file": None,
+    "proxy": None,
     "wal_dir": None,
     "durability": "sync",
     "sync_interval_ms": 100,
