@@ -117,7 +117,12 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     match outcome.and(shut_down) {
         Ok(()) => print(&format!("{}: {} rows delivered", before.table, HumanCount(delivered))),
         Err(failure) if after.rows.waiting == 0 => Err(Failure {
-            text: format!("{}: {}; {} rows were delivered", before.table, failure.text, HumanCount(delivered)),
+            text: format!(
+                "{}: {}; {} rows were delivered",
+                before.table,
+                failure.text,
+                HumanCount(delivered)
+            ),
             ..failure
         }),
         Err(failure) => Err(Failure {

@@ -66,8 +66,18 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn tables(found: &[Status]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    let header =
-        ["table", "owner", "lane", "rows stored", "delivered", "quarantined", "dropped", "waiting", "oldest", "log size"];
+    let header = [
+        "table",
+        "owner",
+        "lane",
+        "rows stored",
+        "delivered",
+        "quarantined",
+        "dropped",
+        "waiting",
+        "oldest",
+        "log size",
+    ];
     table.set_header(header);
     for status in found {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));

@@ -103,12 +103,7 @@ impl Stretch {
 
 /// Counts what is to be dropped by reading it: what damage has taken is none of it, and rows that are delivered or in
 /// quarantine neither.
-fn measure(
-    wal: &Wal,
-    quarantine: &Quarantine,
-    from: Settled,
-    through: Lsn,
-) -> Result<Stretch, ReadError> {
+fn measure(wal: &Wal, quarantine: &Quarantine, from: Settled, through: Lsn) -> Result<Stretch, ReadError> {
     let mut stretch = Stretch { through: from.through, ..Stretch::default() };
     let mut reader = wal.reader(from.through.next());
     while stretch.through < through {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, OpenFrame, Taken};
+use super::fed::{Fed, FeedError, Request, is_same};
 use super::grace::{Grace, Schema};
 use super::refusals::Refusals;
 use super::{Plans, Span};
-use super::fed::{Fed, FeedError, Request, is_same};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
 use crate::convert::{Cut, Plan, RowError};
@@ -160,8 +160,7 @@ impl Feed {
             let Some(frame) = &mut self.frame else { return Ok(()) };
             let (next, records) = (self.chunk.next(), self.chunk.records());
             let room_bytes = self.rules.request_max_bytes.saturating_sub(piece.framed_bytes);
-            let is_new_stream =
-                |plan| piece.plan.as_ref().is_some_and(|planned| !is_same(planned, plan));
+            let is_new_stream = |plan| piece.plan.as_ref().is_some_and(|planned| !is_same(planned, plan));
             let (end, framed_bytes) = match records.cut(next, room_bytes, rows_max - piece.records.len()) {
                 Some(_) if frame.plan.as_ref().is_some_and(is_new_stream) => return Ok(()),
                 Some(Cut::Request { records, framed_bytes }) => (records.end, framed_bytes),
@@ -216,8 +215,7 @@ impl Feed {
             span.frames += u64::from(is_delivered);
             span.quarantined.frames += u64::from(!is_delivered);
         } else {
-            span.end =
-                Settled { through: frame.lsn.previous(), rows_of_next: self.chunk.next_row() as u32 };
+            span.end = Settled { through: frame.lsn.previous(), rows_of_next: self.chunk.next_row() as u32 };
         }
         span.damaged_frames += std::mem::take(&mut self.damaged_frames);
         self.damaged_through = None;
@@ -338,6 +336,7 @@ impl Feed {
 }
 
 fn too_large(framed_bytes: usize) -> Refusal {
-    let text = format!("the row needs a request of {framed_bytes} bytes, the service takes {REQUEST_BYTES_MAX}");
+    let text =
+        format!("the row needs a request of {framed_bytes} bytes, the service takes {REQUEST_BYTES_MAX}");
     Refusal::new("row_too_large", &text)
 }

@@ -114,7 +114,10 @@ mod tests {
     }
 
     fn stream(name: &str) -> Schema {
-        Schema::Stream(Box::new(DescriptorProto { name: Some(name.to_owned()), ..DescriptorProto::default() }))
+        Schema::Stream(Box::new(DescriptorProto {
+            name: Some(name.to_owned()),
+            ..DescriptorProto::default()
+        }))
     }
 
     #[tokio::test]

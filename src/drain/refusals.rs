@@ -31,7 +31,12 @@ impl Refusals {
     }
 
     /// Adds rows of a frame, ascending.
-    pub(super) fn add(&mut self, lsn: Lsn, batch: &RecordBatch, rows: impl IntoIterator<Item = (u32, Refusal)>) {
+    pub(super) fn add(
+        &mut self,
+        lsn: Lsn,
+        batch: &RecordBatch,
+        rows: impl IntoIterator<Item = (u32, Refusal)>,
+    ) {
         let mut rows = rows.into_iter().peekable();
         if rows.peek().is_none() {
             return;

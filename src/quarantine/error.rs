@@ -38,7 +38,10 @@ pub(crate) enum PutError {
 }
 
 impl PutError {
-    pub(super) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> PutError {
+    pub(super) fn io(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> PutError {
         let path = path.to_owned();
         move |source| PutError::Io { action, path, source }
     }

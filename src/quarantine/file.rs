@@ -168,11 +168,7 @@ fn is_view(data_type: &DataType) -> bool {
 }
 
 /// The rows as they were, and why they are here.
-fn with_reasons(
-    refused: &RefusedRows,
-    source: &Source,
-    unix_micros: i64,
-) -> Result<RecordBatch, ArrowError> {
+fn with_reasons(refused: &RefusedRows, source: &Source, unix_micros: i64) -> Result<RecordBatch, ArrowError> {
     let RefusedRows { lsn, batch, rows } = refused;
     let count = rows.len();
     let columns: Vec<ArrayRef> = match count == batch.num_rows() {
@@ -247,7 +243,8 @@ pub(super) fn read(storage: &dyn Storage, path: &Path, epoch: Epoch) -> Result<(
     let tail_at = footer_at(0).ok_or_else(|| not_ours(format!("it has {length} bytes")))?;
     file.read_at(&mut tail, tail_at).map_err(io)?;
     let footer_bytes = read_footer_length(tail).map_err(|error| not_ours(error.to_string()))?;
-    let footer_at = footer_at(footer_bytes as u64).ok_or_else(|| not_ours("its end is cut off".to_owned()))?;
+    let footer_at =
+        footer_at(footer_bytes as u64).ok_or_else(|| not_ours("its end is cut off".to_owned()))?;
     let mut footer = vec![0; footer_bytes];
     file.read_at(&mut footer, footer_at).map_err(io)?;
     told(&footer, epoch).map(|told| (told, length)).map_err(not_ours)

@@ -38,8 +38,8 @@ pub(crate) use rows::Rows;
 const DIRECTORY: &str = "quarantine";
 /// Name of the file that keeps space for it.
 const RESERVE_FILE: &str = "quarantine.reserve";
-/// Room for the bad rows of a request.
-const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Room for some bad rows; more of them wait until the log has made room.
+const RESERVE_BYTES: u64 = 256 * 1024;
 const NEW_EXTENSION: &str = ".arrow.new";
 /// What a file takes on the disk is a multiple of this, as far as the quota goes.
 const BLOCK_BYTES: u64 = 4096;
@@ -136,7 +136,9 @@ impl Quarantine {
                 continue;
             }
             match file::read(env.storage.as_ref(), &path, source.epoch) {
-                Ok((told, _)) if told.lsn == parsed.lsn => rows.entry(told.lsn).or_default().merge(&told.rows),
+                Ok((told, _)) if told.lsn == parsed.lsn => {
+                    rows.entry(told.lsn).or_default().merge(&told.rows)
+                }
                 Ok((told, _)) => {
                     tracing::warn!(path = %path.display(), lsn = %told.lsn, "a file in quarantine has a wrong name");
                 }
@@ -219,7 +221,8 @@ impl Quarantine {
         let Shared { env, directory, source, .. } = &*self.shared;
         let first = FileName { lsn, first_row: 0, number: 0 };
         let end = FileName { lsn: lsn.next(), ..first };
-        let names: Vec<FileName> = self.shared.state().files.range(first..end).map(|(name, _)| *name).collect();
+        let names: Vec<FileName> =
+            self.shared.state().files.range(first..end).map(|(name, _)| *name).collect();
         let mut report: Option<FrameReport> = None;
         for name in names {
             let path = directory.join(name.to_string());

@@ -87,7 +87,10 @@ fn a_file_has_the_rows_as_they_were_and_says_why_they_are_there() {
     let schema = rows.schema();
     assert_eq!(schema.metadata()["zerobus.table"], "main.default.events");
     assert_eq!(schema.metadata()["zerobus.epoch"], EPOCH.to_string());
-    assert_eq!((schema.metadata()["zerobus.lsn"].as_str(), schema.metadata()["zerobus.format"].as_str()), ("5", "1"));
+    assert_eq!(
+        (schema.metadata()["zerobus.lsn"].as_str(), schema.metadata()["zerobus.format"].as_str()),
+        ("5", "1")
+    );
     let report = open(&world).report_of(Lsn::new(5)).unwrap();
     assert_eq!((report.rows.to_string(), report.reason.as_str()), ("2,7-8".to_owned(), "row 2 is too large"));
 }
@@ -96,7 +99,8 @@ fn a_file_has_the_rows_as_they_were_and_says_why_they_are_there() {
 fn columns_of_every_kind_and_of_our_own_names_come_back_as_they_went() {
     let world = world(2);
     let texts = || (0..10).map(|row| (row % 3 > 0).then(|| format!("a text that is long enough, {row}")));
-    let dictionary: DictionaryArray<Int32Type> = texts().collect::<Vec<_>>().iter().map(|it| it.as_deref()).collect();
+    let dictionary: DictionaryArray<Int32Type> =
+        texts().collect::<Vec<_>>().iter().map(|it| it.as_deref()).collect();
     let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(
         (0..10).map(|row| (row % 4 > 0).then(|| (0..row).map(Some).collect::<Vec<_>>())),
     );
@@ -114,8 +118,16 @@ fn columns_of_every_kind_and_of_our_own_names_come_back_as_they_went() {
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let why = Refusal::new("schema", "no");
-    let some = RefusedRows { lsn: Lsn::new(1), batch: batch.clone(), rows: vec![(3, why.clone()), (9, why.clone())] };
-    let all = RefusedRows { lsn: Lsn::new(2), batch: batch.clone(), rows: (0..10).map(|row| (row, why.clone())).collect() };
+    let some = RefusedRows {
+        lsn: Lsn::new(1),
+        batch: batch.clone(),
+        rows: vec![(3, why.clone()), (9, why.clone())],
+    };
+    let all = RefusedRows {
+        lsn: Lsn::new(2),
+        batch: batch.clone(),
+        rows: (0..10).map(|row| (row, why.clone())).collect(),
+    };
     open(&world).put(&[some, all]).unwrap();
     for (name, numbers) in [
         ("00000000000000000001-0000000003.arrow", vec![3, 9]),
@@ -186,8 +198,16 @@ fn a_crash_or_an_error_at_any_operation_leaves_all_rows_or_none_and_what_was_ans
                     .iter()
                     .map(|name| read(&world, name))
                     .flat_map(|batch| {
-                        let lsns = batch.column_by_name("_zerobus_lsn").unwrap().as_primitive::<UInt64Type>().clone();
-                        let rows = batch.column_by_name("_zerobus_row").unwrap().as_primitive::<UInt32Type>().clone();
+                        let lsns = batch
+                            .column_by_name("_zerobus_lsn")
+                            .unwrap()
+                            .as_primitive::<UInt64Type>()
+                            .clone();
+                        let rows = batch
+                            .column_by_name("_zerobus_row")
+                            .unwrap()
+                            .as_primitive::<UInt32Type>()
+                            .clone();
                         lsns.values().iter().copied().zip(rows.values().iter().copied()).collect::<Vec<_>>()
                     })
                     .collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::reader::FileReader;
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::types::Lsn;
@@ -26,6 +26,18 @@ const TOO_LARGE: i64 = 1 << 40;
 fn batch_with(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> RecordBatch {
     let values = ids.clone().map(|id| if is_bad(id) { TOO_LARGE } else { id });
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("value", values, true)]).unwrap()
+}
+
+/// For a column that must have values, with rows that have none.
+const REQUIRED: &str = "id BIGINT, value INT NOT NULL";
+/// From then on they fit.
+const HEALING: &str = "ALTER TABLE main.default.events ALTER COLUMN value DROP NOT NULL";
+
+fn batch_without(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> RecordBatch {
+    let values = ids.clone().map(|id| (!is_bad(id)).then_some(id as i32));
+    let values: ArrayRef = Arc::new(values.collect::<Int32Array>());
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
     RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("value", values, true)]).unwrap()
 }
@@ -172,11 +184,13 @@ async fn unseen(
     site: &Site,
     change: impl FnOnce(&mut arrow_zerobus_sdk_wrapper::WrapperConfiguration),
 ) -> (arrow_zerobus_sdk_wrapper::emulator::Emulator, ZerobusWrapper) {
-    let emulator = serve(site);
+    let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())]);
     emulator.sql(&format!("REVOKE SELECT ON TABLE {TABLE} FROM edge_box")).unwrap();
     let wrapper = site.open_with(change);
-    wait_until(&wrapper, "the reason", |it| it.table_schema.reason.as_ref().is_some_and(|it| it.contains("SELECT")))
-        .await;
+    wait_until(&wrapper, "the reason", |it| {
+        it.table_schema.reason.as_ref().is_some_and(|it| it.contains("SELECT"))
+    })
+    .await;
     (emulator, wrapper)
 }
 
@@ -188,9 +202,9 @@ async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_fr
     let (emulator, wrapper) = unseen(&site, |_| {}).await;
     // Frames that share requests, and one that is a request by itself.
     for start in (0..4_000).step_by(100) {
-        wrapper.send_batch(batch_with(start..start + 100, is_bad)).await.unwrap();
+        wrapper.send_batch(batch_without(start..start + 100, is_bad)).await.unwrap();
     }
-    wrapper.send_batch(batch_with(4_000..8_000, is_bad)).await.unwrap();
+    wrapper.send_batch(batch_without(4_000..8_000, is_bad)).await.unwrap();
     assert_eq!(told(&wrapper).await, 4);
     let status = wrapper.status();
     assert_conserved(&status);
@@ -214,14 +228,14 @@ async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_fr
 async fn a_frame_that_the_service_refuses_row_by_row_costs_a_refusal_each() {
     let site = Site::new();
     let (emulator, wrapper) = unseen(&site, |_| {}).await;
-    wrapper.send_batch(batch_with(0..10, |_| false)).await.unwrap();
-    wrapper.send_batch(batch_with(10..74, |_| true)).await.unwrap();
-    wrapper.send_batch(batch_with(74..80, |_| false)).await.unwrap();
+    wrapper.send_batch(batch_without(0..10, |_| false)).await.unwrap();
+    wrapper.send_batch(batch_without(10..74, |_| true)).await.unwrap();
+    wrapper.send_batch(batch_without(74..80, |_| false)).await.unwrap();
     assert_eq!(told(&wrapper).await, 64);
     let status = wrapper.status();
     assert_conserved(&status);
     assert_eq!((status.frames.quarantined, status.frames.delivered), (1, 2));
-    assert!(status.lane.as_ref().unwrap().failures <= 64 + 12, "{:?}", status.lane);
+    assert!(status.lane.as_ref().unwrap().failures <= 64 + 2 * 7, "{:?}", status.lane);
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!(site.landed(), good(0..80, |id| (10..74).contains(&id)));
@@ -233,13 +247,13 @@ async fn a_service_that_goes_away_in_the_middle_of_the_search_changes_nothing_of
     let site = Site::new();
     let (emulator, wrapper) = unseen(&site, |_| {}).await;
     for start in (0..3_000).step_by(300) {
-        wrapper.send_batch(batch_with(start..start + 300, is_bad)).await.unwrap();
+        wrapper.send_batch(batch_without(start..start + 300, is_bad)).await.unwrap();
     }
     let mut emulator = Some(emulator);
     for quarantined in [2, 9, 17] {
         wait_until(&wrapper, "bad rows", |it| it.rows.quarantined >= quarantined).await;
         emulator.take().unwrap().stop().unwrap();
-        emulator = Some(serve(&site));
+        emulator = Some(serve_again(&site));
     }
     wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
     assert_conserved(&wrapper.status());
@@ -254,22 +268,24 @@ async fn a_service_that_goes_away_in_the_middle_of_the_search_changes_nothing_of
 async fn a_row_that_is_in_quarantine_when_the_process_dies_is_there_once_and_never_delivered() {
     let is_bad = |id: i64| id % 10 == 4;
     let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch_without(0..100, is_bad)).await.unwrap();
+    wrapper.send_batch(batch_without(100..105, |_| true)).await.unwrap();
+    wrapper.send_batch(batch_without(105..200, is_bad)).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+    drop(wrapper);
     // The catalog answers and the service is away: rows are refused before any other is delivered.
     let emulator = site.serve_with(|options| {
-        options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())];
+        options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())];
         options.port = 0;
     });
     let wrapper = site.open();
-    wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..100, is_bad)).await.unwrap();
-    wrapper.send_batch(batch_with(100..105, |_| true)).await.unwrap();
-    wrapper.send_batch(batch_with(105..200, is_bad)).await.unwrap();
     let status = wait_until(&wrapper, "a file", |it| it.quarantine.files >= 3).await;
     assert_eq!((status.rows.quarantined, status.rows.waiting), (0, 200), "nothing is settled past them yet");
     drop(wrapper);
     let before = kept(&site);
     // Now they would fit.
-    emulator.sql(&format!("ALTER TABLE {TABLE} ALTER COLUMN value TYPE BIGINT")).unwrap();
+    emulator.sql(HEALING).unwrap();
     emulator.stop().unwrap();
 
     let emulator = serve_again(&site);
@@ -319,21 +335,21 @@ async fn a_ledger_that_is_lost_costs_duplicates_and_no_row_of_the_quarantine_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alter_table_that_came_in_time_keeps_rows_out_of_quarantine() {
     let site = Site::new();
-    let emulator = serve(&site);
+    let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())]);
     let gate = Gate::before(emulator.unity_catalog_url(), Catalog::Open);
     let wrapper = site.open_with(|c| c.unity_catalog_url = Some(gate.url.clone()));
     wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..10, |_| false)).await.unwrap();
+    wrapper.send_batch(batch_without(0..10, |_| false)).await.unwrap();
     wrapper.flush(None).await.unwrap();
     // What the catalog said last is not believed any more, and it is away: nobody knows whether the table has changed.
     wait_until(&wrapper, "a second", |it| it.table_schema.age_secs.is_some_and(|age| age > 1.1)).await;
     gate.set(Catalog::Away);
-    wrapper.send_batch(batch_with(10..20, |id| id == 15)).await.unwrap();
+    wrapper.send_batch(batch_without(10..20, |id| id == 15)).await.unwrap();
     let status = wait_until(&wrapper, "the doubt", |it| it.lane.as_ref().unwrap().reason.is_some()).await;
     assert_eq!(state(&status), LaneState::BackingOff);
     assert!(status.lane.unwrap().reason.unwrap().contains("cannot be asked"));
     assert_eq!(files(&site), Vec::<PathBuf>::new());
-    emulator.sql(&format!("ALTER TABLE {TABLE} ALTER COLUMN value TYPE BIGINT")).unwrap();
+    emulator.sql(HEALING).unwrap();
     gate.set(Catalog::Open);
     wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
     wrapper.flush(None).await.unwrap();
@@ -345,10 +361,13 @@ async fn an_alter_table_that_came_in_time_keeps_rows_out_of_quarantine() {
 
 /// The test's batch with a column that the table lacks.
 fn with_extra(ids: std::ops::Range<i64>) -> RecordBatch {
-    let usual = batch_with(ids.clone(), |_| false);
+    let usual = batch_without(ids.clone(), |_| false);
     let extra: ArrayRef = Arc::new(StringArray::from_iter_values(ids.map(|id| id.to_string())));
-    let columns =
-        [("id", usual.column(0).clone(), true), ("value", usual.column(1).clone(), true), ("extra", extra, true)];
+    let columns = [
+        ("id", usual.column(0).clone(), true),
+        ("value", usual.column(1).clone(), true),
+        ("extra", extra, true),
+    ];
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
@@ -367,7 +386,7 @@ async fn frames_of_a_schema_that_the_table_refuses_are_kept_as_a_whole_once_its_
         });
         wait_until(&wrapper, "an answer", |it| it.table_schema.columns.is_some() == is_seen).await;
         for start in (0..100).step_by(20) {
-            wrapper.send_batch(batch_with(start..start + 10, |_| false)).await.unwrap();
+            wrapper.send_batch(batch_without(start..start + 10, |_| false)).await.unwrap();
             wrapper.send_batch(with_extra(start + 10..start + 20)).await.unwrap();
         }
         assert_eq!(told(&wrapper).await, 50);
@@ -380,7 +399,8 @@ async fn frames_of_a_schema_that_the_table_refuses_are_kept_as_a_whole_once_its_
         // What was given up does not keep the table from changing.
         emulator.sql(&format!("ALTER TABLE {TABLE} ADD COLUMNS (extra STRING)")).unwrap();
         if is_seen {
-            wait_until(&wrapper, "a second", |it| it.table_schema.age_secs.is_some_and(|age| age > 1.1)).await;
+            wait_until(&wrapper, "a second", |it| it.table_schema.age_secs.is_some_and(|age| age > 1.1))
+                .await;
             wrapper.send_batch(with_extra(100..110)).await.unwrap();
             wrapper.flush(None).await.unwrap();
         }
@@ -429,7 +449,10 @@ async fn a_full_quarantine_parks_the_lane_and_files_that_are_taken_out_make_room
     wait_until(&wrapper, "the columns", knows(2)).await;
     for start in (0..30).step_by(10) {
         wrapper.send_batch(batch_with(start..start + 10, is_bad)).await.unwrap();
-        wrapper.wait_delivered(Lsn::new(start as u64 / 10 + 1), Some(Duration::from_millis(500))).await.unwrap_err();
+        wrapper
+            .wait_delivered(Lsn::new(start as u64 / 10 + 1), Some(Duration::from_millis(500)))
+            .await
+            .unwrap_err();
     }
     let status = wait_until(&wrapper, "the full quarantine", |it| state(it) == LaneState::Poison).await;
     let reason = status.lane.unwrap().reason.unwrap();
@@ -451,8 +474,8 @@ async fn a_full_quarantine_parks_the_lane_and_files_that_are_taken_out_make_room
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_fits_into_no_request_is_kept_and_its_neighbours_land() {
     let site = Site::new();
-    let emulator =
-        site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), "id BIGINT, name STRING".to_owned())]);
+    let emulator = site
+        .serve_with(|options| options.tables = vec![(TABLE.to_owned(), "id BIGINT, name STRING".to_owned())]);
     let wrapper = site.open();
     let names = (0..10).map(|id| if id == 6 { "x".repeat(11 << 20) } else { format!("row {id}") });
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
