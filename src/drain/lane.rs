@@ -23,7 +23,7 @@ use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
 use crate::quarantine::Quarantine;
-use crate::transport::{Stream, Transport, TransportError};
+use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
 use crate::wal::Wal;
 
@@ -146,7 +146,11 @@ impl Delivery {
             self.window.clear();
             self.unsent = None;
             if let Some((failure, longest)) = wait {
+                let is_parked = failure.class == ErrorClass::Poison;
                 self.wait_after(failure, longest).await;
+                if is_parked {
+                    self.isolation.reconsider();
+                }
             }
         }
     }

@@ -171,6 +171,11 @@ impl Quarantine {
         self.shared.state().rows.get(&lsn).cloned()
     }
 
+    /// The highest frame that is not settled and has rows here; [`Lsn::ZERO`] if none has.
+    pub(crate) fn highest(&self) -> Lsn {
+        self.shared.state().rows.last_key_value().map_or(Lsn::ZERO, |(lsn, _)| *lsn)
+    }
+
     /// Forgets the rows of frames up to here, for they are settled; their files stay.
     pub(crate) fn settled(&self, through: Lsn) {
         if !self.shared.has_rows.load(Ordering::Acquire) {
