@@ -346,6 +346,18 @@ impl Delivery {
         self.lane.quarantine.settled(span.end.through);
         self.isolation.acknowledged(span.rows as usize, span.end);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
+        if span.rows == 0 && span.quarantined.rows > 0 {
+            // What was wrong is put away, and there may be nothing more to send.
+            self.lane.status.send_if_modified(|status| {
+                let is_over = matches!(status.state, LaneState::Isolating | LaneState::Poison);
+                if is_over {
+                    status.state = LaneState::Idle;
+                    status.failure = None;
+                    status.failures_in_a_row = 0;
+                }
+                is_over
+            });
+        }
     }
 }
 

@@ -79,14 +79,14 @@ def test_good_rows_land_bad_ones_are_kept_and_flush_says_so_once(narrow: Emulato
             assert (quarantine["files"], quarantine["max_bytes"]) == (len(files), 2**30)
             assert quarantine["bytes"] == sum(path.stat().st_size for path in files)
 
-            table = kept(wrapper).sort_by("id")
-            assert table.column("id").to_pylist() == [*BAD, *(100 + row for row in BAD)]
-            assert table.column("_zerobus_row").to_pylist() == [*BAD, *BAD]
-            assert table.column("_zerobus_lsn").to_pylist() == [1, 1, 1, 2, 2, 2]
-            assert table.schema.field("value").type == pa.int64(), "as it was"
-            assert table.schema.metadata[b"zerobus.table"] == TABLE.encode()
-            counted = duckdb.sql("SELECT _zerobus_code, count(*), max(value) FROM table GROUP BY ALL").fetchall()
-            assert counted == [("conversion", 6, 2**40)]
+            bad = kept(wrapper).sort_by("id")
+            assert bad.column("id").to_pylist() == [*BAD, *(100 + row for row in BAD)]
+            assert bad.column("_zerobus_row").to_pylist() == [*BAD, *BAD]
+            assert bad.column("_zerobus_lsn").to_pylist() == [1, 1, 1, 2, 2, 2]
+            assert bad.schema.field("value").type == pa.int64(), "as it was"
+            assert bad.schema.metadata[b"zerobus.table"] == TABLE.encode()
+            counted = duckdb.sql("SELECT _zerobus_code, count(*), max(value) FROM bad GROUP BY ALL")
+            assert counted.fetchall() == [("conversion", 6, 2**40)]
 
     asyncio.run(main())
     landed = DeltaTable(str(narrow.table_path(TABLE))).to_pyarrow_table().sort_by("id")
@@ -131,9 +131,9 @@ def test_a_schema_that_is_given_up_is_kept_as_whole_frames(narrow: Emulator, onl
             asyncio.run(wrapper.flush(timeout=30))
         status = wrapper.status()
         assert (status["frames"]["quarantined"], status["frames"]["delivered"]) == (1, 1)
-        table = kept(wrapper)
-        assert table.column("other").to_pylist() == [1, 2, 3]
-        assert set(table.column("_zerobus_code").to_pylist()) == {"schema"}
+        bad = kept(wrapper)
+        assert bad.column("other").to_pylist() == [1, 2, 3]
+        assert set(bad.column("_zerobus_code").to_pylist()) == {"schema"}
 
 
 def test_the_examples_of_the_documentation_work(

@@ -217,7 +217,11 @@ async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_fr
     assert_eq!(error.refused_rows(), Some(&[0][..]));
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..8_000, is_bad));
+    // What was in flight at the first refusal may have been taken and is sent again; nothing is at the later ones.
+    let landed = site.landed();
+    assert!(landed.keys().copied().eq(good(0..8_000, is_bad).into_keys()), "{} rows", landed.len());
+    let doubled = landed.iter().filter(|(_, times)| **times > 1).map(|(id, _)| *id);
+    assert_eq!(doubled.filter(|id| *id > 4_000 || landed[id] > 2).collect::<Vec<_>>(), Vec::<i64>::new());
     let kept = kept(&site);
     assert_eq!(kept.keys().copied().collect::<Vec<_>>(), bad_ids);
     assert_eq!((kept[&5_555].lsn, kept[&5_555].row, kept[&5_555].code.as_str()), (41, 1_555, "transmission"));
@@ -240,7 +244,7 @@ async fn a_frame_that_the_service_refuses_row_by_row_costs_a_refusal_each() {
     assert!(status.lane.as_ref().unwrap().failures <= 64 + 3 * 7, "{:?}", status.lane);
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..79, |id| (10..74).contains(&id)));
+    assert!(site.landed().into_keys().eq(good(0..79, |id| (10..74).contains(&id)).into_keys()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,11 +318,11 @@ async fn a_frame_that_went_with_a_power_cut_leaves_its_number_to_nobody_if_rows_
             c.shutdown_timeout = Duration::ZERO;
         })
     };
-    let wrapper = open();
     let emulator = site.serve_with(|options| {
         options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())];
         options.port = 0;
     });
+    let wrapper = open();
     wait_until(&wrapper, "the columns", knows(2)).await;
     wrapper.send_batch(batch_with(0..10, |id| id == 4)).await.unwrap();
     wait_until(&wrapper, "the file", |it| it.quarantine.files == 1).await;
