@@ -12,7 +12,8 @@
 mod error;
 mod file;
 mod rows;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
