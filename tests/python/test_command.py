@@ -105,7 +105,13 @@ def test_what_a_dead_program_left_is_shown_and_drained(
     done = command("drain", wal_dir, ZEROBUS_CLIENT_ID="id", ZEROBUS_CLIENT_SECRET="s3cret")
     assert done.returncode == 0, done.stderr
     assert "3 rows delivered" in done.stdout
-    assert status(wal_dir)["rows"] == {"stored": 3, "delivered": 3, "quarantined": 0, "dropped": 0, "waiting": 0}
+    assert status(wal_dir)["rows"] == {
+        "stored": 3,
+        "delivered": 3,
+        "quarantined": 0,
+        "dropped": 0,
+        "waiting": 0,
+    }
     assert DeltaTable(str(emulator.table_path(TABLE))).to_pyarrow_table().num_rows == 3
     assert "nothing waits" in command("drain", wal_dir).stdout
 

@@ -49,35 +49,45 @@ def know(wrapper: ZerobusWrapper) -> None:
     until(lambda: wrapper.status()["table_schema"]["columns"] == 2, "the columns")
 
 
+def sizes(wrapper: ZerobusWrapper) -> tuple[int, int]:
+    files = list(Path(wrapper.status()["quarantine"]["directory"]).iterdir())
+    return len(files), sum(path.stat().st_size for path in files)
+
+
 def kept(wrapper: ZerobusWrapper) -> pa.Table:
     directory = Path(wrapper.status()["quarantine"]["directory"])
     return pa.concat_tables(pa.ipc.open_file(path).read_all() for path in sorted(directory.glob("*.arrow")))
 
 
-def test_good_rows_land_bad_ones_are_kept_and_flush_says_so_once(narrow: Emulator, online: MakeWrapper) -> None:
+def test_good_rows_land_bad_ones_are_kept_and_flush_says_so_once(
+    narrow: Emulator, online: MakeWrapper
+) -> None:
     async def main() -> None:
         async with online(**on(narrow)) as wrapper:
             know(wrapper)
             await wrapper.send_batch(batch(0))
             await wrapper.send_batch(batch(100))
-            with pytest.raises(TransmissionError, match="6 rows .* in quarantine") as caught:
+            with pytest.raises(TransmissionError, match=r"6 rows .* in quarantine") as caught:
                 await wrapper.flush(timeout=30)
             assert (caught.value.lsn, caught.value.rows) == (None, [])
             await wrapper.flush(timeout=30)
             with pytest.raises(TransmissionError) as caught:
                 await wrapper.wait_delivered(2)
             error = caught.value
-            assert (error.lsn, error.rows, error.code, error.retryable) == (2, list(BAD), "transmission", False)
+            assert (error.lsn, error.rows, error.code, error.retryable) == (
+                2,
+                list(BAD),
+                "transmission",
+                False,
+            )
             assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
 
             status = wrapper.status()
             rows = status["rows"]
             assert rows == {"stored": 200, "delivered": 194, "quarantined": 6, "dropped": 0, "waiting": 0}
             assert status["frames"]["quarantined"] == 0
-            quarantine = status["quarantine"]
-            files = list(Path(quarantine["directory"]).iterdir())
-            assert (quarantine["files"], quarantine["max_bytes"]) == (len(files), 2**30)
-            assert quarantine["bytes"] == sum(path.stat().st_size for path in files)
+            assert status["quarantine"]["max_bytes"] == 2**30
+            assert (status["quarantine"]["files"], status["quarantine"]["bytes"]) == sizes(wrapper)
 
             bad = kept(wrapper).sort_by("id")
             assert bad.column("id").to_pylist() == [*BAD, *(100 + row for row in BAD)]
@@ -86,6 +96,7 @@ def test_good_rows_land_bad_ones_are_kept_and_flush_says_so_once(narrow: Emulato
             assert bad.schema.field("value").type == pa.int64(), "as it was"
             assert bad.schema.metadata[b"zerobus.table"] == TABLE.encode()
             counted = duckdb.sql("SELECT _zerobus_code, count(*), max(value) FROM bad GROUP BY ALL")
+            assert counted is not None
             assert counted.fetchall() == [("conversion", 6, 2**40)]
 
     asyncio.run(main())
@@ -148,7 +159,7 @@ def test_the_examples_of_the_documentation_work(
             asyncio.run(wrapper.wait_delivered(sent, timeout=30))
         shared: dict[str, Any] = {"wrapper": wrapper}
         for block in blocks:
-            exec(block, shared)
+            exec(block, shared)  # noqa: S102 - it is our own documentation
     assert "'_zerobus_row': 50" in capsys.readouterr().out
 
 
