@@ -13,7 +13,7 @@ use arrow_ipc::reader::FileReader;
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{
-    DeliveryError, Durability, LaneState, OnFull, Status, Validate, WaitFor, ZerobusWrapper, admin,
+    DeliveryError, Durability, LaneState, Status, Validate, WaitFor, ZerobusWrapper, admin,
 };
 
 use crate::gate::{Catalog, Gate};
