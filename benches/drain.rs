@@ -138,9 +138,11 @@ fn main() -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let run = match part {
             Kind::Ours => runtime.block_on(drain(port, &arguments.dir))?,
-            Kind::Client => {
-                runtime.block_on(client_alone(port, wanted.first().copied().unwrap_or(Case::Small), batches))?
-            }
+            Kind::Client => runtime.block_on(client_alone(
+                port,
+                wanted.first().copied().unwrap_or(Case::Small),
+                batches,
+            ))?,
         };
         println!("{}", serde_json::to_string(&run)?);
         return Ok(());
@@ -270,7 +272,8 @@ async fn client_alone(port: u16, case: Case, batches: usize) -> Result<Run> {
     plan.encode(&batch, 0..BATCH_ROWS, &mut records);
     let each: Vec<&[u8]> = (0..records.len()).map(|index| records.record(index)).collect();
     let per_request = REQUEST_BYTES * each.len() / each.iter().map(|record| record.len() + 3).sum::<usize>();
-    let all = each.iter().cycle().take(batches * BATCH_ROWS).map(|record| record.to_vec()).collect::<Vec<_>>();
+    let all =
+        each.iter().cycle().take(batches * BATCH_ROWS).map(|record| record.to_vec()).collect::<Vec<_>>();
     let rows = all.len();
     let mut requests: Vec<Vec<Vec<u8>>> = Vec::new();
     let mut all = all.into_iter();

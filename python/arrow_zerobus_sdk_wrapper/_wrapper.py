@@ -71,12 +71,14 @@ class ZerobusWrapper:
             when the service has acknowledged it.
         validate: ``"strict"``: ``send_batch`` refuses a batch whose schema can never fit the table, as far
             as the table's columns are known (``status()["table_schema"]``), and otherwise one that fits no
-            table. ``"off"``: everything is stored; what does not fit waits for ``schema_grace_secs``.
+            table. ``"off"``: everything is stored; what does not fit waits for
+            ``schema_grace_secs``.
         timestamp_ns: What becomes of timestamps in nanoseconds, for the service counts in microseconds.
-            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a row
-            whose timestamp would lose something is put into quarantine.
+            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a
+            row whose timestamp would lose something is put into quarantine.
         null_list: What becomes of a null list or map in a nullable column, which a record cannot tell from
-            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put into quarantine.
+            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put
+            into quarantine.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
         wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
             quarter of it.
@@ -96,8 +98,8 @@ class ZerobusWrapper:
             any of the two they are freed at once; with both the stricter one counts. What is kept counts for
             the quota, and goes first when the log is full.
         schema_grace_secs: How many seconds a schema that the table refuses is waited for, so that an
-            ``ALTER TABLE`` can catch up. Nothing behind it is delivered meanwhile. After that its frames are put
-            into quarantine as a whole.
+            ``ALTER TABLE`` can catch up. Nothing behind it is delivered meanwhile. After that its frames
+            are put into quarantine as a whole.
         quarantine_max_bytes: How many bytes there may be in quarantine, where refused rows are kept as Arrow
             files with the reason. When they do not fit they stay in the log, and with them what is behind
             them, until files are taken out or this is set higher. 0 puts nothing into quarantine.
@@ -241,9 +243,9 @@ class ZerobusWrapper:
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
                 stored under ``lsn`` and goes on being tried.
-            TransmissionError: Only with ``wait_for="delivered"``: ``rows`` of it were refused for good and are
-                in quarantine, the others are delivered; or the service refuses the batch, which is stored
-                under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
+            TransmissionError: Only with ``wait_for="delivered"``: ``rows`` of it were refused for good and
+                are in quarantine, the others are delivered; or the service refuses the batch, which is
+                stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
         Cancellation:
@@ -309,8 +311,8 @@ class ZerobusWrapper:
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
             TransmissionError: The service refuses the table; or rows were put into quarantine since the last
-                ``flush``, or frames were dropped, which ``on_full="drop_oldest"`` allows. How many and where is
-                said once; everything else is delivered.
+                ``flush``, or frames were dropped, which ``on_full="drop_oldest"`` allows. How many and where
+                is said once; everything else is delivered.
             ClosedError: The wrapper was shut down.
 
             Whatever else is raised, nothing is lost and delivery goes on.

@@ -314,16 +314,11 @@ impl Feed {
         let plan = match plan {
             Ok(plan) => Some(plan),
             Err(refusal) => {
-                let mut all = quarantined.clone();
-                let gone = quarantined.runs_in(next_row..rows).chain([rows..rows]);
-                let mut start = next_row;
-                for hole in gone {
-                    let run = start as u32..hole.start as u32;
-                    self.refusals.add(lsn, &batch, run.clone().map(|row| (row, refusal.clone())));
-                    all.merge(&Rows::of(run));
-                    start = hole.end;
+                for run in quarantined.gaps_in(next_row..rows) {
+                    let run = run.start as u32..run.end as u32;
+                    quarantined.merge(&Rows::of(run.clone()));
+                    self.refusals.add(lsn, &batch, run.map(|row| (row, refusal.clone())));
                 }
-                quarantined = all;
                 None
             }
         };

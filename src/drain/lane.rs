@@ -23,7 +23,7 @@ use crate::convert::Plan;
 use crate::error::ErrorCode;
 use crate::io::Env;
 use crate::quarantine::Quarantine;
-use crate::transport::{Stream, Transport, TransportError};
+use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
 use crate::wal::Wal;
 
@@ -146,7 +146,11 @@ impl Delivery {
             self.window.clear();
             self.unsent = None;
             if let Some((failure, longest)) = wait {
+                let is_parked = failure.class == ErrorClass::Poison;
                 self.wait_after(failure, longest).await;
+                if is_parked {
+                    self.isolation.reconsider();
+                }
             }
         }
     }
@@ -342,6 +346,18 @@ impl Delivery {
         self.lane.quarantine.settled(span.end.through);
         self.isolation.acknowledged(span.rows as usize, span.end);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
+        if span.rows == 0 && span.quarantined.rows > 0 {
+            // What was wrong is put away, and there may be nothing more to send.
+            self.lane.status.send_if_modified(|status| {
+                let is_over = matches!(status.state, LaneState::Isolating | LaneState::Poison);
+                if is_over {
+                    status.state = LaneState::Idle;
+                    status.failure = None;
+                    status.failures_in_a_row = 0;
+                }
+                is_over
+            });
+        }
     }
 }
 

@@ -53,6 +53,8 @@ DESIGN_DEFAULTS = {
     "block_timeout_secs": None,
     "retain_delivered_secs": 0,
     "retain_delivered_bytes": 0,
+    "schema_grace_secs": 300,
+    "quarantine_max_bytes": 2**30,
     "request_max_bytes": 1_000_000,
     "max_inflight_requests": 32,
     "stream_max_age_secs": 600,

@@ -159,17 +159,15 @@ async fn a_live_and_a_dead_log_tell_the_same_story() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
+async fn a_value_that_fits_into_no_table_is_in_quarantine_before_anybody_is_reached() {
     let site = Site::new();
     let wrapper = site.open();
     let field = Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true);
     let seconds = arrow_array::TimestampSecondArray::from(vec![0, i64::MAX]);
     let bad = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(seconds)]).unwrap();
     wrapper.send_batch(bad).await.unwrap();
-    let error = wrapper.flush(None).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Conversion);
-    assert!(chain(&error).contains("at"), "{}", chain(&error));
-    assert_eq!(wrapper.status().rows.waiting, 2);
+    let status = wait_until(&wrapper, "the file", |it| it.quarantine.files == 1).await;
+    assert_eq!((status.rows.waiting, status.rows.quarantined), (2, 0), "the good row before it waits");
     wrapper.shutdown().await.unwrap();
 
     // Nanoseconds are floored to the microseconds of the service, which is no error.
