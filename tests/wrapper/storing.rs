@@ -161,7 +161,7 @@ async fn a_live_and_a_dead_log_tell_the_same_story() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_fits_into_no_table_is_in_quarantine_before_anybody_is_reached() {
     let site = Site::new();
-    let wrapper = site.open();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
     let field = Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true);
     let seconds = arrow_array::TimestampSecondArray::from(vec![0, i64::MAX]);
     let bad = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(seconds)]).unwrap();
