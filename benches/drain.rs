@@ -24,7 +24,7 @@ use benches::{
     goals::Goal,
     machine::{self, Disk},
     report::{self, Grid, Targets},
-    service::{self, Service, TABLE},
+    service::{CLIENT, Ports, Service, TABLE},
     summary::median,
 };
 use clap::{Parser, ValueEnum};
@@ -61,10 +61,10 @@ struct Arguments {
     #[command(flatten)]
     targets: Targets,
     /// Be one of the two, once: what the benchmark runs
-    #[arg(long, hide = true, requires_all = ["port", "batches"])]
+    #[arg(long, hide = true, requires_all = ["ports", "batches"])]
     part: Option<Kind>,
-    #[arg(long, hide = true)]
-    port: Option<u16>,
+    #[arg(long, hide = true, num_args = 2)]
+    ports: Option<Vec<u16>>,
     #[arg(long, hide = true)]
     batches: Option<usize>,
     /// Cargo says this to every benchmark
@@ -134,12 +134,15 @@ fn main() -> Result<()> {
         [] => Case::value_variants(),
         chosen => chosen,
     };
-    if let (Some(part), Some(port), Some(batches)) = (arguments.part, arguments.port, arguments.batches) {
+    if let (Some(part), Some(&[grpc, http]), Some(batches)) =
+        (arguments.part, arguments.ports.as_deref(), arguments.batches)
+    {
+        let ports = Ports { grpc, http };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let run = match part {
-            Kind::Ours => runtime.block_on(drain(port, &arguments.dir))?,
+            Kind::Ours => runtime.block_on(drain(ports, &arguments.dir))?,
             Kind::Client => runtime.block_on(client_alone(
-                port,
+                ports,
                 wanted.first().copied().unwrap_or(Case::Small),
                 batches,
             ))?,
@@ -188,13 +191,13 @@ fn measure(case: Case, arguments: &Arguments) -> Result<CaseSummary> {
     let (mut ours, mut client) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let dir = tempfile::tempdir_in(&arguments.dir)?;
-        let port = service::free_port()?;
-        fill(case, batches, port, dir.path())?;
-        let _service = Service::start(&arguments.service, port, &dir.path().join("service"))?;
+        let ports = Ports::free()?;
+        fill(case, batches, ports, dir.path())?;
+        let _service = Service::start(&arguments.service, ports, &dir.path().join("service"))?;
         // The first has the service cold.
         let order = if round % 2 == 0 { [Kind::Ours, Kind::Client] } else { [Kind::Client, Kind::Ours] };
         for kind in order {
-            let run = run_part(kind, case, batches, port, dir.path())?;
+            let run = run_part(kind, case, batches, ports, dir.path())?;
             if kind == Kind::Ours { ours.push(run) } else { client.push(run) }
         }
     }
@@ -213,12 +216,18 @@ fn measure(case: Case, arguments: &Arguments) -> Result<CaseSummary> {
 }
 
 /// Runs this program as one of the two.
-fn run_part(kind: Kind, case: Case, batches: usize, port: u16, dir: &Path) -> Result<Run> {
+fn run_part(kind: Kind, case: Case, batches: usize, ports: Ports, dir: &Path) -> Result<Run> {
     let value_name = |value: clap::builder::PossibleValue| value.get_name().to_owned();
     let output = Command::new(std::env::current_exe()?)
         .args(["--part", &kind.to_possible_value().map(value_name).unwrap_or_default()])
         .args(["--case", &case.to_possible_value().map(value_name).unwrap_or_default()])
-        .args(["--port", &port.to_string(), "--batches", &batches.to_string()])
+        .args([
+            "--ports",
+            &ports.grpc.to_string(),
+            &ports.http.to_string(),
+            "--batches",
+            &batches.to_string(),
+        ])
         .arg("--dir")
         .arg(dir)
         .stderr(Stdio::inherit())
@@ -229,8 +238,11 @@ fn run_part(kind: Kind, case: Case, batches: usize, port: u16, dir: &Path) -> Re
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn configuration(port: u16, dir: &Path) -> WrapperConfiguration {
-    let mut configuration = WrapperConfiguration::new(service::endpoint(port), TABLE);
+fn configuration(ports: Ports, dir: &Path) -> WrapperConfiguration {
+    let mut configuration = WrapperConfiguration::new(ports.endpoint(), TABLE);
+    configuration.unity_catalog_url = Some(ports.unity_catalog_url());
+    configuration.client_id = Some(CLIENT.0.to_owned());
+    configuration.client_secret = Some(CLIENT.1.into());
     configuration.wal_dir = Some(dir.join("log"));
     configuration.request_max_bytes = REQUEST_BYTES;
     configuration.max_inflight_requests = REQUESTS_IN_FLIGHT;
@@ -238,9 +250,9 @@ fn configuration(port: u16, dir: &Path) -> WrapperConfiguration {
     configuration
 }
 
-fn fill(case: Case, batches: usize, port: u16, dir: &Path) -> Result<()> {
+fn fill(case: Case, batches: usize, ports: Ports, dir: &Path) -> Result<()> {
     let batch = conversion::readings(BATCH_ROWS, case.record_bytes())?;
-    let wrapper = ZerobusWrapper::open(configuration(port, dir))?;
+    let wrapper = ZerobusWrapper::open(configuration(ports, dir))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
         for _ in 0..batches {
@@ -252,10 +264,10 @@ fn fill(case: Case, batches: usize, port: u16, dir: &Path) -> Result<()> {
 }
 
 /// Opens the log and waits until it is empty.
-async fn drain(port: u16, dir: &Path) -> Result<Run> {
+async fn drain(ports: Ports, dir: &Path) -> Result<Run> {
     let (idle_bytes, _) = machine::resident_bytes();
     let start = Instant::now();
-    let wrapper = ZerobusWrapper::open(configuration(port, dir))?;
+    let wrapper = ZerobusWrapper::open(configuration(ports, dir))?;
     wrapper.flush(None).await?;
     let elapsed = start.elapsed().as_secs_f64();
     let (_, peak_bytes) = machine::resident_bytes();
@@ -265,7 +277,7 @@ async fn drain(port: u16, dir: &Path) -> Result<Run> {
 }
 
 /// Sends as many batches with the client crate alone.
-async fn client_alone(port: u16, case: Case, batches: usize) -> Result<Run> {
+async fn client_alone(ports: Ports, case: Case, batches: usize) -> Result<Run> {
     let batch = conversion::readings(BATCH_ROWS, case.record_bytes())?;
     let plan = Plan::new(batch.schema_ref(), None, Policies::default())?;
     let mut records = Records::new();
@@ -281,12 +293,16 @@ async fn client_alone(port: u16, case: Case, batches: usize) -> Result<Run> {
         requests.push(all.by_ref().take(per_request).collect());
     }
     let (idle_bytes, _) = machine::resident_bytes();
-    let sdk = ZerobusSdk::builder().endpoint(service::endpoint(port)).no_tls().build()?;
+    let sdk = ZerobusSdk::builder()
+        .endpoint(ports.endpoint())
+        .unity_catalog_url(ports.unity_catalog_url())
+        .no_tls()
+        .build()?;
     let start = Instant::now();
     let mut stream = sdk
         .stream_builder()
         .table(TABLE)
-        .no_auth()
+        .oauth(CLIENT.0, CLIENT.1)
         .compiled_proto(plan.descriptor().clone())
         .max_inflight_requests(REQUESTS_IN_FLIGHT)
         .build()
