@@ -31,6 +31,11 @@ use clap::{Parser, ValueEnum};
 use databricks_zerobus_ingest_sdk::{ProtoBytes, ZerobusSdk};
 use serde::{Deserialize, Serialize};
 
+/// The one of the wheel, for both: records come and go on different threads, which the allocator of the C library is
+/// slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Of the rate of the client alone.
 const RATE_GOAL: f64 = 0.85;
 /// Above the idle process, in MiB.
@@ -113,8 +118,35 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Run {
     rows_per_second: f64,
+    /// Processor time per row, in ns.
+    processor_nanos: f64,
     idle_bytes: u64,
     peak_bytes: u64,
+}
+
+/// Measures one run.
+struct Meter {
+    start: Instant,
+    processor: Duration,
+    idle_bytes: u64,
+}
+
+impl Meter {
+    fn start() -> Meter {
+        let (idle_bytes, _) = machine::resident_bytes();
+        Meter { start: Instant::now(), processor: machine::processor_time(), idle_bytes }
+    }
+
+    fn stop(&self, rows: usize) -> Run {
+        let elapsed = self.start.elapsed();
+        let (_, peak_bytes) = machine::resident_bytes();
+        Run {
+            rows_per_second: rows as f64 / elapsed.as_secs_f64(),
+            processor_nanos: (machine::processor_time() - self.processor).as_nanos() as f64 / rows as f64,
+            idle_bytes: self.idle_bytes,
+            peak_bytes,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -124,6 +156,8 @@ struct CaseSummary {
     rounds: usize,
     ours_rows_per_second: f64,
     client_rows_per_second: f64,
+    ours_processor_nanos: f64,
+    client_processor_nanos: f64,
     ratio: f64,
     ours_memory_mib: f64,
 }
@@ -170,7 +204,16 @@ fn main() -> Result<()> {
 }
 
 fn grid(cases: &[CaseSummary]) -> Grid {
-    let columns = ["records", "rows", "client, Mrows/s", "ours, Mrows/s", "ours / client", "MiB above idle"];
+    let columns = [
+        "records",
+        "rows",
+        "client, Mrows/s",
+        "ours, Mrows/s",
+        "ours / client",
+        "client, CPU ns/row",
+        "ours, CPU ns/row",
+        "MiB above idle",
+    ];
     let mut grid = Grid::new("draining a stored log", &columns);
     for case in cases {
         grid.row(vec![
@@ -179,6 +222,8 @@ fn grid(cases: &[CaseSummary]) -> Grid {
             format!("{:.2}", case.client_rows_per_second / 1e6),
             format!("{:.2}", case.ours_rows_per_second / 1e6),
             format!("{:.2}", case.ratio),
+            format!("{:.0}", case.client_processor_nanos),
+            format!("{:.0}", case.ours_processor_nanos),
             format!("{:.0}", case.ours_memory_mib),
         ]);
     }
@@ -202,6 +247,7 @@ fn measure(case: Case, arguments: &Arguments) -> Result<CaseSummary> {
         }
     }
     let rate = |runs: &[Run]| median(runs.iter().map(|run| run.rows_per_second)).unwrap_or(0.0);
+    let processor = |runs: &[Run]| median(runs.iter().map(|run| run.processor_nanos)).unwrap_or(0.0);
     let memory = |run: &Run| run.peak_bytes.saturating_sub(run.idle_bytes) as f64 / MIB as f64;
     let ratios = ours.iter().zip(&client).map(|(ours, client)| ours.rows_per_second / client.rows_per_second);
     Ok(CaseSummary {
@@ -210,6 +256,8 @@ fn measure(case: Case, arguments: &Arguments) -> Result<CaseSummary> {
         rounds: ours.len(),
         ours_rows_per_second: rate(&ours),
         client_rows_per_second: rate(&client),
+        ours_processor_nanos: processor(&ours),
+        client_processor_nanos: processor(&client),
         ratio: median(ratios).unwrap_or(0.0),
         ours_memory_mib: ours.iter().map(memory).fold(0.0, f64::max),
     })
@@ -265,15 +313,12 @@ fn fill(case: Case, batches: usize, ports: Ports, dir: &Path) -> Result<()> {
 
 /// Opens the log and waits until it is empty.
 async fn drain(ports: Ports, dir: &Path) -> Result<Run> {
-    let (idle_bytes, _) = machine::resident_bytes();
-    let start = Instant::now();
+    let meter = Meter::start();
     let wrapper = ZerobusWrapper::open(configuration(ports, dir))?;
     wrapper.flush(None).await?;
-    let elapsed = start.elapsed().as_secs_f64();
-    let (_, peak_bytes) = machine::resident_bytes();
-    let rows = wrapper.status().rows.delivered;
+    let run = meter.stop(wrapper.status().rows.delivered as usize);
     wrapper.shutdown().await?;
-    Ok(Run { rows_per_second: rows as f64 / elapsed, idle_bytes, peak_bytes })
+    Ok(run)
 }
 
 /// Sends as many batches with the client crate alone.
@@ -292,13 +337,12 @@ async fn client_alone(ports: Ports, case: Case, batches: usize) -> Result<Run> {
     while !all.as_slice().is_empty() {
         requests.push(all.by_ref().take(per_request).collect());
     }
-    let (idle_bytes, _) = machine::resident_bytes();
+    let meter = Meter::start();
     let sdk = ZerobusSdk::builder()
         .endpoint(ports.endpoint())
         .unity_catalog_url(ports.unity_catalog_url())
         .no_tls()
         .build()?;
-    let start = Instant::now();
     let mut stream = sdk
         .stream_builder()
         .table(TABLE)
@@ -311,8 +355,7 @@ async fn client_alone(ports: Ports, case: Case, batches: usize) -> Result<Run> {
         stream.ingest_records_offset(request.into_iter().map(ProtoBytes)).await?;
     }
     stream.flush().await?;
-    let elapsed = start.elapsed().as_secs_f64();
-    let (_, peak_bytes) = machine::resident_bytes();
+    let run = meter.stop(rows);
     stream.close().await?;
-    Ok(Run { rows_per_second: rows as f64 / elapsed, idle_bytes, peak_bytes })
+    Ok(run)
 }

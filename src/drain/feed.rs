@@ -224,6 +224,8 @@ impl Feed {
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
     fn next_chunk(&mut self) -> Result<bool, FeedError> {
         while self.frame.as_ref().is_none_or(OpenFrame::is_used_up) {
+            // The next one is read into its memory.
+            self.frame = None;
             let next = match self.unopened.take() {
                 Some(frame) => Ok(Some(Next::Frame(frame))),
                 None => self.reader.next(),
