@@ -78,6 +78,8 @@ class LaneReport(TypedDict):
         failures_in_a_row: Failed attempts since the last acknowledgement.
         failures: Failed attempts since the wrapper was opened.
         streams_opened: Streams opened since the wrapper was opened.
+        resent_rows: Rows that were sent and not acknowledged when a stream failed, and so are sent again: at most
+            so many are in the table twice because of that, since the wrapper was opened.
     """
 
     state: str
@@ -86,6 +88,7 @@ class LaneReport(TypedDict):
     failures_in_a_row: int
     failures: int
     streams_opened: int
+    resent_rows: int
 
 
 class TableReport(TypedDict):

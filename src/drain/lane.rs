@@ -143,8 +143,9 @@ impl Delivery {
                 }
                 Failure::Stream(error) | Failure::Other(error) => Some((error, longest)),
             };
-            self.window.clear();
-            self.unsent = None;
+            let unsent_rows = self.unsent.take().map_or(0, |span| span.rows);
+            let resent_rows = self.window.clear() + unsent_rows;
+            self.lane.status.send_modify(|status| status.resent_rows += resent_rows);
             if let Some((failure, longest)) = wait {
                 let is_parked = failure.class == ErrorClass::Poison;
                 self.wait_after(failure, longest).await;
