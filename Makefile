@@ -64,6 +64,8 @@ BENCH_ARGS ?=
 CONVERT_ARGS ?=
 # Options for the benchmark of the drainer.
 DRAIN_ARGS ?=
+# Options for the benchmark of storing and delivering from Python.
+DELIVER_ARGS ?=
 RELEASE_WHEEL := target/bench-python
 
 .PHONY: bench
@@ -84,6 +86,7 @@ bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust an
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)
+	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/deliver.py $(DELIVER_ARGS)
 	PYTHONPATH=$(CURDIR)/$(RELEASE_WHEEL)/installed cargo bench --locked -p benches --bench drain -- \
 		--service $(CURDIR)/$(RELEASE_WHEEL)/installed/bin/zerobus-wal $(DRAIN_ARGS)
 	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)

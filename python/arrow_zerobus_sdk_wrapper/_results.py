@@ -78,8 +78,8 @@ class LaneReport(TypedDict):
         failures_in_a_row: Failed attempts since the last acknowledgement.
         failures: Failed attempts since the wrapper was opened.
         streams_opened: Streams opened since the wrapper was opened.
-        resent_rows: Rows that were sent and not acknowledged when a stream failed, and so are sent again: at most
-            so many are in the table twice because of that, since the wrapper was opened.
+        resent_rows: Rows that were on their way when a stream failed, and so are sent again. Since
+            the wrapper was opened, at most so many are in the table twice because of that.
     """
 
     state: str
