@@ -3,8 +3,8 @@
 Ours: four tasks put ``pyarrow`` batches of 10,000 rows through ``send_batch``, each durable before the
 task's next, while they are delivered; the clock stops when ``flush`` has returned. The official package: the
 rows of the same batches become messages, ``SerializeToString``, two ``ingest_records_offset`` per batch, and
-the clock stops when the last offset is acknowledged; nothing is durable there. Both talk to the local service,
-which acknowledges and keeps nothing.
+the clock stops when the last offset is acknowledged; nothing is durable there. Both talk to the local
+service, which acknowledges and keeps nothing.
 
     make bench-python
 """
