@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::LaneState;
 use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Refusal, Rule};
+use arrow_zerobus_sdk_wrapper::error::Coded as _;
 use tonic::Code;
 
 use crate::site::{Site, batch, once, wait_until};
@@ -76,9 +77,33 @@ async fn a_stream_that_is_refused_is_classed_by_its_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_ends_is_classed_by_its_code() {
     for (code, row) in CODES {
-        let fault = Fault::FailStream { refusal: Refusal::new(code) };
-        assert_row(&format!("{code:?} in mid-stream"), vec![Rule::new(fault)], row).await;
+        let rules = vec![Rule::new(Fault::FailStream { refusal: Refusal::new(code) })];
+        let what = format!("{code:?} in mid-stream");
+        match row {
+            // There it is about the rows, and not about the schema.
+            Poison(code) => assert_isolated(&what, rules, code).await,
+            row => assert_row(&what, rules, row).await,
+        }
     }
+}
+
+/// Stores a batch while the rules hold, and sees each of its rows refused alone and kept.
+async fn assert_isolated(what: &str, rules: Vec<Rule>, code: &str) {
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    emulator.faults().add(rules).unwrap();
+    let sent = wrapper.send_batch(batch(0..10)).await.unwrap();
+    wait_until(&wrapper, what, |it| it.rows.quarantined == 10 && it.rows.waiting == 0).await;
+    let error = wrapper.wait_delivered(sent.lsn.unwrap(), None).await.unwrap_err();
+    assert_eq!(error.code().info().name, code, "{what}");
+    assert_eq!(error.refused_rows().map(<[u32]>::len), Some(10), "{what}");
+    emulator.faults().clear();
+    wrapper.send_batch(batch(10..20)).await.unwrap();
+    wait_until(&wrapper, &format!("delivery after {what}"), |it| it.rows.waiting == 0).await;
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(10..20), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
