@@ -1,8 +1,8 @@
 //! How fast does a stored log drain, and what part of that is it which the client alone reaches?
 //!
 //! ```text
-//! make bench-python                                           # builds an optimised wheel, whose command is the service
-//! cargo bench -p benches --bench drain -- --service '…/zerobus-wal'
+//! make bench-python        # builds an optimised wheel, whose command is the service
+//! cargo bench -p benches --features mimalloc --bench drain -- --service '…/zerobus-wal'
 //! ```
 //!
 //! A log is filled while nobody listens at its endpoint; then a service starts there that acknowledges and keeps
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 /// The one of the wheel, for both: records come and go on different threads, which the allocator of the C library is
 /// slow at.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
