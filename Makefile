@@ -62,6 +62,10 @@ build: $(WHEEL) ## Builds the wheel and installs it into .venv
 BENCH_ARGS ?=
 # Options for the benchmark of the conversion, which knows no disk.
 CONVERT_ARGS ?=
+# Options for the benchmark of the drainer.
+DRAIN_ARGS ?=
+# Options for the benchmark of storing and delivering from Python.
+DELIVER_ARGS ?=
 RELEASE_WHEEL := target/bench-python
 
 .PHONY: bench
@@ -76,12 +80,15 @@ bench-crates: need-cargo ## Measures the log against other logs and stores too
 	cargo bench --locked -p benches --features crates --bench open -- $(BENCH_ARGS)
 
 .PHONY: bench-python
-bench-python: $(TOOLS) need-cargo ## Measures send_batch of an optimised wheel, and the conversion, against Rust and Python
+bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust and Python: send_batch, draining, the conversion
 	rm -rf $(RELEASE_WHEEL)
 	$(BIN)/maturin build --profile bench-wheel --locked --interpreter $(BIN)/python --auditwheel skip --out $(RELEASE_WHEEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)
+	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/deliver.py $(DELIVER_ARGS)
+	PYTHONPATH=$(CURDIR)/$(RELEASE_WHEEL)/installed cargo bench --locked -p benches --features mimalloc --bench drain -- \
+		--service $(CURDIR)/$(RELEASE_WHEEL)/installed/bin/zerobus-wal $(DRAIN_ARGS)
 	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)
 
 .PHONY: lint

@@ -17,6 +17,7 @@ pub mod ours;
 pub mod raw;
 pub mod reading;
 pub mod report;
+pub mod service;
 #[cfg(feature = "crates")]
 pub mod stores;
 pub mod summary;

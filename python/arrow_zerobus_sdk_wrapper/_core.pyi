@@ -11,6 +11,11 @@ class Settings(TypedDict):
     table_name: str
     client_id: str | None
     client_secret: str | None
+    client_secret_file: str | None
+    ca_certificate_file: str | None
+    client_certificate_file: str | None
+    client_key_file: str | None
+    proxy: str | None
     unity_catalog_url: str | None
     wal_dir: str | None
     durability: str
@@ -65,6 +70,7 @@ class Wrapper:
     def flush(self, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
     def shutdown(self, queue: CompletionQueue, token: int) -> Job: ...
     def shutdown_blocking(self) -> None: ...
+    def update_credentials(self, client_id: str | None, client_secret: str) -> None: ...
     def status_json(self) -> str: ...
 
 # Runs `zerobus-wal`, its name first in `args`; returns its exit code.

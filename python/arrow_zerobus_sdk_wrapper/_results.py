@@ -78,6 +78,8 @@ class LaneReport(TypedDict):
         failures_in_a_row: Failed attempts since the last acknowledgement.
         failures: Failed attempts since the wrapper was opened.
         streams_opened: Streams opened since the wrapper was opened.
+        resent_rows: Rows that were on their way when a stream failed, and so are sent again. Since
+            the wrapper was opened, at most so many are in the table twice because of that.
     """
 
     state: str
@@ -86,6 +88,7 @@ class LaneReport(TypedDict):
     failures_in_a_row: int
     failures: int
     streams_opened: int
+    resent_rows: int
 
 
 class TableReport(TypedDict):

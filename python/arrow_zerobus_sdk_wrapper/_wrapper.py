@@ -41,7 +41,17 @@ class ZerobusWrapper:
         table_name: Target table, ``catalog.schema.table``.
         client_id: OAuth client id of the service principal.
         client_secret: OAuth client secret. It is never shown, logged or stored.
+        client_secret_file: A file with the secret, instead of ``client_secret``. It is read whenever a token
+            is fetched, so that a secret which is rotated there is used by itself.
         unity_catalog_url: URL of the workspace, where tokens and the table's columns come from.
+        ca_certificate_file: A PEM file with the CAs that are trusted besides those of the system, for
+            streams, tokens and the catalog.
+        client_certificate_file: A PEM file with the certificate to show where one is asked for, and those
+            between it and the CA; with ``client_key_file``.
+        client_key_file: A PEM file with the key of that certificate, not encrypted. The three files are read
+            once, by the constructor.
+        proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
+            (``https_proxy`` and its relatives).
         observability_enabled: Not yet available.
         observability_config: Not yet available.
         debug_enabled: Not yet available.
@@ -61,12 +71,14 @@ class ZerobusWrapper:
             when the service has acknowledged it.
         validate: ``"strict"``: ``send_batch`` refuses a batch whose schema can never fit the table, as far
             as the table's columns are known (``status()["table_schema"]``), and otherwise one that fits no
-            table. ``"off"``: everything is stored; what does not fit waits for ``schema_grace_secs``.
+            table. ``"off"``: everything is stored; what does not fit waits for
+            ``schema_grace_secs``.
         timestamp_ns: What becomes of timestamps in nanoseconds, for the service counts in microseconds.
-            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a row
-            whose timestamp would lose something is put into quarantine.
+            ``"floor"``: the microsecond in which the instant lies, counted in ``status()``. ``"error"``: a
+            row whose timestamp would lose something is put into quarantine.
         null_list: What becomes of a null list or map in a nullable column, which a record cannot tell from
-            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put into quarantine.
+            an empty one. ``"empty"``: an empty one, counted in ``status()``. ``"error"``: its row is put
+            into quarantine.
             With ``transport="arrow_flight"`` it stays null.
         segment_bytes: Size of one file of the log in bytes; a batch must fit into one.
         wal_max_bytes: Quota of the log in bytes. At the quota the log is full. A segment is at most a
@@ -87,8 +99,8 @@ class ZerobusWrapper:
             any of the two they are freed at once; with both the stricter one counts. What is kept counts for
             the quota, and goes first when the log is full.
         schema_grace_secs: How many seconds a schema that the table refuses is waited for, so that an
-            ``ALTER TABLE`` can catch up. Nothing behind it is delivered meanwhile. After that its frames are put
-            into quarantine as a whole.
+            ``ALTER TABLE`` can catch up. Nothing behind it is delivered meanwhile. After that its frames
+            are put into quarantine as a whole.
         quarantine_max_bytes: How many bytes there may be in quarantine, where refused rows are kept as Arrow
             files with the reason. When they do not fit they stay in the log, and with them what is behind
             them, until files are taken out or this is set higher. 0 puts nothing into quarantine.
@@ -120,7 +132,12 @@ class ZerobusWrapper:
         *,
         client_id: str | None = None,
         client_secret: str | None = None,
+        client_secret_file: str | os.PathLike[str] | None = None,
         unity_catalog_url: str | None = None,
+        ca_certificate_file: str | os.PathLike[str] | None = None,
+        client_certificate_file: str | os.PathLike[str] | None = None,
+        client_key_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
         observability_enabled: bool = False,
         observability_config: dict[str, Any] | None = None,
         debug_enabled: bool = False,
@@ -167,6 +184,13 @@ class ZerobusWrapper:
             "table_name": self._table_name,
             "client_id": _options.optional_text("client_id", client_id),
             "client_secret": _options.optional_text("client_secret", client_secret),
+            "client_secret_file": _options.optional_path("client_secret_file", client_secret_file),
+            "ca_certificate_file": _options.optional_path("ca_certificate_file", ca_certificate_file),
+            "client_certificate_file": _options.optional_path(
+                "client_certificate_file", client_certificate_file
+            ),
+            "client_key_file": _options.optional_path("client_key_file", client_key_file),
+            "proxy": _options.optional_text("proxy", proxy),
             "unity_catalog_url": _options.optional_text("unity_catalog_url", unity_catalog_url),
             "wal_dir": self._wal_dir,
             "durability": _options.choice("durability", durability, ("sync", "interval", "os")),
@@ -230,9 +254,9 @@ class ZerobusWrapper:
             PoisonedError: An earlier write or sync failed; the log takes no more.
             RetryExhausted: Only with ``wait_for="delivered"``: the attempts failed. The batch is
                 stored under ``lsn`` and goes on being tried.
-            TransmissionError: Only with ``wait_for="delivered"``: ``rows`` of it were refused for good and are
-                in quarantine, the others are delivered; or the service refuses the batch, which is stored
-                under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
+            TransmissionError: Only with ``wait_for="delivered"``: ``rows`` of it were refused for good and
+                are in quarantine, the others are delivered; or the service refuses the batch, which is
+                stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
         Cancellation:
@@ -298,8 +322,8 @@ class ZerobusWrapper:
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
             TransmissionError: The service refuses the table; or rows were put into quarantine since the last
-                ``flush``, or frames were dropped, which ``on_full="drop_oldest"`` allows. How many and where is
-                said once; everything else is delivered.
+                ``flush``, or frames were dropped, which ``on_full="drop_oldest"`` allows. How many and where
+                is said once; everything else is delivered.
             ClosedError: The wrapper was shut down.
 
             Whatever else is raised, nothing is lost and delivery goes on.
@@ -322,6 +346,25 @@ class ZerobusWrapper:
             Ends the wait; the shutdown goes on.
         """
         await running_bridge().run(self._core.shutdown, cancellable=False)
+
+    def update_credentials(self, *, client_secret: str, client_id: str | None = None) -> None:
+        """Lets streams and the catalog use these credentials from now on.
+
+        Delivery that is parked or waits tries again at once. Nothing is stored: the next start needs them
+        too. A secret that is given here counts instead of the one in ``client_secret_file``.
+
+        Args:
+            client_secret: OAuth client secret. It is never shown, logged or stored.
+            client_id: OAuth client id; None leaves it as it is.
+
+        Raises:
+            ConfigurationError: They are blank or no text, or the wrapper was made without credentials.
+                Nothing was changed.
+            ClosedError: The wrapper was shut down.
+            ForkedProcessError: The wrapper belongs to the parent process.
+        """
+        secret = _options.text("client_secret", client_secret)
+        self._core.update_credentials(_options.optional_text("client_id", client_id), secret)
 
     def status(self) -> Status:
         """Where the log and the delivery stand now. Reads no network.

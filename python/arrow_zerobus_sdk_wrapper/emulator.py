@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,10 @@ class Emulator:
         http_port: Port for tokens and the catalog on 127.0.0.1; 0 takes a free one.
         sink: ``"discard"`` acknowledges rows without keeping them, for benchmarks.
         token_lifetime_secs: How long a token is good for.
+        tls: Serve both ports over TLS, with certificates of a CA that is made in the data directory; see
+            ``ca_certificate_file``.
+        client_certificates: Take only clients with a certificate of that CA, such as
+            ``client_certificate_file``. Implies ``tls``.
         start_timeout_secs: How long ``start`` waits until the service takes connections.
     """
 
@@ -86,6 +91,8 @@ class Emulator:
         http_port: int = 0,
         sink: Literal["delta", "discard"] = "delta",
         token_lifetime_secs: int = 3600,
+        tls: bool = False,
+        client_certificates: bool = False,
         start_timeout_secs: float = 60.0,
     ) -> None:
         if (client_id is None) != (client_secret is None):
@@ -100,6 +107,8 @@ class Emulator:
         self._http_port = http_port
         self._sink = sink
         self._token_lifetime_secs = token_lifetime_secs
+        self._tls = tls or client_certificates
+        self._client_certificates = client_certificates
         self._start_timeout_secs = start_timeout_secs
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,6 +133,21 @@ class Emulator:
     def data_dir(self) -> Path:
         """The directory with the tables."""
         return Path(self._answer("data_dir"))
+
+    @property
+    def ca_certificate_file(self) -> Path | None:
+        """PEM file of the CA that clients must trust; None without TLS."""
+        return self._file("ca_certificate_file")
+
+    @property
+    def client_certificate_file(self) -> Path | None:
+        """PEM file of a certificate that a client can show; None without TLS."""
+        return self._file("client_certificate_file")
+
+    @property
+    def client_key_file(self) -> Path | None:
+        """PEM file of the key of that certificate; None without TLS."""
+        return self._file("client_key_file")
 
     @property
     def pid(self) -> int | None:
@@ -209,8 +233,9 @@ class Emulator:
     def sql(self, statement: str) -> None:
         """Runs a statement, as a warehouse of the workspace would.
 
-        ``ALTER TABLE … ADD COLUMNS (…)``, ``ALTER TABLE … ALTER COLUMN … DROP NOT NULL``,
-        ``GRANT SELECT ON TABLE … TO …`` and ``REVOKE SELECT ON TABLE … FROM …`` are understood.
+        ``CREATE TABLE … (…)``, ``DROP TABLE …``, ``ALTER TABLE … ADD COLUMNS (…)``,
+        ``ALTER TABLE … ALTER COLUMN … DROP NOT NULL``, ``GRANT … ON TABLE … TO …`` and
+        ``REVOKE … ON TABLE … FROM …`` with ``SELECT`` or ``MODIFY`` are understood.
 
         Args:
             statement: One statement.
@@ -229,6 +254,37 @@ class Emulator:
         answer = self._post("/api/2.0/sql/statements", json.dumps({"statement": statement}), headers)
         if answer["status"]["state"] != "SUCCEEDED":
             raise EmulatorError(answer["status"]["error"]["message"])
+
+    def faults(self, *rules: Mapping[str, Any], clear: bool = False) -> list[dict[str, Any]]:
+        """Lets it misbehave: adds rules, and returns all there are.
+
+        ::
+
+            emulator.faults({"fault": "fail_open", "code": "UNAVAILABLE", "times": 3})
+            emulator.faults({"fault": "withhold_acks", "table": "main.default.events"})
+            assert emulator.faults()[0]["fired"] == 3
+            emulator.faults(clear=True)
+
+        A rule has the name of a ``fault`` with its own fields, and ``table`` (default: all), ``times``
+        (default: for ever), ``after`` (occasions that pass first), ``probability`` and ``seed``.
+        ``docs/emulator.md`` lists the faults.
+
+        Args:
+            *rules: The rules to add.
+            clear: Remove the rules that are there first. What they have begun goes on.
+
+        Returns:
+            The rules in their order, each with its ``id`` and how often it has ``fired``.
+
+        Raises:
+            EmulatorError: A rule is not understood; none was added.
+        """
+        if clear:
+            self._request("DELETE", "/control")
+        if rules:
+            self._request("POST", "/control", json.dumps(rules), {"Content-Type": "application/json"})
+        reports: list[dict[str, Any]] = self._request("GET", "/control")["rules"]
+        return reports
 
     def __enter__(self) -> Self:
         self.start()
@@ -252,12 +308,29 @@ class Emulator:
             raise EmulatorError("the emulator was not started")
         return self._ready[name]
 
+    def _file(self, name: str) -> Path | None:
+        self._answer("endpoint")
+        file = (self._ready or {}).get(name)
+        return None if file is None else Path(file)
+
     def _post(self, path: str, body: str, headers: Mapping[str, str] | None = None) -> Any:
-        address = self.unity_catalog_url.removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=_STOP_TIMEOUT_SECS)
-        with contextlib.closing(connection):
+        return self._request("POST", path, body, headers)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        scheme, _, address = self.unity_catalog_url.partition("://")
+        if scheme == "http":
+            return http.client.HTTPConnection(address, timeout=_STOP_TIMEOUT_SECS)
+        context = ssl.create_default_context(cafile=self.ca_certificate_file)
+        if self.client_certificate_file is not None:
+            context.load_cert_chain(self.client_certificate_file, self.client_key_file)
+        return http.client.HTTPSConnection(address, timeout=_STOP_TIMEOUT_SECS, context=context)
+
+    def _request(
+        self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
+    ) -> Any:
+        with contextlib.closing(self._connection()) as connection:
             try:
-                connection.request("POST", path, body.encode(), dict(headers or {}))
+                connection.request(method, path, body.encode(), dict(headers or {}))
                 answer = connection.getresponse()
                 text = answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -281,6 +354,10 @@ class Emulator:
             command += ["--table", f"{name}={columns}"]
         if self._auto_create:
             command.append("--auto-create")
+        if self._tls:
+            command.append("--tls")
+        if self._client_certificates:
+            command.append("--client-certificates")
         if self._client_id is not None:
             command += ["--client-id", self._client_id]
         return command

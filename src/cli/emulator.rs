@@ -98,7 +98,7 @@ impl EmulatorArgs {
             },
             token_lifetime: Duration::from_secs(self.token_lifetime_secs),
             tls: (self.tls || self.client_certificates)
-                .then(|| TlsOptions { files: None, client_certificates: self.client_certificates }),
+                .then_some(TlsOptions { files: None, client_certificates: self.client_certificates }),
         }
     }
 }

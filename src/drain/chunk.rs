@@ -54,16 +54,11 @@ impl OpenFrame {
             return make(plan, rows);
         }
         let mut encoded = Encoded::default();
-        let mut start = rows.start;
-        let holes = self.quarantined.runs_in(rows.clone()).chain([rows.end..rows.end]);
-        for hole in holes {
-            if start < hole.start {
-                let part = make(plan, start..hole.start);
-                encoded.refused.extend(part.refused);
-                encoded.floored_timestamps += part.floored_timestamps;
-                encoded.emptied_lists += part.emptied_lists;
-            }
-            start = hole.end;
+        for run in self.quarantined.gaps_in(rows) {
+            let part = make(plan, run);
+            encoded.refused.extend(part.refused);
+            encoded.floored_timestamps += part.floored_timestamps;
+            encoded.emptied_lists += part.emptied_lists;
         }
         encoded
     }

@@ -230,6 +230,8 @@ impl Feed {
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
     fn next_chunk(&mut self) -> Result<bool, FeedError> {
         while self.frame.as_ref().is_none_or(OpenFrame::is_used_up) {
+            // The next one is read into its memory.
+            self.frame = None;
             let next = match self.unopened.take() {
                 Some(frame) => Ok(Some(Next::Frame(frame))),
                 None => self.reader.next(),
@@ -320,16 +322,11 @@ impl Feed {
         let plan = match plan {
             Ok(plan) => Some(plan),
             Err(refusal) => {
-                let mut all = quarantined.clone();
-                let gone = quarantined.runs_in(next_row..rows).chain([rows..rows]);
-                let mut start = next_row;
-                for hole in gone {
-                    let run = start as u32..hole.start as u32;
-                    self.refusals.add(lsn, &batch, run.clone().map(|row| (row, refusal.clone())));
-                    all.merge(&Rows::of(run));
-                    start = hole.end;
+                for run in quarantined.gaps_in(next_row..rows) {
+                    let run = run.start as u32..run.end as u32;
+                    quarantined.merge(&Rows::of(run.clone()));
+                    self.refusals.add(lsn, &batch, run.map(|row| (row, refusal.clone())));
                 }
-                quarantined = all;
                 None
             }
         };

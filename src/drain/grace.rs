@@ -13,6 +13,8 @@ use crate::wal::SchemaFingerprint;
 /// Beyond it the oldest begins anew, should it be refused again.
 const SCHEMAS_MAX: usize = 32;
 
+const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// What is refused as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Schema {
@@ -43,6 +45,8 @@ struct Refused {
 
 impl Grace {
     pub(crate) fn new(period: Duration, probe_interval: Duration) -> Grace {
+        // Between two probes at least one frame is given up.
+        let probe_interval = probe_interval.max(PROBE_INTERVAL_MIN);
         Grace { period, probe_interval, has_any: AtomicBool::new(false), refused: Mutex::default() }
     }
 

@@ -69,10 +69,11 @@ impl Window {
         }
     }
 
-    /// Forgets all requests: the stream is gone and they will be read from the log again.
-    pub(super) fn clear(&mut self) {
-        self.requests.clear();
+    /// Forgets all requests: the stream is gone and they will be read from the log again. Returns how many rows they
+    /// had.
+    pub(super) fn clear(&mut self) -> u64 {
         self.bytes = 0;
+        self.requests.drain(..).map(|request| request.span.rows).sum()
     }
 }
 
@@ -83,7 +84,7 @@ mod tests {
     fn request(number: i64, bytes: usize) -> InFlight {
         InFlight {
             offset: StreamOffset::new(number),
-            span: Span::default(),
+            span: Span { rows: 7, ..Span::default() },
             parts: Parts::default(),
             bytes,
             sent_at: Instant::now(),
@@ -104,7 +105,7 @@ mod tests {
         assert!(!window.has_room(), "over its requests");
         assert_eq!(window.pop().map(|it| it.offset), Some(StreamOffset::new(1)));
         assert!(window.has_room());
-        window.clear();
+        assert_eq!(window.clear(), 2 * 7);
         assert!(window.oldest().is_none());
     }
 }

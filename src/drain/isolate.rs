@@ -111,6 +111,14 @@ impl Isolation {
         }
     }
 
+    /// To be called when the lane has waited: the table may be another one, so the row that was to be given up is asked for
+    /// once more.
+    pub(super) fn reconsider(&mut self) {
+        if self.condemned.take().is_some() {
+            self.bad = Some(1);
+        }
+    }
+
     fn is_worth_trying(&mut self) -> bool {
         self.refusals += 1;
         self.refusals <= REFUSALS_MAX
@@ -228,6 +236,16 @@ mod tests {
         // The table was altered in between.
         isolation.acknowledged(1, position(2));
         assert!(isolation.condemned().is_none() && !isolation.is_careful(position(2)));
+    }
+
+    #[test]
+    fn a_row_that_could_not_be_put_away_is_asked_for_again_alone() {
+        let mut isolation = Isolation::default();
+        let first = Condemned { lsn: Lsn::FIRST, row: 0, refusal: Refusal::new("transmission", "no") };
+        assert!(isolation.refused_alone(1, position(1), first));
+        isolation.reconsider();
+        assert!(isolation.condemned().is_none());
+        assert_eq!(isolation.rows_max(), 1);
     }
 
     #[test]

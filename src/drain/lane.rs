@@ -23,7 +23,7 @@ use crate::catalog::KnownTable;
 use crate::error::ErrorCode;
 use crate::io::Env;
 use crate::quarantine::Quarantine;
-use crate::transport::{Stream, Transport, TransportError};
+use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
 use crate::wal::Wal;
 
@@ -146,10 +146,15 @@ impl Delivery {
                 }
                 Failure::Stream(error) | Failure::Other(error) => Some((error, longest)),
             };
-            self.window.clear();
-            self.unsent = None;
+            let unsent_rows = self.unsent.take().map_or(0, |span| span.rows);
+            let resent_rows = self.window.clear() + unsent_rows;
+            self.lane.status.send_modify(|status| status.resent_rows += resent_rows);
             if let Some((failure, longest)) = wait {
+                let is_parked = failure.class == ErrorClass::Poison;
                 self.wait_after(failure, longest).await;
+                if is_parked {
+                    self.isolation.reconsider();
+                }
             }
         }
     }
@@ -389,6 +394,18 @@ impl Delivery {
         self.lane.quarantine.settled(span.end.through);
         self.isolation.acknowledged(span.rows as usize, span.end);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
+        if span.rows == 0 && span.quarantined.rows > 0 {
+            // What was wrong is put away, and there may be nothing more to send.
+            self.lane.status.send_if_modified(|status| {
+                let is_over = matches!(status.state, LaneState::Isolating | LaneState::Poison);
+                if is_over {
+                    status.state = LaneState::Idle;
+                    status.failure = None;
+                    status.failures_in_a_row = 0;
+                }
+                is_over
+            });
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct LaneStatus {
     pub(crate) failures: u64,
     /// Streams opened since the lane began.
     pub(crate) streams_opened: u64,
+    /// Rows that were on their way when a stream failed, since the lane began.
+    pub(crate) resent_rows: u64,
 }
 
 impl LaneStatus {
@@ -70,6 +72,7 @@ impl LaneStatus {
             failures_in_a_row: 0,
             failures: 0,
             streams_opened: 0,
+            resent_rows: 0,
         }
     }
 }

@@ -23,6 +23,7 @@ mod flight;
 mod flight_columns;
 mod http;
 mod json;
+mod opening;
 mod protobuf;
 mod server;
 mod session;

@@ -21,7 +21,7 @@ use super::delta::DeltaEngine;
 use super::faults::Faults;
 use super::flight::FlightSide;
 use super::http::{Context, router};
-use super::session::Service;
+use super::opening::Service;
 use super::store::create_directories;
 use super::tls::{ClientFiles, ServerTls};
 use super::token::Tokens;

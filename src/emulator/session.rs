@@ -8,233 +8,35 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, SinkExt as _};
-use prost::Message as _;
-use prost_types::DescriptorProto;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::catalog::{Catalog, Table, TableError};
+use super::catalog::Table;
 use super::columns::{RecordError, Rows};
 use super::connection::Cutter;
 use super::faults::{Fault, Faults, Occasion};
 use super::protobuf::ProtobufReader;
 use super::server::stopped;
-use super::token::Tokens;
 use super::wire_format::ephemeral_stream_request::Payload;
 use super::wire_format::ephemeral_stream_response::Payload as Answer;
 use super::wire_format::ingest_record_batch_request::Batch;
 use super::wire_format::ingest_record_request::Record;
-use super::wire_format::zerobus_server::Zerobus;
 use super::wire_format::{
-    CloseStreamSignal, CreateIngestStreamRequest, CreateIngestStreamResponse, EphemeralStreamRequest,
-    EphemeralStreamResponse, IngestRecordResponse, RecordType,
+    CloseStreamSignal, EphemeralStreamRequest, EphemeralStreamResponse, IngestRecordResponse,
 };
 use super::writer::{Chunk, Progress, Room, Stopped};
-use super::{Sink, derive, json};
-use crate::error::chain;
-use crate::types::TableName;
+use super::{Sink, json};
 
 /// What one request may carry; framing comes on top.
 const REQUEST_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Record bytes of one stream at which its rows go to the writer even if more requests are there.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Answers that may wait for the client to read them.
-const ANSWERS_MAX: usize = 16;
-pub(super) const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
 
-type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
+pub(super) type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
 
-/// The gRPC side of the service.
-#[derive(Clone)]
-pub(super) struct Service {
-    pub(super) tokens: Arc<Tokens>,
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) faults: Arc<Faults>,
-    pub(super) sink: Sink,
-    pub(super) auto_create: bool,
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-#[tonic::async_trait]
-impl Zerobus for Service {
-    type EphemeralStreamStream = mpsc::Receiver<Result<EphemeralStreamResponse, Status>>;
-
-    async fn ephemeral_stream(
-        &self,
-        request: Request<Streaming<EphemeralStreamRequest>>,
-    ) -> Result<Response<Self::EphemeralStreamStream>, Status> {
-        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-        if !self.tokens.accepts(header("authorization")) {
-            return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
-        }
-        let opening = Opening {
-            table_header: header(TABLE_HEADER).map(str::to_owned),
-            catalog: Arc::clone(&self.catalog),
-            faults: Arc::clone(&self.faults),
-            connection: request.extensions().get().cloned(),
-            sink: self.sink,
-            auto_create: self.auto_create,
-        };
-        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        let stop = self.stop.clone();
-        // A client waits for the response headers before it sends its first message, so the rest is a task.
-        tokio::spawn(opening.run(request.into_inner(), answers, stop));
-        Ok(Response::new(receiver))
-    }
-}
-
-fn answer(payload: Answer) -> EphemeralStreamResponse {
+pub(super) fn answer(payload: Answer) -> EphemeralStreamResponse {
     EphemeralStreamResponse { payload: Some(payload) }
-}
-
-/// What is known of a stream before its first message.
-struct Opening {
-    table_header: Option<String>,
-    catalog: Arc<Catalog>,
-    faults: Arc<Faults>,
-    connection: Option<Cutter>,
-    sink: Sink,
-    auto_create: bool,
-}
-
-impl Opening {
-    async fn run(
-        self,
-        requests: Streaming<EphemeralStreamRequest>,
-        mut answers: Answers,
-        stop: watch::Receiver<bool>,
-    ) {
-        let end = match self.open(requests, answers.clone(), stop).await {
-            Ok(mut session) => session.run().await,
-            Err(status) => Err(status),
-        };
-        if let Err(status) = end {
-            // A client that has gone does not hear why its stream ended.
-            let _ = answers.send(Err(status)).await;
-        }
-    }
-
-    async fn open(
-        self,
-        mut requests: Streaming<EphemeralStreamRequest>,
-        mut answers: Answers,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<Session, Status> {
-        let first = requests.message().await?.and_then(|request| request.payload);
-        let Some(Payload::CreateStream(create)) = first else {
-            return Err(Status::invalid_argument("the first message must create the stream"));
-        };
-        let name = self.table_name(&create)?;
-        match self.faults.strike(Occasion::Open, Some(&name)) {
-            Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-            Some(Fault::HangOpen {}) => return Err(hang(&mut requests, &mut stop).await),
-            _ => {}
-        }
-        let record_type = create.record_type();
-        let descriptor = match record_type {
-            RecordType::Proto => Some(descriptor(&create)?),
-            RecordType::Json => None,
-            RecordType::Unspecified => return Err(Status::invalid_argument("the record type is missing")),
-            RecordType::Avro => {
-                return Err(Status::unimplemented("this emulator does not take Avro records"));
-            }
-        };
-        let (sink, faults, connection) = (self.sink, Arc::clone(&self.faults), self.connection.clone());
-        let table = self.table(name, descriptor.as_ref()).await?;
-        check_grant(&table)?;
-        if let Some(refusal) = table.refusal() {
-            return Err(Status::failed_precondition(format!(
-                "table {} takes no rows: {refusal}",
-                table.name()
-            )));
-        }
-        let rows = Rows::new(Arc::clone(table.columns())).map_err(|data_type| {
-            Status::unimplemented(format!(
-                "table {}: cannot write a column of type {data_type}",
-                table.name()
-            ))
-        })?;
-        let reader = match &descriptor {
-            Some(descriptor) => Reader::Protobuf(protobuf_reader(descriptor, &table)?),
-            None => Reader::Json,
-        };
-        let stream_id = format!("{:032x}", rand::random::<u128>());
-        let created = Answer::CreateStreamResponse(CreateIngestStreamResponse { stream_id: Some(stream_id) });
-        answers.send(Ok(answer(created))).await.map_err(|_| gone())?;
-        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
-        Ok(Session {
-            requests,
-            answers,
-            stop,
-            table,
-            faults,
-            connection,
-            sink,
-            reader,
-            rows,
-            held: Held::default(),
-            next_offset: 0,
-            acknowledged: -1,
-            handed_over: -1,
-            progress: Arc::new(progress),
-            durable,
-            is_silent: false,
-            delayed: VecDeque::new(),
-            ends_at: None,
-        })
-    }
-
-    fn table_name(&self, create: &CreateIngestStreamRequest) -> Result<TableName, Status> {
-        if self.table_header.as_deref() != Some(create.table_name()) {
-            let text = format!("header {TABLE_HEADER} and table name {:?} differ", create.table_name());
-            return Err(Status::invalid_argument(text));
-        }
-        create.table_name().parse().map_err(|error| Status::invalid_argument(format!("{error}")))
-    }
-
-    async fn table(
-        self,
-        name: TableName,
-        descriptor: Option<&DescriptorProto>,
-    ) -> Result<Arc<Table>, Status> {
-        if let Some(table) = self.catalog.find(&name) {
-            return Ok(table);
-        }
-        let descriptor = descriptor.filter(|_| self.auto_create);
-        let Some(descriptor) = descriptor else {
-            return Err(Status::not_found(format!("table {name} does not exist")));
-        };
-        let columns = derive::columns(descriptor).map_err(|problem| {
-            Status::invalid_argument(format!("no table from this descriptor: {problem}"))
-        })?;
-        let catalog = self.catalog;
-        let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
-            // Another stream has just made it from its own descriptor; ours is checked against that.
-            Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
-            made => made,
-        });
-        create
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::internal(chain(&error)))
-    }
-}
-
-fn descriptor(create: &CreateIngestStreamRequest) -> Result<DescriptorProto, Status> {
-    let bytes = create.descriptor_proto.clone().filter(|bytes| !bytes.is_empty());
-    let bytes = bytes.ok_or_else(|| Status::invalid_argument("protobuf records need a descriptor"))?;
-    DescriptorProto::decode(bytes).map_err(|_| Status::invalid_argument("the descriptor is not parseable"))
-}
-
-fn protobuf_reader(descriptor: &DescriptorProto, table: &Table) -> Result<ProtobufReader, Status> {
-    ProtobufReader::new(descriptor, table.columns().fields()).map_err(|problems| {
-        Status::invalid_argument(format!(
-            "error 8001: the descriptor does not fit table {}: {}",
-            table.name(),
-            problems.join("; ")
-        ))
-    })
 }
 
 pub(super) fn check_grant(table: &Table) -> Result<(), Status> {
@@ -245,7 +47,10 @@ pub(super) fn check_grant(table: &Table) -> Result<(), Status> {
 }
 
 /// Takes everything and answers nothing until the client goes or the emulator stops.
-async fn hang(requests: &mut Streaming<EphemeralStreamRequest>, stop: &mut watch::Receiver<bool>) -> Status {
+pub(super) async fn hang(
+    requests: &mut Streaming<EphemeralStreamRequest>,
+    stop: &mut watch::Receiver<bool>,
+) -> Status {
     let drained = async { while let Ok(Some(_)) = requests.message().await {} };
     tokio::select! {
         () = stopped(stop) => Status::unavailable("the emulator is stopping"),
@@ -261,7 +66,8 @@ pub(super) fn writer_stopped(Stopped: Stopped) -> Status {
     Status::unavailable("the table takes no more rows")
 }
 
-enum Reader {
+/// How the records of a stream are read.
+pub(super) enum Reader {
     Protobuf(ProtobufReader),
     Json,
 }
@@ -288,8 +94,18 @@ struct Held {
     room: Vec<Room>,
 }
 
+/// What connects a stream with its client, and what happens on the way.
+pub(super) struct Link {
+    pub(super) requests: Streaming<EphemeralStreamRequest>,
+    pub(super) answers: Answers,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) connection: Option<Cutter>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) sink: Sink,
+}
+
 /// An open stream.
-struct Session {
+pub(super) struct Session {
     requests: Streaming<EphemeralStreamRequest>,
     answers: Answers,
     stop: watch::Receiver<bool>,
@@ -315,9 +131,34 @@ struct Session {
 }
 
 impl Session {
+    pub(super) fn new(link: Link, table: Arc<Table>, reader: Reader, rows: Rows) -> Session {
+        let Link { requests, answers, stop, connection, faults, sink } = link;
+        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
+        Session {
+            requests,
+            answers,
+            stop,
+            table,
+            faults,
+            connection,
+            sink,
+            reader,
+            rows,
+            held: Held::default(),
+            next_offset: 0,
+            acknowledged: -1,
+            handed_over: -1,
+            progress: Arc::new(progress),
+            durable,
+            is_silent: false,
+            delayed: VecDeque::new(),
+            ends_at: None,
+        }
+    }
+
     /// Serves the stream to its end. Requests that came before the one that ended it are committed
     /// and acknowledged first.
-    async fn run(&mut self) -> Result<(), Status> {
+    pub(super) async fn run(&mut self) -> Result<(), Status> {
         let end = self.take_in().await;
         self.commit().await?;
         while let Some((due, _)) = self.delayed.front().copied() {
@@ -394,15 +235,18 @@ impl Session {
         self.ingest(request).await
     }
 
-    /// Waits until all that was taken is in the table.
+    /// Waits until all that was taken is in the table, and acknowledges it.
     async fn commit(&mut self) -> Result<(), Status> {
         self.hand_over(self.rows.count())?;
         self.table.writer().hurry();
-        while self.durable.borrow().durable < self.handed_over {
-            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
+        loop {
             self.acknowledge().await?;
+            if self.durable.borrow().durable >= self.handed_over {
+                // What became durable between the two is not acknowledged yet.
+                return self.acknowledge().await;
+            }
+            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
         }
-        Ok(())
     }
 
     async fn ingest(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {

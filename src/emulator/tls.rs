@@ -126,7 +126,9 @@ fn made(own: &Path) -> Result<(TlsFiles, Option<(PathBuf, PathBuf)>), Failure> {
     let mut authority = CertificateParams::new(Vec::<String>::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    authority.distinguished_name.push(DnType::CommonName, "Zerobus emulator CA");
+    // A name of its own, so that nobody takes another emulator's CA for this one.
+    let name = format!("Zerobus emulator CA {:08x}", rand::random::<u32>());
+    authority.distinguished_name.push(DnType::CommonName, name);
     let authority_pem = authority.self_signed(&issuer_key)?.pem();
     let issuer = Issuer::new(authority, issuer_key);
     for (names, usage, common_name, (certificate, key)) in [

@@ -34,6 +34,11 @@ struct Settings {
     table_name: String,
     client_id: Option<String>,
     client_secret: Option<String>,
+    client_secret_file: Option<PathBuf>,
+    ca_certificate_file: Option<PathBuf>,
+    client_certificate_file: Option<PathBuf>,
+    client_key_file: Option<PathBuf>,
+    proxy: Option<String>,
     unity_catalog_url: Option<String>,
     wal_dir: Option<PathBuf>,
     durability: String,
@@ -67,6 +72,11 @@ impl Settings {
         let mut configuration = WrapperConfiguration::new(self.endpoint, self.table_name);
         configuration.client_id = self.client_id;
         configuration.client_secret = self.client_secret.map(SecretString::from);
+        configuration.client_secret_file = self.client_secret_file;
+        configuration.ca_certificate_file = self.ca_certificate_file;
+        configuration.client_certificate_file = self.client_certificate_file;
+        configuration.client_key_file = self.client_key_file;
+        configuration.proxy = self.proxy;
         configuration.unity_catalog_url = self.unity_catalog_url;
         configuration.wal_dir = self.wal_dir;
         configuration.durability = match self.durability.as_str() {
@@ -240,6 +250,17 @@ impl Wrapper {
                 }
             }
         }
+    }
+
+    /// Changes the credentials; the types were checked.
+    fn update_credentials(
+        &self,
+        py: Python<'_>,
+        client_id: Option<String>,
+        client_secret: String,
+    ) -> PyResult<()> {
+        let updated = self.wrapper(py)?.update_credentials(client_id, client_secret.into());
+        updated.map_err(|error| Failure::of(&error).about(&self.table).raise(py))
     }
 
     /// The status as JSON.

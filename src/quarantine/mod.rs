@@ -12,7 +12,8 @@
 mod error;
 mod file;
 mod rows;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +39,8 @@ pub(crate) use rows::Rows;
 const DIRECTORY: &str = "quarantine";
 /// Name of the file that keeps space for it.
 const RESERVE_FILE: &str = "quarantine.reserve";
-/// Room for the bad rows of a request.
-const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Room for some bad rows; more of them wait until the log has made room.
+const RESERVE_BYTES: u64 = 256 * 1024;
 const NEW_EXTENSION: &str = ".arrow.new";
 /// What a file takes on the disk is a multiple of this, as far as the quota goes.
 const BLOCK_BYTES: u64 = 4096;
@@ -169,6 +170,11 @@ impl Quarantine {
             return None;
         }
         self.shared.state().rows.get(&lsn).cloned()
+    }
+
+    /// The highest frame that is not settled and has rows here; [`Lsn::ZERO`] if none has.
+    pub(crate) fn highest(&self) -> Lsn {
+        self.shared.state().rows.last_key_value().map_or(Lsn::ZERO, |(lsn, _)| *lsn)
     }
 
     /// Forgets the rows of frames up to here, for they are settled; their files stay.

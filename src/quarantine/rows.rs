@@ -60,6 +60,22 @@ impl Rows {
         })
     }
 
+    /// What of these rows of the frame is not among them, in runs.
+    pub(crate) fn gaps_in(&self, rows: Range<usize>) -> Vec<Range<usize>> {
+        let mut gaps = Vec::new();
+        let mut start = rows.start;
+        for run in self.runs_in(rows.clone()) {
+            if start < run.start {
+                gaps.push(start..run.start);
+            }
+            start = run.end;
+        }
+        if start < rows.end {
+            gaps.push(start..rows.end);
+        }
+        gaps
+    }
+
     /// Each row.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.runs.iter().cloned().flatten()
@@ -118,11 +134,17 @@ mod tests {
     #[test]
     fn a_part_of_the_frame_has_a_part_of_the_rows() {
         let rows: Rows = "2,5-9,20".parse().unwrap();
-        let runs = |range| rows.runs_in(range).collect::<Vec<_>>();
-        assert_eq!(runs(0..100), [2..3, 5..10, 20..21]);
-        assert_eq!(runs(6..8), [6..8]);
-        assert!(runs(3..5).is_empty());
-        assert_eq!(runs(9..20), [9..10]);
+        let text = |runs: Vec<Range<usize>>| format!("{runs:?}");
+        let runs = |range| text(rows.runs_in(range).collect());
+        assert_eq!(runs(0..100), "[2..3, 5..10, 20..21]");
+        assert_eq!(runs(6..8), "[6..8]");
+        assert_eq!(runs(3..5), "[]");
+        assert_eq!(runs(9..20), "[9..10]");
+        let gaps = |range| text(rows.gaps_in(range));
+        assert_eq!(gaps(0..22), "[0..2, 3..5, 10..20, 21..22]");
+        assert_eq!(gaps(2..10), "[3..5]");
+        assert_eq!(gaps(6..8), "[]");
+        assert_eq!(gaps(11..13), "[11..13]");
         assert_eq!((rows.count_in(0..100), rows.count_in(7..21)), (7, 4));
         let mut more = rows.clone();
         more.merge(&Rows::of([3, 4, 10]));

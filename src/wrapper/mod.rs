@@ -10,6 +10,7 @@ mod result;
 mod runtime;
 mod shutdown;
 mod status;
+mod undelivered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -19,13 +20,11 @@ use arrow_array::RecordBatch;
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
-pub use error::{
-    DeliveryError, ForkedProcess, OpenError, ROWS_NAMED_MAX, SendError, SendFailure, ShutdownError,
-    UpdateError,
-};
+pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
+pub use undelivered::{DeliveryError, ROWS_NAMED_MAX};
 
 use self::append::Stored;
 use self::check::CheckedSchemas;

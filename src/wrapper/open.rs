@@ -26,7 +26,7 @@ use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
-use crate::types::Epoch;
+use crate::types::{Epoch, TableName};
 use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
@@ -48,11 +48,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
     let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
-    let OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage } =
-        open_log(&env, locked, options)?;
-    let source = quarantine::Source { table: destination.table.clone(), epoch };
     let max_bytes = configuration.quarantine_max_bytes;
-    let quarantine = Quarantine::open(&env, &directory, source, record.settled.through, max_bytes)?;
+    let OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage, quarantine } =
+        open_log(&env, locked, options, &destination.table, max_bytes)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -165,9 +163,16 @@ struct OpenedLog {
     cached_table: Option<CachedTable>,
     stored: Stored,
     damage: Vec<Damage>,
+    quarantine: Quarantine,
 }
 
-fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<OpenedLog, OpenError> {
+fn open_log(
+    env: &Env,
+    locked: LogDirectory,
+    options: WalOptions,
+    table: &TableName,
+    quarantine_max_bytes: u64,
+) -> Result<OpenedLog, OpenError> {
     let epoch = locked.epoch();
     let LedgerOpened { ledger, record, table: cached_table, set_aside } = Ledger::open(locked.path(), epoch)?;
     if let Some((path, reason)) = set_aside {
@@ -177,7 +182,12 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
             "the ledger was unreadable and is set aside; what was delivered and not reclaimed is delivered again"
         );
     }
-    let (wal, recovery) = Wal::open(env, locked, options, record.settled.highest())?;
+    let source = quarantine::Source { table: table.clone(), epoch };
+    let settled = record.settled.through;
+    let quarantine = Quarantine::open(env, locked.path(), source, settled, quarantine_max_bytes)?;
+    // [I12] A frame that went with a power cut can have rows in quarantine: no other frame may have its number.
+    let highest = record.settled.highest().max(quarantine.highest());
+    let (wal, recovery) = Wal::open(env, locked, options, highest)?;
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
@@ -188,7 +198,7 @@ fn open_log(env: &Env, locked: LogDirectory, options: WalOptions) -> Result<Open
     let rows = record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows;
     let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
-    Ok(OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage: recovery.damage })
+    Ok(OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage: recovery.damage, quarantine })
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.

@@ -109,6 +109,9 @@ pub struct LaneReport {
     pub failures: u64,
     /// Streams opened since the wrapper was opened.
     pub streams_opened: u64,
+    /// Rows that were sent and not acknowledged when a stream failed, and so are sent again: at most so many are in the
+    /// table twice because of that, since the wrapper was opened. A killed process leaves at most one full window more.
+    pub resent_rows: u64,
 }
 
 /// What is known of the table's columns.
@@ -205,6 +208,7 @@ impl Inner {
                 failures_in_a_row: lane.failures_in_a_row,
                 failures: lane.failures,
                 streams_opened: lane.streams_opened,
+                resent_rows: lane.resent_rows,
             }),
             table_schema: TableReport::new(
                 table.schema.as_deref(),

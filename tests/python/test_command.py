@@ -74,7 +74,7 @@ def test_a_live_log_tells_its_status_with_its_owner(offline: MakeWrapper, tmp_pa
     asyncio.run(wrapper.send_batch(make_batch()))
     log = status(tmp_path / "wal")
     assert log["owner_pid"] == os.getpid()
-    assert log["rows"] == {"stored": 3, "delivered": 0, "dropped": 0, "waiting": 3}
+    assert log["rows"] == {"stored": 3, "delivered": 0, "quarantined": 0, "dropped": 0, "waiting": 3}
     table = command("status", tmp_path / "wal").stdout
     assert TABLE in table and str(os.getpid()) in table
     drained = command("drain", tmp_path / "wal")
@@ -105,7 +105,13 @@ def test_what_a_dead_program_left_is_shown_and_drained(
     done = command("drain", wal_dir, ZEROBUS_CLIENT_ID="id", ZEROBUS_CLIENT_SECRET="s3cret")
     assert done.returncode == 0, done.stderr
     assert "3 rows delivered" in done.stdout
-    assert status(wal_dir)["rows"] == {"stored": 3, "delivered": 3, "dropped": 0, "waiting": 0}
+    assert status(wal_dir)["rows"] == {
+        "stored": 3,
+        "delivered": 3,
+        "quarantined": 0,
+        "dropped": 0,
+        "waiting": 0,
+    }
     assert DeltaTable(str(emulator.table_path(TABLE))).to_pyarrow_table().num_rows == 3
     assert "nothing waits" in command("drain", wal_dir).stdout
 

@@ -34,6 +34,11 @@ CONTRACT_DEFAULTS = {
     "retry_max_delay_ms": 30000,
 }
 DESIGN_DEFAULTS = {
+    "client_secret_file": None,
+    "ca_certificate_file": None,
+    "client_certificate_file": None,
+    "client_key_file": None,
+    "proxy": None,
     "wal_dir": None,
     "durability": "sync",
     "sync_interval_ms": 100,
@@ -48,6 +53,8 @@ DESIGN_DEFAULTS = {
     "block_timeout_secs": None,
     "retain_delivered_secs": 0,
     "retain_delivered_bytes": 0,
+    "schema_grace_secs": 300,
+    "quarantine_max_bytes": 2**30,
     "transport": "protobuf",
     "compression": None,
     "request_max_bytes": 1_000_000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from arrow_zerobus_sdk_wrapper import LockedError
-from conftest import DEADLINE_SECS, MakeWrapper
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
+from conftest import DEADLINE_SECS, TABLE, MakeWrapper
 
 PRELUDE = """
 import asyncio, os, sys
@@ -204,3 +207,44 @@ def test_a_batch_that_was_stored_outlives_a_killed_process(tmp_path: Path, offli
     status = offline().status()
     assert status["frames"]["stored"] >= promised
     assert status["frames"]["waiting"] >= promised
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+def test_sigterm_in_the_middle_of_work_loses_nothing(
+    tmp_path: Path, emulator: Emulator, online: MakeWrapper, is_handled: bool
+) -> None:
+    program = f"""
+    import signal
+
+    async def main():
+        stop = asyncio.Event()
+        if {is_handled}:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        async with ZerobusWrapper(
+            {emulator.endpoint!r}, {TABLE!r}, client_id="id", client_secret="s3cret",
+            unity_catalog_url={emulator.unity_catalog_url!r}, wal_dir=sys.argv[1],
+        ) as wrapper:
+            number = 0
+            while not stop.is_set():
+                await wrapper.send_batch(pa.record_batch({{"id": [number], "name": ["a"]}}))
+                number += 1
+                print(number, flush=True)
+
+    asyncio.run(main())
+    """
+    with running(program, tmp_path / "wal") as process:
+        assert process.stdout is not None
+        for _ in range(200):
+            process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=DEADLINE_SECS)
+        assert (process.returncode, err) == (0 if is_handled else -signal.SIGTERM, "")
+    promised = int(out.splitlines()[-1]) if out else 200
+    if not is_handled:
+        asyncio.run(online().flush())
+    landed = (
+        DeltaTable(str(tmp_path / "tables" / TABLE.replace(".", "/"))).to_pyarrow_table()["id"].to_pylist()
+    )
+    assert set(range(promised)) <= set(landed)
+    if is_handled:
+        assert sorted(landed) == list(range(promised))

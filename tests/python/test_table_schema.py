@@ -14,7 +14,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from arrow_zerobus_sdk_wrapper import ConfigurationError, ConversionError, ZerobusWrapper
+from arrow_zerobus_sdk_wrapper import (
+    ConfigurationError,
+    ConversionError,
+    TransmissionError,
+    ZerobusWrapper,
+)
 from arrow_zerobus_sdk_wrapper._results import Status
 from arrow_zerobus_sdk_wrapper.emulator import Emulator, EmulatorError
 from conftest import TABLE, MakeWrapper, make_batch, until
@@ -111,8 +116,8 @@ def test_without_select_nothing_is_known_and_everything_is_delivered(
 
 
 def test_a_statement_that_is_not_understood_is_an_emulator_error(emulator: Emulator) -> None:
-    with pytest.raises(EmulatorError, match="DROP"):
-        emulator.sql(f"DROP TABLE {TABLE}")
+    with pytest.raises(EmulatorError, match="TRUNCATE"):
+        emulator.sql(f"TRUNCATE TABLE {TABLE}")
 
 
 LOSSY = pa.record_batch(
@@ -142,17 +147,16 @@ def test_what_a_record_cannot_hold_is_counted_over_restarts(emulator: Emulator, 
 @pytest.mark.parametrize(
     ("setting", "column"), [({"timestamp_ns": "error"}, "at"), ({"null_list": "error"}, "tags")]
 )
-def test_a_policy_of_error_parks_and_names_the_column(
+def test_a_policy_of_error_keeps_the_row_and_names_the_column(
     emulator: Emulator, online: MakeWrapper, setting: dict[str, Any], column: str
 ) -> None:
     add_lossy_columns(emulator)
-    with online(**setting, shutdown_timeout_secs=0) as wrapper:
+    with online(**setting) as wrapper:
         know(wrapper, 4)
-        asyncio.run(wrapper.send_batch(LOSSY))
-        assert f'"{column}"' in parked_reason(wrapper)
-    with online() as wrapper:
-        asyncio.run(wrapper.flush(timeout=30))
-        assert wrapper.status()["rows"]["delivered"] == 3
+        sent = asyncio.run(wrapper.send_batch(LOSSY))
+        with pytest.raises(TransmissionError, match=f'"{column}"') as caught:
+            asyncio.run(wrapper.wait_delivered(sent, timeout=30))
+        assert (caught.value.lsn, len(caught.value.rows)) == (1, wrapper.status()["rows"]["quarantined"])
 
 
 @pytest.mark.parametrize("name", ["validate", "timestamp_ns", "null_list"])

@@ -1,22 +1,28 @@
 //! The wrapper from end to end: batches go in, rows land in the Delta tables of an emulator that runs on
 //! real sockets, and nothing is lost whatever happens on the way.
 
-#![cfg(feature = "emulator")]
+#![cfg(all(feature = "cli", feature = "emulator"))]
 #![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
+mod blocked;
 mod catalog;
+mod classes;
 mod delivery;
 mod faults;
 mod flight;
 mod full_disk;
 mod gate;
+mod isolation;
 mod outage;
 mod policy;
 mod quarantine;
+mod quarantine_bounds;
 mod refusal;
 mod site;
 mod storing;
+mod tls;

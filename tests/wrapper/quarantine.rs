@@ -8,39 +8,51 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::reader::FileReader;
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{
-    DeliveryError, LaneState, OnFull, Status, Validate, WaitFor, ZerobusWrapper, admin,
+    DeliveryError, Durability, LaneState, Status, Validate, WaitFor, ZerobusWrapper, admin,
 };
 
 use crate::gate::{Catalog, Gate};
 use crate::site::{Site, TABLE, assert_conserved, once, wait_until};
 
 /// A column that is too narrow for some of what is sent to it.
-const COLUMNS: &str = "id BIGINT, value INT";
+pub(crate) const COLUMNS: &str = "id BIGINT, value INT";
 const TOO_LARGE: i64 = 1 << 40;
 
-fn batch_with(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> RecordBatch {
+pub(crate) fn batch_with(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> RecordBatch {
     let values = ids.clone().map(|id| if is_bad(id) { TOO_LARGE } else { id });
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
     RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("value", values, true)]).unwrap()
 }
 
+/// For a column that must have values, with rows that have none.
+pub(crate) const REQUIRED: &str = "id BIGINT, value INT NOT NULL";
+/// From then on they fit.
+const HEALING: &str = "ALTER TABLE main.default.events ALTER COLUMN value DROP NOT NULL";
+
+pub(crate) fn batch_without(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> RecordBatch {
+    let values = ids.clone().map(|id| (!is_bad(id)).then_some(id as i32));
+    let values: ArrayRef = Arc::new(values.collect::<Int32Array>());
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("value", values, true)]).unwrap()
+}
+
 /// What a row in quarantine says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Kept {
-    lsn: u64,
-    row: u32,
-    code: String,
-    reason: String,
+pub(crate) struct Kept {
+    pub(crate) lsn: u64,
+    pub(crate) row: u32,
+    pub(crate) code: String,
+    pub(crate) reason: String,
 }
 
 /// What is in quarantine, by id. Each row may be there once.
-fn kept(site: &Site) -> BTreeMap<i64, Kept> {
+pub(crate) fn kept(site: &Site) -> BTreeMap<i64, Kept> {
     let mut kept = BTreeMap::new();
     for path in files(site) {
         for batch in FileReader::try_new(File::open(&path).unwrap(), None).unwrap() {
@@ -61,7 +73,7 @@ fn kept(site: &Site) -> BTreeMap<i64, Kept> {
     kept
 }
 
-fn files(site: &Site) -> Vec<PathBuf> {
+pub(crate) fn files(site: &Site) -> Vec<PathBuf> {
     let directory = site.writer_directory().join("quarantine");
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -69,28 +81,28 @@ fn files(site: &Site) -> Vec<PathBuf> {
     files
 }
 
-fn good(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> BTreeMap<i64, usize> {
+pub(crate) fn good(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> BTreeMap<i64, usize> {
     ids.filter(|id| !is_bad(*id)).map(|id| (id, 1)).collect()
 }
 
-fn bad(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> Vec<i64> {
+pub(crate) fn bad(ids: std::ops::Range<i64>, is_bad: impl Fn(i64) -> bool) -> Vec<i64> {
     ids.filter(|id| is_bad(*id)).collect()
 }
 
-fn knows(columns: usize) -> impl Fn(&Status) -> bool {
+pub(crate) fn knows(columns: usize) -> impl Fn(&Status) -> bool {
     move |status| status.table_schema.columns == Some(columns) && status.table_schema.reason.is_none()
 }
 
-fn state(status: &Status) -> LaneState {
+pub(crate) fn state(status: &Status) -> LaneState {
     status.lane.as_ref().unwrap().state
 }
 
-fn serve(site: &Site) -> arrow_zerobus_sdk_wrapper::emulator::Emulator {
+pub(crate) fn serve(site: &Site) -> arrow_zerobus_sdk_wrapper::emulator::Emulator {
     site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())])
 }
 
 /// Flushes; how many rows were told to be in quarantine.
-async fn told(wrapper: &ZerobusWrapper) -> u64 {
+pub(crate) async fn told(wrapper: &ZerobusWrapper) -> u64 {
     match wrapper.flush(Some(Duration::from_secs(60))).await {
         Ok(()) => 0,
         Err(DeliveryError::Quarantined { count, .. }) => count,
@@ -167,111 +179,28 @@ async fn who_waits_for_delivery_is_told_which_rows_and_frames_without_a_good_row
     assert_eq!(site.landed(), good(0..20, |id| [3, 4, 9].contains(&id)));
 }
 
-/// A site whose wrapper cannot read the table's columns: then all that does not fit is the service's to refuse.
-async fn unseen(
-    site: &Site,
-    change: impl FnOnce(&mut arrow_zerobus_sdk_wrapper::WrapperConfiguration),
-) -> (arrow_zerobus_sdk_wrapper::emulator::Emulator, ZerobusWrapper) {
-    let emulator = serve(site);
-    emulator.sql(&format!("REVOKE SELECT ON TABLE {TABLE} FROM edge_box")).unwrap();
-    let wrapper = site.open_with(change);
-    wait_until(&wrapper, "the reason", |it| {
-        it.table_schema.reason.as_ref().is_some_and(|it| it.contains("SELECT"))
-    })
-    .await;
-    (emulator, wrapper)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_frames_they_are_in() {
-    let bad_ids = [700, 1_999, 2_000, 5_555];
-    let is_bad = |id: i64| bad_ids.contains(&id);
-    let site = Site::new();
-    let (emulator, wrapper) = unseen(&site, |_| {}).await;
-    // Frames that share requests, and one that is a request by itself.
-    for start in (0..4_000).step_by(100) {
-        wrapper.send_batch(batch_with(start..start + 100, is_bad)).await.unwrap();
-    }
-    wrapper.send_batch(batch_with(4_000..8_000, is_bad)).await.unwrap();
-    assert_eq!(told(&wrapper).await, 4);
-    let status = wrapper.status();
-    assert_conserved(&status);
-    assert_eq!(status.rows.quarantined, 4);
-    let lane = status.lane.unwrap();
-    let failures_max = 4 * (8_000_u64.ilog2() as u64 + 1 + 2) + 2;
-    assert!(lane.failures <= failures_max, "{} refusals for 4 bad rows", lane.failures);
-    println!("{} refusals and {} streams for 4 bad rows of 8000", lane.failures, lane.streams_opened);
-    let error = wrapper.wait_delivered(Lsn::new(8), None).await.unwrap_err();
-    assert_eq!(error.refused_rows(), Some(&[0][..]));
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..8_000, is_bad));
-    let kept = kept(&site);
-    assert_eq!(kept.keys().copied().collect::<Vec<_>>(), bad_ids);
-    assert_eq!((kept[&5_555].lsn, kept[&5_555].row, kept[&5_555].code.as_str()), (41, 1_555, "transmission"));
-    assert!(kept[&5_555].reason.contains("4044"), "{:?}", kept[&5_555]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_the_service_refuses_row_by_row_costs_a_refusal_each() {
-    let site = Site::new();
-    let (emulator, wrapper) = unseen(&site, |_| {}).await;
-    wrapper.send_batch(batch_with(0..10, |_| false)).await.unwrap();
-    wrapper.send_batch(batch_with(10..74, |_| true)).await.unwrap();
-    wrapper.send_batch(batch_with(74..80, |_| false)).await.unwrap();
-    assert_eq!(told(&wrapper).await, 64);
-    let status = wrapper.status();
-    assert_conserved(&status);
-    assert_eq!((status.frames.quarantined, status.frames.delivered), (1, 2));
-    assert!(status.lane.as_ref().unwrap().failures <= 64 + 12, "{:?}", status.lane);
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..80, |id| (10..74).contains(&id)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_goes_away_in_the_middle_of_the_search_changes_nothing_of_what_is_found() {
-    let is_bad = |id: i64| id % 97 == 50;
-    let site = Site::new();
-    let (emulator, wrapper) = unseen(&site, |_| {}).await;
-    for start in (0..3_000).step_by(300) {
-        wrapper.send_batch(batch_with(start..start + 300, is_bad)).await.unwrap();
-    }
-    let mut emulator = Some(emulator);
-    for quarantined in [2, 9, 17] {
-        wait_until(&wrapper, "bad rows", |it| it.rows.quarantined >= quarantined).await;
-        emulator.take().unwrap().stop().unwrap();
-        emulator = Some(serve(&site));
-    }
-    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
-    assert_conserved(&wrapper.status());
-    wrapper.shutdown().await.unwrap();
-    emulator.unwrap().stop().unwrap();
-    assert_eq!(kept(&site).keys().copied().collect::<Vec<_>>(), bad(0..3_000, is_bad));
-    let landed = site.landed();
-    assert_eq!(landed.keys().copied().collect::<Vec<_>>(), bad(0..3_000, |id| !is_bad(id)));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_in_quarantine_when_the_process_dies_is_there_once_and_never_delivered() {
     let is_bad = |id: i64| id % 10 == 4;
     let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch_without(0..100, is_bad)).await.unwrap();
+    wrapper.send_batch(batch_without(100..105, |_| true)).await.unwrap();
+    wrapper.send_batch(batch_without(105..200, is_bad)).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+    drop(wrapper);
     // The catalog answers and the service is away: rows are refused before any other is delivered.
     let emulator = site.serve_with(|options| {
-        options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())];
+        options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())];
         options.port = 0;
     });
     let wrapper = site.open();
-    wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..100, is_bad)).await.unwrap();
-    wrapper.send_batch(batch_with(100..105, |_| true)).await.unwrap();
-    wrapper.send_batch(batch_with(105..200, is_bad)).await.unwrap();
     let status = wait_until(&wrapper, "a file", |it| it.quarantine.files >= 3).await;
     assert_eq!((status.rows.quarantined, status.rows.waiting), (0, 200), "nothing is settled past them yet");
     drop(wrapper);
     let before = kept(&site);
     // Now they would fit.
-    emulator.sql(&format!("ALTER TABLE {TABLE} ALTER COLUMN value TYPE BIGINT")).unwrap();
+    emulator.sql(HEALING).unwrap();
     emulator.stop().unwrap();
 
     let emulator = serve_again(&site);
@@ -289,8 +218,44 @@ async fn a_row_that_is_in_quarantine_when_the_process_dies_is_there_once_and_nev
     assert_eq!(site.landed(), delivered.into_iter().map(|id| (id, 1)).collect());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_went_with_a_power_cut_leaves_its_number_to_nobody_if_rows_of_it_are_in_quarantine() {
+    let site = Site::new();
+    let open = || {
+        site.open_with(|c| {
+            c.durability = Durability::Os;
+            c.shutdown_timeout = Duration::ZERO;
+        })
+    };
+    let emulator = site.serve_with(|options| {
+        options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())];
+        options.port = 0;
+    });
+    let wrapper = open();
+    wait_until(&wrapper, "the columns", knows(2)).await;
+    wrapper.send_batch(batch_with(0..10, |id| id == 4)).await.unwrap();
+    wait_until(&wrapper, "the file", |it| it.quarantine.files == 1).await;
+    drop(wrapper);
+    for entry in std::fs::read_dir(site.writer_directory()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let wrapper = open();
+    let sent = wrapper.send_batch(batch_with(10..20, |_| false)).await.unwrap();
+    assert_eq!(sent.lsn, Some(Lsn::new(2)));
+    emulator.stop().unwrap();
+    let emulator = serve_again(&site);
+    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
+    assert_conserved(&wrapper.status());
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(10..20), "the fifth row of this frame was never refused");
+}
+
 /// The tables as they are on the disk.
-fn serve_again(site: &Site) -> arrow_zerobus_sdk_wrapper::emulator::Emulator {
+pub(crate) fn serve_again(site: &Site) -> arrow_zerobus_sdk_wrapper::emulator::Emulator {
     site.serve_with(|options| options.tables.clear())
 }
 
@@ -321,21 +286,21 @@ async fn a_ledger_that_is_lost_costs_duplicates_and_no_row_of_the_quarantine_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alter_table_that_came_in_time_keeps_rows_out_of_quarantine() {
     let site = Site::new();
-    let emulator = serve(&site);
+    let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())]);
     let gate = Gate::before(emulator.unity_catalog_url(), Catalog::Open);
     let wrapper = site.open_with(|c| c.unity_catalog_url = Some(gate.url.clone()));
     wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..10, |_| false)).await.unwrap();
+    wrapper.send_batch(batch_without(0..10, |_| false)).await.unwrap();
     wrapper.flush(None).await.unwrap();
     // What the catalog said last is not believed any more, and it is away: nobody knows whether the table has changed.
     wait_until(&wrapper, "a second", |it| it.table_schema.age_secs.is_some_and(|age| age > 1.1)).await;
     gate.set(Catalog::Away);
-    wrapper.send_batch(batch_with(10..20, |id| id == 15)).await.unwrap();
+    wrapper.send_batch(batch_without(10..20, |id| id == 15)).await.unwrap();
     let status = wait_until(&wrapper, "the doubt", |it| it.lane.as_ref().unwrap().reason.is_some()).await;
     assert_eq!(state(&status), LaneState::BackingOff);
     assert!(status.lane.unwrap().reason.unwrap().contains("cannot be asked"));
     assert_eq!(files(&site), Vec::<PathBuf>::new());
-    emulator.sql(&format!("ALTER TABLE {TABLE} ALTER COLUMN value TYPE BIGINT")).unwrap();
+    emulator.sql(HEALING).unwrap();
     gate.set(Catalog::Open);
     wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
     wrapper.flush(None).await.unwrap();
@@ -347,7 +312,7 @@ async fn an_alter_table_that_came_in_time_keeps_rows_out_of_quarantine() {
 
 /// The test's batch with a column that the table lacks.
 fn with_extra(ids: std::ops::Range<i64>) -> RecordBatch {
-    let usual = batch_with(ids.clone(), |_| false);
+    let usual = batch_without(ids.clone(), |_| false);
     let extra: ArrayRef = Arc::new(StringArray::from_iter_values(ids.map(|id| id.to_string())));
     let columns = [
         ("id", usual.column(0).clone(), true),
@@ -372,7 +337,7 @@ async fn frames_of_a_schema_that_the_table_refuses_are_kept_as_a_whole_once_its_
         });
         wait_until(&wrapper, "an answer", |it| it.table_schema.columns.is_some() == is_seen).await;
         for start in (0..100).step_by(20) {
-            wrapper.send_batch(batch_with(start..start + 10, |_| false)).await.unwrap();
+            wrapper.send_batch(batch_without(start..start + 10, |_| false)).await.unwrap();
             wrapper.send_batch(with_extra(start + 10..start + 20)).await.unwrap();
         }
         assert_eq!(told(&wrapper).await, 50);
@@ -397,121 +362,4 @@ async fn frames_of_a_schema_that_the_table_refuses_are_kept_as_a_whole_once_its_
         assert!(kept(&site).values().all(|kept| kept.code == "schema" && kept.reason.contains("extra")));
         assert_eq!(site.landed(), good(0..if is_seen { 110 } else { 100 }, is_kept));
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_quarantine_refused_rows_wait_in_the_log_until_there_is_one() {
-    let is_bad = |id: i64| id == 15;
-    let site = Site::new();
-    let emulator = serve(&site);
-    let wrapper = site.open_with(|c| c.quarantine_max_bytes = 0);
-    wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..10, is_bad)).await.unwrap();
-    wrapper.send_batch(batch_with(10..20, is_bad)).await.unwrap();
-    wrapper.send_batch(batch_with(20..30, is_bad)).await.unwrap();
-    let status = wait_until(&wrapper, "the refusal", |it| state(it) == LaneState::Poison).await;
-    let reason = status.lane.unwrap().reason.unwrap();
-    assert!(reason.contains("quarantine_max_bytes is 0") && reason.contains("row 5 of frame 2"), "{reason}");
-    assert!(matches!(wrapper.flush(None).await, Err(DeliveryError::Refused(_))));
-    let status = wrapper.status();
-    assert_eq!((status.rows.quarantined, files(&site).len()), (0, 0));
-    assert!(status.rows.waiting >= 20, "nothing overtakes it");
-    wrapper.shutdown().await.unwrap();
-    drop(wrapper);
-    let wrapper = site.open();
-    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
-    assert_eq!(told(&wrapper).await, 1);
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..30, is_bad));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_quarantine_parks_the_lane_and_files_that_are_taken_out_make_room() {
-    let is_bad = |id: i64| id % 10 == 5;
-    let site = Site::new();
-    let emulator = serve(&site);
-    let wrapper = site.open_with(|c| c.quarantine_max_bytes = 8 * 1024);
-    wait_until(&wrapper, "the columns", knows(2)).await;
-    for start in (0..30).step_by(10) {
-        wrapper.send_batch(batch_with(start..start + 10, is_bad)).await.unwrap();
-        wrapper
-            .wait_delivered(Lsn::new(start as u64 / 10 + 1), Some(Duration::from_millis(500)))
-            .await
-            .unwrap_err();
-    }
-    let status = wait_until(&wrapper, "the full quarantine", |it| state(it) == LaneState::Poison).await;
-    let reason = status.lane.unwrap().reason.unwrap();
-    assert!(reason.contains("quarantine_max_bytes = 8192"), "{reason}");
-    assert_eq!((status.rows.quarantined, files(&site).len()), (2, 2));
-    let taken = kept(&site);
-    for path in files(&site) {
-        std::fs::remove_file(path).unwrap();
-    }
-    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
-    assert_conserved(&wrapper.status());
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..30, is_bad));
-    let all: Vec<i64> = taken.into_keys().chain(kept(&site).into_keys()).collect();
-    assert_eq!(all, [5, 15, 25]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_fits_into_no_request_is_kept_and_its_neighbours_land() {
-    let site = Site::new();
-    let emulator = site
-        .serve_with(|options| options.tables = vec![(TABLE.to_owned(), "id BIGINT, name STRING".to_owned())]);
-    let wrapper = site.open();
-    let names = (0..10).map(|id| if id == 6 { "x".repeat(11 << 20) } else { format!("row {id}") });
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
-    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
-    let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true)]).unwrap();
-    let sent = wrapper.send_batch(batch).await.unwrap();
-    let error = wrapper.wait_delivered(sent.lsn.unwrap(), None).await.unwrap_err();
-    assert_eq!(error.refused_rows(), Some(&[6][..]));
-    assert_conserved(&wrapper.status());
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    assert_eq!(site.landed(), good(0..10, |id| id == 6));
-    assert_eq!(kept(&site)[&6].code, "row_too_large");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_dropped_was_not_in_quarantine_before_and_everything_is_counted_once() {
-    let is_bad = |id: i64| id % 10 == 4;
-    let site = Site::new();
-    // The catalog answers, so rows are refused; the service does not, so the log fills.
-    let emulator = site.serve_with(|options| {
-        options.tables = vec![(TABLE.to_owned(), COLUMNS.to_owned())];
-        options.port = 0;
-    });
-    let wrapper = site.open_with(|c| {
-        c.on_full = OnFull::DropOldest;
-        c.wal_max_bytes = 1 << 20;
-        c.wal_min_free_bytes = 0;
-    });
-    wait_until(&wrapper, "the columns", knows(2)).await;
-    wrapper.send_batch(batch_with(0..100, is_bad)).await.unwrap();
-    wait_until(&wrapper, "a file", |it| it.quarantine.files > 0).await;
-    let mut sent = 100;
-    while wrapper.status().rows.dropped == 0 {
-        wrapper.send_batch(batch_with(sent..sent + 1_000, is_bad)).await.unwrap();
-        sent += 1_000;
-        assert!(sent < 1_000_000, "{:#?}", wrapper.status());
-    }
-    let status = wait_until(&wrapper, "rest", |it| it.rows.quarantined > 0).await;
-    assert!(status.rows.quarantined >= 10, "{status:#?}");
-    assert_conserved(&status);
-    emulator.stop().unwrap();
-    let emulator = serve(&site);
-    wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
-    let status = wrapper.status();
-    assert_conserved(&status);
-    wrapper.shutdown().await.unwrap();
-    emulator.stop().unwrap();
-    let (landed, kept) = (site.landed(), kept(&site));
-    assert!(landed.keys().all(|id| !kept.contains_key(id)));
-    assert_eq!((landed.len() as u64, kept.len() as u64), (status.rows.delivered, status.rows.quarantined));
-    assert_eq!(status.rows.stored as i64, sent);
 }

@@ -7,6 +7,8 @@ use arrow_array::{DurationSecondArray, RecordBatch, TimestampNanosecondArray};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::{BatchState, ZerobusWrapper, admin};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use crate::site::{Site, assert_conserved, batch, once, wait_until};
 
@@ -140,6 +142,47 @@ async fn cancelled_sends_are_stored_whole_or_not_at_all_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_senders_cancelled_at_random_leave_whole_batches_or_none() {
+    const SENDERS: i64 = 1_000;
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    let mut random = StdRng::seed_from_u64(1_000);
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let send = wrapper.send_batch(batch(sender * 10..sender * 10 + 10));
+            let after = Duration::from_micros(random.random_range(0..20_000));
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    sent = send => Some(sent.unwrap()),
+                    () = tokio::time::sleep(after) => None,
+                }
+            })
+        })
+        .collect();
+    let mut stored = Vec::new();
+    for (sender, task) in senders.into_iter().enumerate() {
+        if task.await.unwrap().is_some() {
+            stored.push(sender as i64);
+        }
+    }
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    let landed = site.landed();
+    assert!(landed.values().all(|times| *times == 1), "nothing lands twice");
+    for sender in 0..SENDERS {
+        let rows = landed.range(sender * 10..sender * 10 + 10).count();
+        assert!(rows == 0 || rows == 10, "batch {sender} landed with {rows} rows");
+        assert!(rows == 10 || !stored.contains(&sender), "batch {sender} was promised and is not there");
+    }
+    println!("{SENDERS} senders, {} were told that it is stored, {} landed", stored.len(), landed.len() / 10);
+    let status = wrapper.status();
+    assert_eq!(status.rows.stored, landed.len() as u64);
+    assert_conserved(&status);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_live_and_a_dead_log_tell_the_same_story() {
     let site = Site::new();
     let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
@@ -159,17 +202,15 @@ async fn a_live_and_a_dead_log_tell_the_same_story() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_does_not_convert_parks_its_batch_with_the_reason() {
+async fn a_value_that_fits_into_no_table_is_in_quarantine_before_anybody_is_reached() {
     let site = Site::new();
-    let wrapper = site.open();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
     let field = Field::new("at", DataType::Timestamp(TimeUnit::Second, None), true);
     let seconds = arrow_array::TimestampSecondArray::from(vec![0, i64::MAX]);
     let bad = RecordBatch::try_new(Schema::new(vec![field]).into(), vec![Arc::new(seconds)]).unwrap();
     wrapper.send_batch(bad).await.unwrap();
-    let error = wrapper.flush(None).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Conversion);
-    assert!(chain(&error).contains("at"), "{}", chain(&error));
-    assert_eq!(wrapper.status().rows.waiting, 2);
+    let status = wait_until(&wrapper, "the file", |it| it.quarantine.files == 1).await;
+    assert_eq!((status.rows.waiting, status.rows.quarantined), (2, 0), "the good row before it waits");
     wrapper.shutdown().await.unwrap();
 
     // Nanoseconds are floored to the microseconds of the service, which is no error.

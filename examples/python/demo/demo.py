@@ -37,7 +37,7 @@ class Producer:
     """The producer process that runs now, and the progress that it last printed."""
 
     def __init__(self, emulator: Emulator) -> None:
-        self.rows = {"stored": 0, "delivered": 0, "dropped": 0, "waiting": 0}
+        self.rows = {"stored": 0, "delivered": 0, "quarantined": 0, "dropped": 0, "waiting": 0}
         self._command = [
             *(sys.executable, str(HERE / "producer.py")),
             *("--endpoint", emulator.endpoint),

@@ -10,7 +10,6 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use crate::trust::Trust;
 
 /// The builder with what the settings say; what they do not say stays as it is.
-#[expect(clippy::result_large_err, reason = "the error is the client crate's")]
 pub(super) fn apply(trust: &Trust, mut builder: ZerobusSdkBuilder) -> ZerobusResult<ZerobusSdkBuilder> {
     if trust.ca_pem.is_some() || trust.identity.is_some() {
         builder = builder.tls_config(Arc::new(OwnTls::new(trust)));

@@ -1,0 +1,180 @@
+"""How many rows per second does a Python program deliver, and how many with the official package alone?
+
+Ours: four tasks put ``pyarrow`` batches of 10,000 rows through ``send_batch``, each durable before the
+task's next, while they are delivered; the clock stops when ``flush`` has returned. The official package: the
+rows of the same batches become messages, ``SerializeToString``, two ``ingest_records_offset`` per batch, and
+the clock stops when the last offset is acknowledged; nothing is durable there. Both talk to the local
+service, which acknowledges and keeps nothing.
+
+    make bench-python
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import string
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import zerobus.sdk.sync as zerobus
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+import arrow_zerobus_sdk_wrapper
+from arrow_zerobus_sdk_wrapper import ZerobusWrapper
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
+from page import ROOT, replace
+
+TABLE = "main.default.benchmark"
+COLUMNS = "id BIGINT, ts BIGINT, device STRING, value DOUBLE, payload STRING"
+CLIENT = ("benchmark", "secret")
+ROWS = 10_000
+SENDERS = 4
+# Rows per second, as a multiple of the official package's, by the bytes of a record.
+GOALS = {96: 10.0, 1024: 3.0}
+# Of one send_batch of 10 MB, while others are delivered.
+P95_GOAL_MS = 150.0
+
+
+def readings(record_bytes: int) -> pa.RecordBatch:
+    """A batch whose records have so many bytes, as in ``benches/src/conversion.rs``."""
+    rng = random.Random(record_bytes)  # noqa: S311
+    payload_bytes = record_bytes - 44
+    letters = "".join(rng.choices(string.ascii_lowercase, k=ROWS + payload_bytes))
+    devices = ["".join(rng.choices(string.ascii_lowercase, k=16)) for _ in range(50)]
+    return pa.record_batch(
+        {
+            "id": pa.array(range(2**30, 2**30 + ROWS), pa.int64()),
+            "ts": pa.array(range(1_760_000_000_000_000, 1_760_000_000_000_000 + ROWS), pa.int64()),
+            "device": [devices[row * 7 % 50] for row in range(ROWS)],
+            "value": [rng.random() for _ in range(ROWS)],
+            "payload": [letters[row : row + payload_bytes] for row in range(ROWS)],
+        }
+    )
+
+
+def message_class() -> Any:
+    """The message of one row, for Google's library."""
+    field = descriptor_pb2.FieldDescriptorProto
+    types = [field.TYPE_INT64, field.TYPE_INT64, field.TYPE_STRING, field.TYPE_DOUBLE, field.TYPE_STRING]
+    file = descriptor_pb2.FileDescriptorProto(name="reading.proto", package="benchmark", syntax="proto2")
+    message = file.message_type.add(name="Reading")
+    for number, (column, kind) in enumerate(zip(COLUMNS.split(", "), types, strict=True), 1):
+        message.field.add(name=column.split()[0], number=number, type=kind, label=field.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("benchmark.Reading"))
+
+
+async def ours(
+    emulator: Emulator, batch: pa.RecordBatch, batches: int, directory: Path
+) -> tuple[float, list[float]]:
+    """Rows per second, and how many milliseconds each ``send_batch`` took."""
+    with tempfile.TemporaryDirectory(dir=directory) as wal_dir:
+        start = time.perf_counter()
+        async with ZerobusWrapper(
+            emulator.endpoint,
+            TABLE,
+            client_id=CLIENT[0],
+            client_secret=CLIENT[1],
+            unity_catalog_url=emulator.unity_catalog_url,
+            wal_dir=wal_dir,
+        ) as wrapper:
+            latencies: list[float] = []
+
+            async def send(count: int) -> None:
+                for _ in range(count):
+                    begin = time.perf_counter()
+                    await wrapper.send_batch(batch)
+                    latencies.append((time.perf_counter() - begin) * 1000)
+
+            await asyncio.gather(*(send(batches // SENDERS) for _ in range(SENDERS)))
+            await wrapper.flush()
+            elapsed = time.perf_counter() - start
+    return len(latencies) * batch.num_rows / elapsed, latencies
+
+
+def official(emulator: Emulator, batch: pa.RecordBatch, batches: int) -> float:
+    """Rows per second of the official package, fed row by row."""
+    message = message_class()
+    sdk = zerobus.ZerobusSdk(emulator.endpoint, emulator.unity_catalog_url)
+    # The package has no public way to speak plain HTTP; its core has one for tests.
+    sdk._inner.set_use_tls(False)
+    start = time.perf_counter()
+    stream = sdk.create_stream(*CLIENT, zerobus.TableProperties(TABLE, message.DESCRIPTOR))
+    offset = None
+    for _ in range(batches):
+        records = [message(**row).SerializeToString() for row in batch.to_pylist()]
+        # The service takes 10 MB in one request.
+        half = len(records) // 2
+        for part in (records[:half], records[half:]):
+            offset = stream.ingest_records_offset(part)
+    stream.wait_for_offset(offset)
+    elapsed = time.perf_counter() - start
+    stream.close()
+    return batches * batch.num_rows / elapsed
+
+
+def main() -> None:
+    """Measures both in turns and prints the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how often both have their turn (5)")
+    parser.add_argument("--quick", action="store_true", help="shows that it runs; the figures are rough")
+    parser.add_argument(
+        "--dir", type=Path, default=ROOT / "target", help="a directory on the disk to measure"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="replaces the table in this page")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = 2
+
+    print(f"{Path(arrow_zerobus_sdk_wrapper.__file__).parent}, Python {sys.version.split()[0]}")
+    lines = [
+        "| records | official package, rows/s | ours, stored and delivered, rows/s | times | "
+        "`send_batch` p95, ms |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    figures: dict[str, object] = {}
+    with Emulator(tables={TABLE: COLUMNS}, sink="discard") as emulator:
+        for record_bytes, goal in GOALS.items():
+            batch = readings(record_bytes)
+            batches = max(1, (4 if options.quick else 40) * 96 // record_bytes + 6)
+            our_rates, their_rates, latencies = [], [], []
+            for _ in range(options.rounds):
+                rate, sends = asyncio.run(ours(emulator, batch, 5 * batches, options.dir))
+                our_rates.append(rate)
+                latencies.extend(sends)
+                their_rates.append(official(emulator, batch, batches))
+            times = statistics.median_low(a / b for a, b in zip(our_rates, their_rates, strict=True))
+            p95 = statistics.quantiles(latencies, n=20)[-1]
+            reached = "yes" if times >= goal else "no"
+            p95_text = f"{p95:.0f}"
+            if batch.nbytes > 9_000_000:
+                p95_text += f" (goal < {P95_GOAL_MS:.0f}, reached: {'yes' if p95 < P95_GOAL_MS else 'no'})"
+            lines.append(
+                f"| {record_bytes} B | {statistics.median_low(their_rates):.0f} "
+                f"| {statistics.median_low(our_rates):.0f} "
+                f"| {times:.1f} (goal ≥ {goal:.0f}, reached: {reached}) | {p95_text} |"
+            )
+            figures[str(record_bytes)] = {"times": times, "goal": goal, "send_batch_p95_ms": p95}
+    table = "\n".join(lines) + "\n"
+    print(table)
+    if options.json:
+        results = json.loads(options.json.read_text()) if options.json.exists() else {}
+        options.json.write_text(json.dumps(results | {"deliver": figures}, indent=2) + "\n")
+    if options.markdown:
+        replace(options.markdown, "deliver", table)
+
+
+if __name__ == "__main__":
+    main()
