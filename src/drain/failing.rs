@@ -70,6 +70,25 @@ impl Delivery {
         is_learnt
     }
 
+    /// [I7] So many rows that were sent on the stream that has failed are durable: whole requests, and the first rows of the
+    /// next one.
+    pub(super) fn acknowledge_rows(&mut self, rows: u64) {
+        while let Some(oldest) = self.window.oldest() {
+            let Some(durable) = rows.checked_sub(self.rows_acknowledged).filter(|rows| *rows > 0) else {
+                return;
+            };
+            if oldest.span.rows <= durable {
+                self.acknowledge_oldest();
+                continue;
+            }
+            if let Some((done, left)) = oldest.parts.split(durable) {
+                self.window.shorten_oldest(left);
+                self.settle(&done);
+            }
+            return;
+        }
+    }
+
     /// Waits as the class of the failure asks for, and not longer than this.
     pub(super) async fn wait_after(&mut self, failure: TransportError, longest: Duration) {
         self.backoff_step = self.backoff_step.saturating_add(1);

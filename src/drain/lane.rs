@@ -74,7 +74,7 @@ pub(super) struct Delivery {
     /// How many rows the next request may have; the feed reads it.
     rows_max: Arc<AtomicUsize>,
     /// Rows of requests that were acknowledged on the stream.
-    rows_acknowledged: u64,
+    pub(super) rows_acknowledged: u64,
     /// The request that could not be handed to the stream.
     pub(super) unsent: Option<Span>,
 }
@@ -355,7 +355,7 @@ impl Delivery {
     }
 
     /// [I7] Only this moves what is delivered.
-    fn acknowledge_oldest(&mut self) {
+    pub(super) fn acknowledge_oldest(&mut self) {
         let Some(request) = self.window.pop() else { return };
         self.backoff_step = 0;
         self.is_fresh_token_tried = false;
@@ -369,27 +369,8 @@ impl Delivery {
         self.settle(&request.span);
     }
 
-    /// [I7] So many rows that were sent on the stream that has failed are durable: whole requests, and the first rows of the
-    /// next one.
-    fn acknowledge_rows(&mut self, rows: u64) {
-        while let Some(oldest) = self.window.oldest() {
-            let Some(durable) = rows.checked_sub(self.rows_acknowledged).filter(|rows| *rows > 0) else {
-                return;
-            };
-            if oldest.span.rows <= durable {
-                self.acknowledge_oldest();
-                continue;
-            }
-            if let Some((done, left)) = oldest.parts.split(durable) {
-                self.window.shorten_oldest(left);
-                self.settle(&done);
-            }
-            return;
-        }
-    }
-
     /// Everything up to the end of this is acknowledged, or in quarantine.
-    fn settle(&mut self, span: &Span) {
+    pub(super) fn settle(&mut self, span: &Span) {
         self.lane.acknowledged.send_modify(|progress| span.add_to(progress));
         self.lane.quarantine.settled(span.end.through);
         self.isolation.acknowledged(span.rows as usize, span.end);

@@ -20,7 +20,6 @@ mod delta;
 mod derive;
 pub mod faults;
 mod flight;
-mod flight_columns;
 mod http;
 mod json;
 mod opening;

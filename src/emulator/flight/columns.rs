@@ -10,7 +10,7 @@ use arrow_array::{
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Fields, SchemaRef, TimeUnit};
 
-use super::columns::parse_decimal;
+use crate::emulator::columns::parse_decimal;
 
 /// A reason for which the service refuses a schema, by the name that it has for clients.
 pub(super) type Cause = &'static str;

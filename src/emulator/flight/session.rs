@@ -1,52 +1,30 @@
-//! Arrow Flight: one DoPut call is one stream. Batches land as records do, and rows are acknowledged.
-//!
-//! ```text
-//! schema ─► fits the table? ─► READY · batch n ─► writer of the table ─► { offset n, rows up to here }
-//! ```
+//! One stream of batches: hands rows to the writer of the table, acknowledges them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::utils::flight_data_to_arrow_batch;
-use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
-};
-use arrow_schema::{Schema, SchemaRef};
-use delta_kernel::engine::arrow_conversion::TryIntoKernel as _;
-use delta_kernel::schema::StructType;
+use arrow_flight::{FlightData, PutResult};
+use arrow_schema::SchemaRef;
+use futures::SinkExt as _;
 use futures::channel::mpsc;
-use futures::stream::BoxStream;
-use futures::{SinkExt as _, StreamExt as _};
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::Sink;
-use super::catalog::{Table, TableError};
-use super::connection::Cutter;
-use super::faults::{Fault, Faults, Occasion};
-use super::flight_columns::{self, Cause};
-use super::opening::{Service, TABLE_HEADER};
-use super::server::stopped;
-use super::session::{at, check_grant, gone, writer_stopped};
-use super::writer::{Chunk, Progress};
-use crate::error::chain;
-use crate::transport::{Details, ErrorInfo};
-use crate::types::TableName;
+use super::columns;
+use crate::emulator::Sink;
+use crate::emulator::catalog::Table;
+use crate::emulator::connection::Cutter;
+use crate::emulator::faults::{Fault, Faults, Occasion};
+use crate::emulator::server::stopped;
+use crate::emulator::session::{at, check_grant, gone, writer_stopped};
+use crate::emulator::writer::{Chunk, Progress};
 
-/// Answers that may wait for the client to read them.
-const ANSWERS_MAX: usize = 16;
-/// What the service calls a schema that it refuses.
-const SCHEMA_REFUSED: &str = "SCHEMA_VALIDATION_FAILED";
-const DOMAIN: &str = "zerobus.databricks.com";
-
-type Answers = mpsc::Sender<Result<PutResult, Status>>;
+pub(super) type Answers = mpsc::Sender<Result<PutResult, Status>>;
 
 /// What comes with a batch.
 #[derive(Deserialize)]
@@ -63,140 +41,13 @@ struct AckMetadata {
     close_stream_duration_ms: Option<u64>,
 }
 
-/// The Flight side of the service.
-pub(super) struct FlightSide(pub(super) Service);
-
-impl FlightSide {
-    /// A stream for the client, on a task of its own.
-    async fn put(
-        &self,
-        request: Request<Streaming<FlightData>>,
-    ) -> Result<mpsc::Receiver<Result<PutResult, Status>>, Status> {
-        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-        if !self.0.tokens.accepts(header("authorization")) {
-            return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
-        }
-        let name = header(TABLE_HEADER).ok_or_else(|| Status::invalid_argument("no table header"))?;
-        let name = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let connection = request.extensions().get().cloned();
-        let (mut answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        let service = self.0.clone();
-        // A client may wait for the response headers before it sends, so the rest is a task.
-        tokio::spawn(async move {
-            let end = match open(service, name, connection, request.into_inner(), answers.clone()).await {
-                Ok(mut session) => session.run().await,
-                Err(status) => Err(status),
-            };
-            if let Err(status) = end {
-                // A client that has gone does not hear why its stream ended.
-                let _ = answers.send(Err(status)).await;
-            }
-        });
-        Ok(receiver)
-    }
-}
-
-async fn open(
-    service: Service,
-    name: TableName,
-    connection: Option<Cutter>,
-    mut requests: Streaming<FlightData>,
-    mut answers: Answers,
-) -> Result<Session, Status> {
-    let mut stop = service.stop.clone();
-    let first = requests.message().await?.ok_or_else(gone)?;
-    let schema = Schema::try_from(&first);
-    let schema = schema.map_err(|_| Status::invalid_argument("the first message must be a schema"))?;
-    match service.faults.strike(Occasion::Open, Some(&name)) {
-        Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-        Some(Fault::HangOpen {}) => return Err(hang(&mut requests, &mut stop).await),
-        _ => {}
-    }
-    let table = table(&service, name, &schema).await?;
-    check_grant(&table)?;
-    if let Some(refusal) = table.refusal() {
-        let text = format!("table {} takes no rows: {refusal}", table.name());
-        return Err(Status::failed_precondition(text));
-    }
-    let problems = flight_columns::check(schema.fields(), table.columns().fields());
-    if !problems.is_empty() {
-        return Err(schema_refused(&table, &problems));
-    }
-    let ready = AckMetadata { ack_up_to_offset: -1, ack_up_to_records: 0, close_stream_duration_ms: None };
-    answers.send(Ok(answer(&ready)?)).await.map_err(|_| gone())?;
-    let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
-    Ok(Session {
-        requests,
-        answers,
-        stop,
-        table,
-        schema: Arc::new(schema),
-        faults: service.faults,
-        connection,
-        sink: service.sink,
-        next_offset: 0,
-        rows: 0,
-        ends: VecDeque::new(),
-        acknowledged: (-1, 0),
-        progress: Arc::new(progress),
-        durable,
-        is_silent: false,
-        delayed: VecDeque::new(),
-        ends_at: None,
-    })
-}
-
-/// The table, made from the schema if that is wished.
-async fn table(service: &Service, name: TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
-    if let Some(table) = service.catalog.find(&name) {
-        return Ok(table);
-    }
-    if !service.auto_create {
-        return Err(Status::not_found(format!("table {name} does not exist")));
-    }
-    let columns: StructType = schema
-        .try_into_kernel()
-        .map_err(|problem| Status::invalid_argument(format!("no table from this schema: {problem}")))?;
-    let catalog = Arc::clone(&service.catalog);
-    let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
-        // Another stream has just made it; ours is checked against that.
-        Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
-        made => made,
-    });
-    create
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?
-        .map_err(|error| Status::internal(chain(&error)))
-}
-
-/// INVALID_ARGUMENT with the causes in its details.
-fn schema_refused(table: &Table, problems: &[(Cause, String)]) -> Status {
-    let mut causes: Vec<Cause> = problems.iter().map(|(cause, _)| *cause).collect();
-    causes.dedup();
-    let texts: Vec<&str> = problems.iter().map(|(_, text)| text.as_str()).collect();
-    let message = format!("the schema does not fit table {}: {}", table.name(), texts.join("; "));
-    let metadata = [("causes", causes.join(",")), (ErrorInfo::ERROR_CODE, "8001".to_owned())];
-    let info = ErrorInfo {
-        reason: SCHEMA_REFUSED.to_owned(),
-        domain: DOMAIN.to_owned(),
-        metadata: metadata.map(|(name, value)| (name.to_owned(), value)).into(),
-    };
-    let any = prost_types::Any {
-        type_url: format!("type.googleapis.com/{}", ErrorInfo::NAME),
-        value: info.encode_to_vec(),
-    };
-    let code = Code::InvalidArgument;
-    let details = Details { code: code as i32, message: message.clone(), details: vec![any] };
-    Status::with_details(code, message, details.encode_to_vec().into())
-}
-
 fn answer(metadata: &AckMetadata) -> Result<PutResult, Status> {
     let bytes = serde_json::to_vec(metadata).map_err(|error| Status::internal(error.to_string()))?;
     Ok(PutResult { app_metadata: bytes.into() })
 }
 
 /// Takes everything and answers nothing until the client goes or the emulator stops.
-async fn hang(requests: &mut Streaming<FlightData>, stop: &mut watch::Receiver<bool>) -> Status {
+pub(super) async fn hang(requests: &mut Streaming<FlightData>, stop: &mut watch::Receiver<bool>) -> Status {
     let drained = async { while let Ok(Some(_)) = requests.message().await {} };
     tokio::select! {
         () = stopped(stop) => Status::unavailable("the emulator is stopping"),
@@ -204,8 +55,18 @@ async fn hang(requests: &mut Streaming<FlightData>, stop: &mut watch::Receiver<b
     }
 }
 
+/// What a stream is made of.
+pub(super) struct Link {
+    pub(super) requests: Streaming<FlightData>,
+    pub(super) answers: Answers,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) connection: Option<Cutter>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) sink: Sink,
+}
+
 /// An open stream.
-struct Session {
+pub(super) struct Session {
     requests: Streaming<FlightData>,
     answers: Answers,
     stop: watch::Receiver<bool>,
@@ -232,9 +93,39 @@ struct Session {
 }
 
 impl Session {
+    /// Opens a stream of batches of this schema and tells the client that it is ready.
+    pub(super) async fn open(link: Link, table: Arc<Table>, schema: SchemaRef) -> Result<Session, Status> {
+        let Link { requests, answers, stop, connection, faults, sink } = link;
+        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
+        let mut session = Session {
+            requests,
+            answers,
+            stop,
+            table,
+            schema,
+            faults,
+            connection,
+            sink,
+            next_offset: 0,
+            rows: 0,
+            ends: VecDeque::new(),
+            acknowledged: (-1, 0),
+            progress: Arc::new(progress),
+            durable,
+            is_silent: false,
+            delayed: VecDeque::new(),
+            ends_at: None,
+        };
+        let (ack_up_to_offset, ack_up_to_records) = session.acknowledged;
+        session
+            .send(AckMetadata { ack_up_to_offset, ack_up_to_records, close_stream_duration_ms: None })
+            .await?;
+        Ok(session)
+    }
+
     /// Serves the stream to its end. Batches that came before the one that ended it are committed and acknowledged
     /// first.
-    async fn run(&mut self) -> Result<(), Status> {
+    pub(super) async fn run(&mut self) -> Result<(), Status> {
         let end = self.take_in().await;
         self.commit().await?;
         while let Some((due, _)) = self.delayed.front().copied() {
@@ -347,8 +238,8 @@ impl Session {
         if batch.num_rows() == 0 {
             return Err(Status::invalid_argument("a batch without rows"));
         }
-        let rows = flight_columns::fit(&batch, self.table.columns())
-            .map_err(|error| unfit(&format!(": {error}")))?;
+        let rows =
+            columns::fit(&batch, self.table.columns()).map_err(|error| unfit(&format!(": {error}")))?;
         let is_met =
             |fault: &Fault| matches!(fault, Fault::RejectRecords { condition } if condition.is_met(&rows));
         match self.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met) {
@@ -424,68 +315,4 @@ fn row_count(data: &FlightData) -> Result<usize, Status> {
     let batch = message.ok().and_then(|message| message.header_as_record_batch().map(|batch| batch.length()));
     let count = batch.and_then(|rows| usize::try_from(rows).ok());
     count.ok_or_else(|| Status::invalid_argument("not parseable as an Arrow batch"))
-}
-
-fn only_put<T>() -> Result<T, Status> {
-    Err(Status::unimplemented("Zerobus takes DoPut only"))
-}
-
-#[tonic::async_trait]
-impl FlightService for FlightSide {
-    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
-    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
-    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
-    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
-    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
-    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
-    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
-
-    async fn do_put(
-        &self,
-        request: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoPutStream>, Status> {
-        Ok(Response::new(self.put(request).await?.boxed()))
-    }
-
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
-        only_put()
-    }
-
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        only_put()
-    }
-
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        only_put()
-    }
-
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        only_put()
-    }
-
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        only_put()
-    }
-
-    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        only_put()
-    }
-
-    async fn do_exchange(
-        &self,
-        _: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        only_put()
-    }
-
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        only_put()
-    }
-
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        only_put()
-    }
 }
