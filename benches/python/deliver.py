@@ -119,7 +119,7 @@ def official(emulator: Emulator, batch: pa.RecordBatch, batches: int) -> float:
     stream.wait_for_offset(offset)
     elapsed = time.perf_counter() - start
     stream.close()
-    return batches * batch.num_rows / elapsed
+    return float(batches * batch.num_rows / elapsed)
 
 
 def main() -> None:
