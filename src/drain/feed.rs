@@ -298,7 +298,7 @@ impl Feed {
             Ok(plan) => {
                 grace.accepted(is_batch);
                 let is_stream =
-                    |it: &Schema| matches!(it, Schema::Stream(refused) if **refused == *plan.format());
+                    |it: &Schema| matches!(it, Schema::Stream(refused) if refused == plan.format());
                 grace.verdict(is_stream, now).map_or(Ok(plan.clone()), Err)
             }
             Err(error) => match grace.verdict(is_batch, now) {

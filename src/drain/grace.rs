@@ -21,7 +21,7 @@ pub(super) enum Schema {
     /// Batches that have no plan for the table as it is known.
     Batch(SchemaFingerprint),
     /// Streams of rows of this format, by the service.
-    Stream(Box<Format>),
+    Stream(Format),
 }
 
 /// The schemas that are refused now.
@@ -121,7 +121,7 @@ mod tests {
 
     fn stream(name: &str) -> Schema {
         let name = Some(name.to_owned());
-        Schema::Stream(Box::new(Format::Protobuf(DescriptorProto { name, ..DescriptorProto::default() })))
+        Schema::Stream(Format::Protobuf(DescriptorProto { name, ..DescriptorProto::default() }.into()))
     }
 
     #[tokio::test]

@@ -40,14 +40,14 @@ impl Lane {
             Ok(stream) => {
                 self.status.send_modify(|status| status.streams_opened += 1);
                 let format = request.format();
-                self.grace.accepted(|it| matches!(it, Schema::Stream(refused) if **refused == *format));
+                self.grace.accepted(|it| matches!(it, Schema::Stream(refused) if *refused == *format));
                 Ok(if has_dropped { Opened::Spare(stream) } else { Opened::Stream(stream) })
             }
             Err(failure) if failure.class == ErrorClass::Poison && self.table.distrust() => {
                 Ok(Opened::Outdated)
             }
             Err(failure) if failure.class == ErrorClass::Poison => {
-                Err(Failure::Schema(Schema::Stream(Box::new(request.format().clone())), failure))
+                Err(Failure::Schema(Schema::Stream(request.format().clone()), failure))
             }
             Err(failure) => Err(Failure::Other(failure)),
         }

@@ -1,6 +1,7 @@
 //! How the rows of a schema become requests, for either transport.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, Schema};
@@ -24,7 +25,7 @@ pub(super) struct Recipe {
 
 #[derive(Clone, Debug)]
 enum AnyPlan {
-    Records(Plan),
+    Records(Box<Plan>),
     Batch(ArrowPlan),
 }
 
@@ -45,7 +46,10 @@ impl Recipe {
     }
 
     pub(super) fn of_records(plan: Plan) -> Recipe {
-        Recipe { format: Format::Protobuf(plan.descriptor().clone()), plan: AnyPlan::Records(plan) }
+        Recipe {
+            format: Format::Protobuf(Arc::new(plan.descriptor().clone())),
+            plan: AnyPlan::Records(Box::new(plan)),
+        }
     }
 
     /// What a stream of these rows is opened with.

@@ -4,6 +4,7 @@ mod classes;
 mod details;
 pub mod zerobus;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -67,7 +68,7 @@ pub trait Stream: Send + Sync {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Format {
     /// Protobuf records of this message.
-    Protobuf(DescriptorProto),
+    Protobuf(Arc<DescriptorProto>),
     /// Arrow batches of this schema.
     Arrow(SchemaRef),
 }

@@ -173,12 +173,12 @@ mod tests {
         assert!(causes(&[required.clone(), name.clone(), field("n", DataType::Int32)], &table).is_empty());
         assert!(causes(&[required.clone(), field("n", DataType::Int32)], &table).is_empty(), "nullable");
         assert_eq!(causes(&[required.clone(), field("x", DataType::Int32)], &table), [NOT_IN_TABLE]);
-        assert_eq!(causes(&[name.clone()], &table), [MISSING]);
+        assert_eq!(causes(std::slice::from_ref(&name), &table), [MISSING]);
         assert_eq!(causes(&[name, required.clone()], &table), [OUT_OF_ORDER]);
         assert_eq!(causes(&[required.clone(), field("n", DataType::Int64)], &table), [TYPE]);
         let pair = |fields: &[Field]| field("s", DataType::Struct(fields.to_vec().into()));
         let (a, b) = (field("a", DataType::Int8), field("b", DataType::Int8));
-        assert_eq!(causes(&[pair(&[a.clone()])], &[pair(&[a.clone(), b.clone()])]), [COUNT]);
+        assert_eq!(causes(&[pair(std::slice::from_ref(&a))], &[pair(&[a.clone(), b.clone()])]), [COUNT]);
         assert_eq!(causes(&[pair(&[b.clone(), a.clone()])], &[pair(&[a, b])]), [OUT_OF_ORDER, OUT_OF_ORDER]);
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{ProtoBytes, StreamBuilder, ZerobusResult, ZerobusSdk, ZerobusStream};
 use futures::future::BoxFuture;
+use prost_types::DescriptorProto;
 
 use self::classify::classify;
 use self::flight::FlightStream;
@@ -88,7 +89,7 @@ impl Transport for ZerobusTransport {
         let window = self.max_inflight_requests + 1;
         let opening: BoxFuture<'_, ZerobusResult<Box<dyn Stream>>> = match format {
             Format::Protobuf(descriptor) => {
-                let building = common(builder.compiled_proto(descriptor.clone()))
+                let building = common(builder.compiled_proto(DescriptorProto::clone(descriptor)))
                     .max_inflight_requests(window)
                     .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
                     .build();
