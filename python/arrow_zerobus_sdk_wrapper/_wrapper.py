@@ -104,11 +104,11 @@ class ZerobusWrapper:
         quarantine_max_bytes: How many bytes there may be in quarantine, where refused rows are kept as Arrow
             files with the reason. When they do not fit they stay in the log, and with them what is behind
             them, until files are taken out or this is set higher. 0 puts nothing into quarantine.
-        transport: As what the rows travel. ``"protobuf"``: as records. ``"arrow_flight"``: as Arrow batches, which
-            keep null lists, null elements and lists of lists, and can be compressed. A log that was filled for
-            one is delivered by the other as well.
-        compression: How Arrow batches are compressed on the way: ``"none"``, ``"lz4"`` or ``"zstd"``, which is what
-            None means. Only with ``transport="arrow_flight"``.
+        transport: As what the rows travel. ``"protobuf"``: as records. ``"arrow_flight"``: as Arrow batches,
+            which keep null lists, null elements and lists of lists, and can be compressed. A log that was
+            filled for one is delivered by the other as well.
+        compression: How Arrow batches are compressed on the way: ``"none"``, ``"lz4"`` or ``"zstd"``, which
+            is what None means. Only with ``transport="arrow_flight"``.
         request_max_bytes: Largest request to the service in bytes. Arrow batches are at most 2 MiB, whatever
             this says, and are counted before they are compressed.
         max_inflight_requests: How many requests may be sent and not acknowledged.

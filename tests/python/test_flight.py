@@ -1,6 +1,7 @@
 """Arrow Flight from Python: what protobuf cannot carry lands, and is read back by another reader of Delta.
 
-Goal: ``transport`` and ``compression`` do what they say. Method: a real emulator, and ``deltalake`` as the reader.
+Goal: ``transport`` and ``compression`` do what they say. Method: a real emulator, and ``deltalake`` as the
+reader.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def test_what_protobuf_cannot_carry_names_the_transport_that_can(
 
 
 def test_a_wrong_transport_or_compression_is_named_with_what_is_allowed(offline: MakeWrapper) -> None:
-    with pytest.raises(ConfigurationError, match="transport is 'grpc', allowed is: 'protobuf', 'arrow_flight'"):
+    with pytest.raises(
+        ConfigurationError, match="transport is 'grpc', allowed is: 'protobuf', 'arrow_flight'"
+    ):
         offline(transport="grpc")
     with pytest.raises(ConfigurationError, match="compression is 'gzip'"):
         offline(transport="arrow_flight", compression="gzip")
-    with pytest.raises(ConfigurationError, match="only transport=\"arrow_flight\" compresses"):
+    with pytest.raises(ConfigurationError, match='only transport="arrow_flight" compresses'):
         offline(compression="zstd")
