@@ -122,8 +122,9 @@ impl Delivery {
                 (state, delay)
             }
         };
+        let delay = delay.min(longest);
         self.report(state, failure, delay);
-        let until = Instant::now() + delay.min(longest);
+        let until = Instant::now() + delay;
         loop {
             tokio::select! {
                 () = sleep_until(until) => return,

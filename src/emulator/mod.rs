@@ -11,6 +11,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the emulator stands for a service elsewhere")]
 
+mod acks;
 mod catalog;
 mod columns;
 mod connection;
@@ -22,6 +23,7 @@ pub mod faults;
 mod flight;
 mod http;
 mod json;
+mod link;
 mod opening;
 mod protobuf;
 mod server;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use delta_kernel::schema::StructType;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 use prost::Message as _;
@@ -11,10 +12,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::catalog::{Catalog, Table, TableError};
 use super::columns::Rows;
-use super::connection::Cutter;
 use super::faults::{Fault, Faults, Occasion};
+use super::link::{ANSWERS_MAX, Answers, Link, check_opening, gone};
 use super::protobuf::ProtobufReader;
-use super::session::{Answers, Link, Reader, Session, answer, check_grant, gone, hang};
+use super::session::{Reader, RecordLink, Session, answer};
 use super::token::Tokens;
 use super::wire_format::ephemeral_stream_request::Payload;
 use super::wire_format::ephemeral_stream_response::Payload as Answer;
@@ -27,8 +28,6 @@ use super::{Sink, derive};
 use crate::error::chain;
 use crate::types::TableName;
 
-/// Answers that may wait for the client to read them.
-const ANSWERS_MAX: usize = 16;
 pub(super) const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
 
 /// The gRPC side of the service.
@@ -54,67 +53,78 @@ impl Zerobus for Service {
         if !self.tokens.accepts(header("authorization")) {
             return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
         }
-        let opening = Opening {
-            table_header: header(TABLE_HEADER).map(str::to_owned),
-            catalog: Arc::clone(&self.catalog),
-            faults: Arc::clone(&self.faults),
-            connection: request.extensions().get().cloned(),
-            sink: self.sink,
-            auto_create: self.auto_create,
-        };
-        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        let stop = self.stop.clone();
-        // A client waits for the response headers before it sends its first message, so the rest is a task.
-        tokio::spawn(opening.run(request.into_inner(), answers, stop));
+        let table_header = header(TABLE_HEADER).map(str::to_owned);
+        let (link, receiver) = self.link(request);
+        let (service, failing) = (self.clone(), link.answers.clone());
+        spawn(failing, async move { service.open(link, table_header).await?.run().await });
         Ok(Response::new(receiver))
     }
 }
 
-/// What is known of a stream before its first message.
-struct Opening {
-    table_header: Option<String>,
-    catalog: Arc<Catalog>,
-    faults: Arc<Faults>,
-    connection: Option<Cutter>,
-    sink: Sink,
-    auto_create: bool,
-}
-
-impl Opening {
-    async fn run(
-        self,
-        requests: Streaming<EphemeralStreamRequest>,
-        mut answers: Answers,
-        stop: watch::Receiver<bool>,
-    ) {
-        let end = match self.open(requests, answers.clone(), stop).await {
-            Ok(mut session) => session.run().await,
-            Err(status) => Err(status),
-        };
-        if let Err(status) = end {
+/// Serves a stream on a task of its own: a client waits for the response headers before it sends its first message.
+pub(super) fn spawn<A: Send + 'static>(
+    mut answers: Answers<A>,
+    serving: impl Future<Output = Result<(), Status>> + Send + 'static,
+) {
+    tokio::spawn(async move {
+        if let Err(status) = serving.await {
             // A client that has gone does not hear why its stream ended.
             let _ = answers.send(Err(status)).await;
         }
+    });
+}
+
+impl Service {
+    /// What connects a stream with the client that asks for it, and where its answers come out.
+    pub(super) fn link<R, A>(
+        &self,
+        request: Request<Streaming<R>>,
+    ) -> (Link<R, A>, mpsc::Receiver<Result<A, Status>>) {
+        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let connection = request.extensions().get().cloned();
+        let (requests, stop) = (request.into_inner(), self.stop.clone());
+        let (faults, sink) = (Arc::clone(&self.faults), self.sink);
+        (Link { requests, answers, stop, connection, faults, sink }, receiver)
     }
 
-    async fn open(
-        self,
-        mut requests: Streaming<EphemeralStreamRequest>,
-        mut answers: Answers,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<Session, Status> {
-        let first = requests.message().await?.and_then(|request| request.payload);
+    /// The table of this name; made with these columns if it is missing and that is wished.
+    pub(super) async fn table(
+        &self,
+        name: TableName,
+        columns: impl FnOnce() -> Result<Option<StructType>, Status>,
+    ) -> Result<Arc<Table>, Status> {
+        if let Some(table) = self.catalog.find(&name) {
+            return Ok(table);
+        }
+        let columns = if self.auto_create { columns()? } else { None };
+        let Some(columns) = columns else {
+            return Err(Status::not_found(format!("table {name} does not exist")));
+        };
+        let catalog = Arc::clone(&self.catalog);
+        let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
+            // Another stream has just made it from its own columns; ours are checked against that.
+            Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
+            made => made,
+        });
+        create
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::internal(chain(&error)))
+    }
+
+    /// Opens a stream of records.
+    async fn open(self, mut link: RecordLink, table_header: Option<String>) -> Result<Session, Status> {
+        let first = link.requests.message().await?.and_then(|request| request.payload);
         let Some(Payload::CreateStream(create)) = first else {
             return Err(Status::invalid_argument("the first message must create the stream"));
         };
-        let name = self.table_name(&create)?;
+        let name = table_name(&create, table_header.as_deref())?;
         match self.faults.strike(Occasion::Open, Some(&name)) {
             Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-            Some(Fault::HangOpen {}) => return Err(hang(&mut requests, &mut stop).await),
+            Some(Fault::HangOpen {}) => return Err(link.hang().await),
             _ => {}
         }
-        let record_type = create.record_type();
-        let descriptor = match record_type {
+        let descriptor = match create.record_type() {
             RecordType::Proto => Some(descriptor(&create)?),
             RecordType::Json => None,
             RecordType::Unspecified => return Err(Status::invalid_argument("the record type is missing")),
@@ -122,15 +132,8 @@ impl Opening {
                 return Err(Status::unimplemented("this emulator does not take Avro records"));
             }
         };
-        let (sink, faults, connection) = (self.sink, Arc::clone(&self.faults), self.connection.clone());
-        let table = self.table(name, descriptor.as_ref()).await?;
-        check_grant(&table)?;
-        if let Some(refusal) = table.refusal() {
-            return Err(Status::failed_precondition(format!(
-                "table {} takes no rows: {refusal}",
-                table.name()
-            )));
-        }
+        let table = self.table(name, || descriptor.as_ref().map(columns).transpose()).await?;
+        check_opening(&table)?;
         let rows = Rows::new(Arc::clone(table.columns())).map_err(|data_type| {
             Status::unimplemented(format!(
                 "table {}: cannot write a column of type {data_type}",
@@ -143,45 +146,23 @@ impl Opening {
         };
         let stream_id = format!("{:032x}", rand::random::<u128>());
         let created = Answer::CreateStreamResponse(CreateIngestStreamResponse { stream_id: Some(stream_id) });
-        answers.send(Ok(answer(created))).await.map_err(|_| gone())?;
-        let link = Link { requests, answers, stop, connection, faults, sink };
+        link.answers.send(Ok(answer(created))).await.map_err(|_| gone())?;
         Ok(Session::new(link, table, reader, rows))
     }
+}
 
-    fn table_name(&self, create: &CreateIngestStreamRequest) -> Result<TableName, Status> {
-        if self.table_header.as_deref() != Some(create.table_name()) {
-            let text = format!("header {TABLE_HEADER} and table name {:?} differ", create.table_name());
-            return Err(Status::invalid_argument(text));
-        }
-        create.table_name().parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+fn table_name(create: &CreateIngestStreamRequest, header: Option<&str>) -> Result<TableName, Status> {
+    if header != Some(create.table_name()) {
+        let text = format!("header {TABLE_HEADER} and table name {:?} differ", create.table_name());
+        return Err(Status::invalid_argument(text));
     }
+    create.table_name().parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
 
-    async fn table(
-        self,
-        name: TableName,
-        descriptor: Option<&DescriptorProto>,
-    ) -> Result<Arc<Table>, Status> {
-        if let Some(table) = self.catalog.find(&name) {
-            return Ok(table);
-        }
-        let descriptor = descriptor.filter(|_| self.auto_create);
-        let Some(descriptor) = descriptor else {
-            return Err(Status::not_found(format!("table {name} does not exist")));
-        };
-        let columns = derive::columns(descriptor).map_err(|problem| {
-            Status::invalid_argument(format!("no table from this descriptor: {problem}"))
-        })?;
-        let catalog = self.catalog;
-        let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
-            // Another stream has just made it from its own descriptor; ours is checked against that.
-            Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
-            made => made,
-        });
-        create
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::internal(chain(&error)))
-    }
+/// The columns of a table that is made for records of this descriptor.
+fn columns(descriptor: &DescriptorProto) -> Result<StructType, Status> {
+    derive::columns(descriptor)
+        .map_err(|problem| Status::invalid_argument(format!("no table from this descriptor: {problem}")))
 }
 
 fn descriptor(create: &CreateIngestStreamRequest) -> Result<DescriptorProto, Status> {

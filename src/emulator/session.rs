@@ -1,21 +1,19 @@
 //! One ingest stream: checks what the client sends, hands the rows to the writer, acknowledges.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
-use futures::channel::mpsc;
 use futures::{FutureExt as _, SinkExt as _};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::acks::Acks;
 use super::catalog::Table;
 use super::columns::{RecordError, Rows};
-use super::connection::Cutter;
-use super::faults::{Fault, Faults, Occasion};
+use super::faults::{Fault, Occasion};
+use super::link::{Link, at, check_grant, gone, writer_stopped};
 use super::protobuf::ProtobufReader;
 use super::server::stopped;
 use super::wire_format::ephemeral_stream_request::Payload;
@@ -25,7 +23,7 @@ use super::wire_format::ingest_record_request::Record;
 use super::wire_format::{
     CloseStreamSignal, EphemeralStreamRequest, EphemeralStreamResponse, IngestRecordResponse,
 };
-use super::writer::{Chunk, Progress, Room, Stopped};
+use super::writer::{Chunk, Room};
 use super::{Sink, json};
 
 /// What one request may carry; framing comes on top.
@@ -33,37 +31,8 @@ const REQUEST_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Record bytes of one stream at which its rows go to the writer even if more requests are there.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-pub(super) type Answers = mpsc::Sender<Result<EphemeralStreamResponse, Status>>;
-
 pub(super) fn answer(payload: Answer) -> EphemeralStreamResponse {
     EphemeralStreamResponse { payload: Some(payload) }
-}
-
-pub(super) fn check_grant(table: &Table) -> Result<(), Status> {
-    match table.is_writable() {
-        true => Ok(()),
-        false => Err(Status::permission_denied(format!("error 4024: no MODIFY on table {}", table.name()))),
-    }
-}
-
-/// Takes everything and answers nothing until the client goes or the emulator stops.
-pub(super) async fn hang(
-    requests: &mut Streaming<EphemeralStreamRequest>,
-    stop: &mut watch::Receiver<bool>,
-) -> Status {
-    let drained = async { while let Ok(Some(_)) = requests.message().await {} };
-    tokio::select! {
-        () = stopped(stop) => Status::unavailable("the emulator is stopping"),
-        () = drained => gone(),
-    }
-}
-
-pub(super) fn gone() -> Status {
-    Status::cancelled("the client has gone")
-}
-
-pub(super) fn writer_stopped(Stopped: Stopped) -> Status {
-    Status::unavailable("the table takes no more rows")
 }
 
 /// How the records of a stream are read.
@@ -94,66 +63,29 @@ struct Held {
     room: Vec<Room>,
 }
 
-/// What connects a stream with its client, and what happens on the way.
-pub(super) struct Link {
-    pub(super) requests: Streaming<EphemeralStreamRequest>,
-    pub(super) answers: Answers,
-    pub(super) stop: watch::Receiver<bool>,
-    pub(super) connection: Option<Cutter>,
-    pub(super) faults: Arc<Faults>,
-    pub(super) sink: Sink,
-}
+/// What connects a stream of records with its client.
+pub(super) type RecordLink = Link<EphemeralStreamRequest, EphemeralStreamResponse>;
 
 /// An open stream.
 pub(super) struct Session {
-    requests: Streaming<EphemeralStreamRequest>,
-    answers: Answers,
-    stop: watch::Receiver<bool>,
+    link: RecordLink,
     table: Arc<Table>,
-    faults: Arc<Faults>,
-    connection: Option<Cutter>,
-    sink: Sink,
     reader: Reader,
     rows: Rows,
     held: Held,
     next_offset: i64,
     /// The last offset that the writer was given.
     handed_over: i64,
-    acknowledged: i64,
-    progress: Arc<watch::Sender<Progress>>,
-    durable: watch::Receiver<Progress>,
-    /// A rule wants no acknowledgement any more.
-    is_silent: bool,
-    /// Acknowledgements that a rule delays, and when each is due.
-    delayed: VecDeque<(Instant, i64)>,
+    acks: Acks,
     /// When a stream that has announced its end ends.
     ends_at: Option<Instant>,
 }
 
 impl Session {
-    pub(super) fn new(link: Link, table: Arc<Table>, reader: Reader, rows: Rows) -> Session {
-        let Link { requests, answers, stop, connection, faults, sink } = link;
-        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
-        Session {
-            requests,
-            answers,
-            stop,
-            table,
-            faults,
-            connection,
-            sink,
-            reader,
-            rows,
-            held: Held::default(),
-            next_offset: 0,
-            acknowledged: -1,
-            handed_over: -1,
-            progress: Arc::new(progress),
-            durable,
-            is_silent: false,
-            delayed: VecDeque::new(),
-            ends_at: None,
-        }
+    pub(super) fn new(link: RecordLink, table: Arc<Table>, reader: Reader, rows: Rows) -> Session {
+        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults));
+        let held = Held::default();
+        Session { link, table, reader, rows, held, next_offset: 0, handed_over: -1, acks, ends_at: None }
     }
 
     /// Serves the stream to its end. Requests that came before the one that ended it are committed
@@ -161,7 +93,7 @@ impl Session {
     pub(super) async fn run(&mut self) -> Result<(), Status> {
         let end = self.take_in().await;
         self.commit().await?;
-        while let Some((due, _)) = self.delayed.front().copied() {
+        while let Some(due) = self.acks.due() {
             sleep_until(due).await;
             self.acknowledge_delayed().await?;
         }
@@ -171,18 +103,21 @@ impl Session {
     /// Takes requests until the client sends no more, something is wrong or the emulator stops.
     async fn take_in(&mut self) -> Result<(), Status> {
         loop {
-            let (delayed, ends_at) = (self.delayed.front().map(|(due, _)| *due), self.ends_at);
+            let (delayed, ends_at) = (self.acks.due(), self.ends_at);
             tokio::select! {
                 biased;
-                _ = self.durable.changed() => self.acknowledge().await?,
+                told = self.acks.changed() => {
+                    told?;
+                    self.acknowledge().await?;
+                }
                 () = at(delayed) => self.acknowledge_delayed().await?,
-                () = stopped(&mut self.stop) => {
+                () = stopped(&mut self.link.stop) => {
                     return Err(Status::unavailable("the emulator is stopping"));
                 }
                 () = at(ends_at) => {
                     return Err(Status::unavailable("error 6002: the stream is too old"));
                 }
-                request = self.requests.message() => {
+                request = self.link.requests.message() => {
                     let mut next = Some(request);
                     // Requests that are already here share a chunk; a lone one does not wait for more.
                     while let Some(request) = next {
@@ -190,13 +125,13 @@ impl Session {
                             return Ok(());
                         };
                         check_grant(&self.table)?;
-                        if self.faults.is_armed(Occasion::Request) {
+                        if self.link.faults.is_armed(Occasion::Request) {
                             self.ingest_or_fail(request).await?;
                         } else {
                             self.ingest(request).await?;
                         }
                         next = match self.held.bytes < CHUNK_BYTES {
-                            true => self.requests.message().now_or_never(),
+                            true => self.link.requests.message().now_or_never(),
                             false => None,
                         };
                     }
@@ -208,25 +143,28 @@ impl Session {
 
     /// Takes a request as a rule wants it.
     async fn ingest_or_fail(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
-        match self.faults.strike(Occasion::Request, Some(self.table.name())) {
+        match self.link.faults.strike(Occasion::Request, Some(self.table.name())) {
             Some(Fault::FailStream { refusal }) => return Err(refusal.status()),
             Some(Fault::HangStream {}) => {
-                self.is_silent = true;
-                return Err(hang(&mut self.requests, &mut self.stop).await);
+                self.acks.silence();
+                return Err(self.link.hang().await);
             }
             Some(Fault::CloseSignal { grace_ms }) => {
                 let grace = Duration::from_millis(grace_ms);
                 let signal = CloseStreamSignal { duration: grace.try_into().ok() };
-                self.answers.send(Ok(answer(Answer::CloseStreamSignal(signal)))).await.map_err(|_| gone())?;
+                self.link
+                    .answers
+                    .send(Ok(answer(Answer::CloseStreamSignal(signal))))
+                    .await
+                    .map_err(|_| gone())?;
                 self.ends_at = Some(Instant::now() + grace);
             }
             Some(Fault::DropAck { reset }) => {
-                self.is_silent = true;
-                self.delayed.clear();
+                self.acks.silence();
                 self.ingest(request).await?;
                 self.commit().await?;
-                if let Some(connection) = self.connection.as_ref().filter(|_| reset) {
-                    connection.cut();
+                if reset {
+                    self.link.cut();
                 }
                 return Err(Status::unavailable("the stream ends without an acknowledgement"));
             }
@@ -241,11 +179,11 @@ impl Session {
         self.table.writer().hurry();
         loop {
             self.acknowledge().await?;
-            if self.durable.borrow().durable >= self.handed_over {
+            if self.acks.is_durable(self.handed_over) {
                 // What became durable between the two is not acknowledged yet.
                 return self.acknowledge().await;
             }
-            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
+            self.acks.changed().await?;
         }
     }
 
@@ -257,7 +195,7 @@ impl Session {
                 "a request of {bytes} record bytes is over the limit of {REQUEST_RECORD_BYTES_MAX}"
             )));
         }
-        if self.sink == Sink::Delta {
+        if self.link.sink == Sink::Delta {
             let room = match self.table.writer().try_room(bytes) {
                 Some(room) => room,
                 None => {
@@ -265,7 +203,7 @@ impl Session {
                     self.table.writer().room(bytes).await.map_err(writer_stopped)?
                 }
             };
-            let is_watched = self.faults.is_armed(Occasion::Records);
+            let is_watched = self.link.faults.is_armed(Occasion::Records);
             if is_watched {
                 self.hand_over(self.rows.count())?;
             }
@@ -342,7 +280,7 @@ impl Session {
         let rows = self.finish(self.rows.count())?;
         let is_met =
             |fault: &Fault| matches!(fault, Fault::RejectRecords { condition } if condition.is_met(&rows));
-        if self.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met).is_some() {
+        if self.link.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met).is_some() {
             self.held = Held::default();
             let text = format!("error 4044: a record does not fit table {}", self.table.name());
             return Err(Status::invalid_argument(text));
@@ -361,10 +299,10 @@ impl Session {
         let Some(upto) = self.held.upto else {
             return Ok(());
         };
-        if self.sink == Sink::Discard {
+        if self.link.sink == Sink::Discard {
             self.held = Held::default();
             self.handed_over = upto;
-            self.progress.send_modify(|progress| progress.durable = upto);
+            self.acks.discard(upto);
             return Ok(());
         }
         let rows = self.finish(count)?;
@@ -377,53 +315,28 @@ impl Session {
             return Ok(());
         };
         self.handed_over = upto;
-        let progress = Arc::clone(&self.progress);
+        let progress = self.acks.progress();
         self.table.writer().append(Chunk { rows, upto, progress, room }).map_err(writer_stopped)
     }
 
     /// Tells the client what is durable now, unless a rule is against it.
     async fn acknowledge(&mut self) -> Result<(), Status> {
-        let Progress { durable, failure } = self.durable.borrow_and_update().clone();
-        let told = self.delayed.back().map_or(self.acknowledged, |(_, offset)| *offset);
-        if durable > told && !self.is_silent {
-            match self.faults.strike(Occasion::Ack, Some(self.table.name())) {
-                Some(Fault::WithholdAcks {}) => self.is_silent = true,
-                Some(Fault::DelayAcks { delay_ms }) => {
-                    let due = Instant::now() + Duration::from_millis(delay_ms);
-                    self.delayed.push_back((due, durable));
-                }
-                // It may not overtake one that is delayed.
-                _ => match self.delayed.back().copied() {
-                    Some((due, _)) => self.delayed.push_back((due, durable)),
-                    None => self.send_acknowledgement(durable).await?,
-                },
-            }
+        let (offset, end) = self.acks.next();
+        if let Some(offset) = offset {
+            self.send_acknowledgement(offset).await?;
         }
-        match failure {
-            Some(failure) => Err(Status::internal(format!("rows could not be committed: {failure}"))),
-            None => Ok(()),
-        }
+        end
     }
 
     async fn acknowledge_delayed(&mut self) -> Result<(), Status> {
-        match self.delayed.pop_front() {
-            Some((_, offset)) => self.send_acknowledgement(offset).await,
+        match self.acks.pop_delayed() {
+            Some(offset) => self.send_acknowledgement(offset).await,
             None => Ok(()),
         }
     }
 
     async fn send_acknowledgement(&mut self, offset: i64) -> Result<(), Status> {
         let response = IngestRecordResponse { durability_ack_up_to_offset: Some(offset) };
-        self.answers.send(Ok(answer(Answer::IngestRecordResponse(response)))).await.map_err(|_| gone())?;
-        self.acknowledged = offset;
-        Ok(())
-    }
-}
-
-/// Ends then; never without a time.
-pub(super) async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
+        self.link.answers.send(Ok(answer(Answer::IngestRecordResponse(response)))).await.map_err(|_| gone())
     }
 }

@@ -12,7 +12,7 @@ use crate::error::ErrorCode;
 /// Runs a future and keeps the promise of its outcome.
 ///
 /// The future comes first, so it is dropped first: what it holds of the caller's batch is gone before
-/// the promise hands the batch over to Python's thread.
+/// the outcome is told, and Python's thread is the last to have it.
 pub(super) struct Call {
     future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     promise: Promise,

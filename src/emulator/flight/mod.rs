@@ -17,24 +17,21 @@ use arrow_flight::{
 use arrow_schema::Schema;
 use delta_kernel::engine::arrow_conversion::TryIntoKernel as _;
 use delta_kernel::schema::StructType;
+use futures::StreamExt as _;
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
-use futures::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use self::columns::Cause;
-use self::session::{Link, Session, hang};
-use super::catalog::{Table, TableError};
+use self::session::{BatchLink, Session};
+use super::catalog::Table;
 use super::faults::{Fault, Occasion};
-use super::opening::{Service, TABLE_HEADER};
-use super::session::{check_grant, gone};
-use crate::error::chain;
+use super::link::{check_opening, gone};
+use super::opening::{Service, TABLE_HEADER, spawn};
 use crate::transport::{Details, ErrorInfo};
 use crate::types::TableName;
 
-/// Answers that may wait for the client to read them.
-const ANSWERS_MAX: usize = 16;
 /// What the service calls a schema that it refuses.
 const SCHEMA_REFUSED: &str = "SCHEMA_VALIDATION_FAILED";
 const DOMAIN: &str = "zerobus.databricks.com";
@@ -54,47 +51,24 @@ impl FlightSide {
         }
         let name = header(TABLE_HEADER).ok_or_else(|| Status::invalid_argument("no table header"))?;
         let name = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        let mut failing = answers.clone();
-        let (service, connection) = (self.0.clone(), request.extensions().get().cloned());
-        let link = Link {
-            requests: request.into_inner(),
-            answers,
-            stop: service.stop.clone(),
-            connection,
-            faults: Arc::clone(&service.faults),
-            sink: service.sink,
-        };
-        // A client may wait for the response headers before it sends, so the rest is a task.
-        tokio::spawn(async move {
-            let end = match open(service, name, link).await {
-                Ok(mut session) => session.run().await,
-                Err(status) => Err(status),
-            };
-            if let Err(status) = end {
-                // A client that has gone does not hear why its stream ended.
-                let _ = failing.send(Err(status)).await;
-            }
-        });
+        let (link, receiver) = self.0.link(request);
+        let (service, failing) = (self.0.clone(), link.answers.clone());
+        spawn(failing, async move { open(service, name, link).await?.run().await });
         Ok(receiver)
     }
 }
 
-async fn open(service: Service, name: TableName, mut link: Link) -> Result<Session, Status> {
+async fn open(service: Service, name: TableName, mut link: BatchLink) -> Result<Session, Status> {
     let first = link.requests.message().await?.ok_or_else(gone)?;
     let schema = Schema::try_from(&first);
     let schema = schema.map_err(|_| Status::invalid_argument("the first message must be a schema"))?;
     match service.faults.strike(Occasion::Open, Some(&name)) {
         Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-        Some(Fault::HangOpen {}) => return Err(hang(&mut link.requests, &mut link.stop).await),
+        Some(Fault::HangOpen {}) => return Err(link.hang().await),
         _ => {}
     }
-    let table = table(&service, name, &schema).await?;
-    check_grant(&table)?;
-    if let Some(refusal) = table.refusal() {
-        let text = format!("table {} takes no rows: {refusal}", table.name());
-        return Err(Status::failed_precondition(text));
-    }
+    let table = service.table(name, || columns_of(&schema).map(Some)).await?;
+    check_opening(&table)?;
     let problems = columns::check(schema.fields(), table.columns().fields());
     if !problems.is_empty() {
         return Err(schema_refused(&table, &problems));
@@ -102,27 +76,11 @@ async fn open(service: Service, name: TableName, mut link: Link) -> Result<Sessi
     Session::open(link, table, Arc::new(schema)).await
 }
 
-/// The table, made from the schema if that is wished.
-async fn table(service: &Service, name: TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
-    if let Some(table) = service.catalog.find(&name) {
-        return Ok(table);
-    }
-    if !service.auto_create {
-        return Err(Status::not_found(format!("table {name} does not exist")));
-    }
-    let columns: StructType = schema
+/// The columns of a table that is made for batches of this schema.
+fn columns_of(schema: &Schema) -> Result<StructType, Status> {
+    schema
         .try_into_kernel()
-        .map_err(|problem| Status::invalid_argument(format!("no table from this schema: {problem}")))?;
-    let catalog = Arc::clone(&service.catalog);
-    let create = tokio::task::spawn_blocking(move || match catalog.create(&name, &columns) {
-        // Another stream has just made it; ours is checked against that.
-        Err(error @ TableError::Different { .. }) => catalog.find(&name).ok_or(error),
-        made => made,
-    });
-    create
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?
-        .map_err(|error| Status::internal(chain(&error)))
+        .map_err(|problem| Status::invalid_argument(format!("no table from this schema: {problem}")))
 }
 
 /// INVALID_ARGUMENT with the causes in its details.

@@ -9,22 +9,18 @@ use arrow_flight::utils::flight_data_to_arrow_batch;
 use arrow_flight::{FlightData, PutResult};
 use arrow_schema::SchemaRef;
 use futures::SinkExt as _;
-use futures::channel::mpsc;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::columns;
 use crate::emulator::Sink;
+use crate::emulator::acks::Acks;
 use crate::emulator::catalog::Table;
-use crate::emulator::connection::Cutter;
-use crate::emulator::faults::{Fault, Faults, Occasion};
+use crate::emulator::faults::{Fault, Occasion};
+use crate::emulator::link::{Link, at, check_grant, gone, writer_stopped};
 use crate::emulator::server::stopped;
-use crate::emulator::session::{at, check_grant, gone, writer_stopped};
-use crate::emulator::writer::{Chunk, Progress};
-
-pub(super) type Answers = mpsc::Sender<Result<PutResult, Status>>;
+use crate::emulator::writer::Chunk;
 
 /// What comes with a batch.
 #[derive(Deserialize)]
@@ -46,35 +42,14 @@ fn answer(metadata: &AckMetadata) -> Result<PutResult, Status> {
     Ok(PutResult { app_metadata: bytes.into() })
 }
 
-/// Takes everything and answers nothing until the client goes or the emulator stops.
-pub(super) async fn hang(requests: &mut Streaming<FlightData>, stop: &mut watch::Receiver<bool>) -> Status {
-    let drained = async { while let Ok(Some(_)) = requests.message().await {} };
-    tokio::select! {
-        () = stopped(stop) => Status::unavailable("the emulator is stopping"),
-        () = drained => gone(),
-    }
-}
-
-/// What a stream is made of.
-pub(super) struct Link {
-    pub(super) requests: Streaming<FlightData>,
-    pub(super) answers: Answers,
-    pub(super) stop: watch::Receiver<bool>,
-    pub(super) connection: Option<Cutter>,
-    pub(super) faults: Arc<Faults>,
-    pub(super) sink: Sink,
-}
+/// What connects a stream of batches with its client.
+pub(super) type BatchLink = Link<FlightData, PutResult>;
 
 /// An open stream.
 pub(super) struct Session {
-    requests: Streaming<FlightData>,
-    answers: Answers,
-    stop: watch::Receiver<bool>,
+    link: BatchLink,
     table: Arc<Table>,
     schema: SchemaRef,
-    faults: Arc<Faults>,
-    connection: Option<Cutter>,
-    sink: Sink,
     next_offset: i64,
     /// Rows of all batches that were taken.
     rows: u64,
@@ -82,44 +57,31 @@ pub(super) struct Session {
     ends: VecDeque<(i64, u64)>,
     /// Offset and rows.
     acknowledged: (i64, u64),
-    progress: Arc<watch::Sender<Progress>>,
-    durable: watch::Receiver<Progress>,
-    /// A rule wants no acknowledgement any more.
-    is_silent: bool,
-    /// Acknowledgements that a rule delays, and when each is due.
-    delayed: VecDeque<(Instant, i64)>,
+    acks: Acks,
     /// When a stream that has announced its end ends.
     ends_at: Option<Instant>,
 }
 
 impl Session {
     /// Opens a stream of batches of this schema and tells the client that it is ready.
-    pub(super) async fn open(link: Link, table: Arc<Table>, schema: SchemaRef) -> Result<Session, Status> {
-        let Link { requests, answers, stop, connection, faults, sink } = link;
-        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
+    pub(super) async fn open(
+        link: BatchLink,
+        table: Arc<Table>,
+        schema: SchemaRef,
+    ) -> Result<Session, Status> {
+        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults));
         let mut session = Session {
-            requests,
-            answers,
-            stop,
+            link,
             table,
             schema,
-            faults,
-            connection,
-            sink,
             next_offset: 0,
             rows: 0,
             ends: VecDeque::new(),
             acknowledged: (-1, 0),
-            progress: Arc::new(progress),
-            durable,
-            is_silent: false,
-            delayed: VecDeque::new(),
+            acks,
             ends_at: None,
         };
-        let (ack_up_to_offset, ack_up_to_records) = session.acknowledged;
-        session
-            .send(AckMetadata { ack_up_to_offset, ack_up_to_records, close_stream_duration_ms: None })
-            .await?;
+        session.send(None).await?;
         Ok(session)
     }
 
@@ -128,7 +90,7 @@ impl Session {
     pub(super) async fn run(&mut self) -> Result<(), Status> {
         let end = self.take_in().await;
         self.commit().await?;
-        while let Some((due, _)) = self.delayed.front().copied() {
+        while let Some(due) = self.acks.due() {
             sleep_until(due).await;
             self.acknowledge_delayed().await?;
         }
@@ -137,21 +99,24 @@ impl Session {
 
     async fn take_in(&mut self) -> Result<(), Status> {
         loop {
-            let (delayed, ends_at) = (self.delayed.front().map(|(due, _)| *due), self.ends_at);
+            let (delayed, ends_at) = (self.acks.due(), self.ends_at);
             tokio::select! {
                 biased;
-                _ = self.durable.changed() => self.acknowledge().await?,
+                told = self.acks.changed() => {
+                    told?;
+                    self.acknowledge().await?;
+                }
                 () = at(delayed) => self.acknowledge_delayed().await?,
-                () = stopped(&mut self.stop) => {
+                () = stopped(&mut self.link.stop) => {
                     return Err(Status::unavailable("the emulator is stopping"));
                 }
                 () = at(ends_at) => {
                     return Err(Status::unavailable("error 6002: the stream is too old"));
                 }
-                request = self.requests.message() => {
+                request = self.link.requests.message() => {
                     let Some(data) = request? else { return Ok(()) };
                     check_grant(&self.table)?;
-                    match self.faults.is_armed(Occasion::Request) {
+                    match self.link.faults.is_armed(Occasion::Request) {
                         true => self.ingest_or_fail(data).await?,
                         false => self.ingest(data, usize::MAX).await?,
                     }
@@ -162,26 +127,22 @@ impl Session {
 
     /// Takes a batch as a rule wants it.
     async fn ingest_or_fail(&mut self, data: FlightData) -> Result<(), Status> {
-        match self.faults.strike(Occasion::Request, Some(self.table.name())) {
+        match self.link.faults.strike(Occasion::Request, Some(self.table.name())) {
             Some(Fault::FailStream { refusal }) => return Err(refusal.status()),
             Some(Fault::HangStream {}) => {
-                self.is_silent = true;
-                return Err(hang(&mut self.requests, &mut self.stop).await);
+                self.acks.silence();
+                return Err(self.link.hang().await);
             }
             Some(Fault::CloseSignal { grace_ms }) => {
-                let (ack_up_to_offset, ack_up_to_records) = self.acknowledged;
-                let close_stream_duration_ms = Some(grace_ms);
-                self.send(AckMetadata { ack_up_to_offset, ack_up_to_records, close_stream_duration_ms })
-                    .await?;
+                self.send(Some(grace_ms)).await?;
                 self.ends_at = Some(Instant::now() + Duration::from_millis(grace_ms));
             }
             Some(Fault::DropAck { reset }) => {
-                self.is_silent = true;
-                self.delayed.clear();
+                self.acks.silence();
                 self.ingest(data, usize::MAX).await?;
                 self.commit().await?;
-                if let Some(connection) = self.connection.as_ref().filter(|_| reset) {
-                    connection.cut();
+                if reset {
+                    self.link.cut();
                 }
                 return Err(Status::unavailable("the stream ends without an acknowledgement"));
             }
@@ -202,14 +163,14 @@ impl Session {
             let text = format!("the offset must be {} and is {}", self.next_offset, sent.offset_id);
             return Err(Status::invalid_argument(text));
         }
-        let count = match self.sink {
+        let count = match self.link.sink {
             Sink::Discard => row_count(&data)?.min(rows_max),
             Sink::Delta => {
                 let rows = self.decode(&data)?;
                 let rows = rows.slice(0, rows.num_rows().min(rows_max));
                 let room = self.table.writer().room(data.data_body.len()).await.map_err(writer_stopped)?;
                 let count = rows.num_rows();
-                let progress = Arc::clone(&self.progress);
+                let progress = self.acks.progress();
                 let chunk = Chunk { rows, upto: self.next_offset, progress, room: vec![room] };
                 self.table.writer().append(chunk).map_err(writer_stopped)?;
                 count
@@ -219,8 +180,8 @@ impl Session {
         self.ends.push_back((self.next_offset, self.rows));
         let offset = self.next_offset;
         self.next_offset += 1;
-        if self.sink == Sink::Discard {
-            self.progress.send_modify(|progress| progress.durable = offset);
+        if self.link.sink == Sink::Discard {
+            self.acks.discard(offset);
         }
         Ok(())
     }
@@ -242,7 +203,7 @@ impl Session {
             columns::fit(&batch, self.table.columns()).map_err(|error| unfit(&format!(": {error}")))?;
         let is_met =
             |fault: &Fault| matches!(fault, Fault::RejectRecords { condition } if condition.is_met(&rows));
-        match self.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met) {
+        match self.link.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met) {
             Some(_) => Err(unfit("")),
             None => Ok(rows),
         }
@@ -251,8 +212,8 @@ impl Session {
     /// Waits until all that was taken is in the table.
     async fn commit(&mut self) -> Result<(), Status> {
         self.table.writer().hurry();
-        while self.durable.borrow().durable < self.next_offset - 1 {
-            self.durable.changed().await.map_err(|_| Status::internal("the writer has gone"))?;
+        while !self.acks.is_durable(self.next_offset - 1) {
+            self.acks.changed().await?;
             self.acknowledge().await?;
         }
         self.acknowledge().await
@@ -260,31 +221,16 @@ impl Session {
 
     /// Tells the client what is durable now, unless a rule is against it.
     async fn acknowledge(&mut self) -> Result<(), Status> {
-        let Progress { durable, failure } = self.durable.borrow_and_update().clone();
-        let told = self.delayed.back().map_or(self.acknowledged.0, |(_, offset)| *offset);
-        if durable > told && !self.is_silent {
-            match self.faults.strike(Occasion::Ack, Some(self.table.name())) {
-                Some(Fault::WithholdAcks {}) => self.is_silent = true,
-                Some(Fault::DelayAcks { delay_ms }) => {
-                    let due = Instant::now() + Duration::from_millis(delay_ms);
-                    self.delayed.push_back((due, durable));
-                }
-                // It may not overtake one that is delayed.
-                _ => match self.delayed.back().copied() {
-                    Some((due, _)) => self.delayed.push_back((due, durable)),
-                    None => self.send_acknowledgement(durable).await?,
-                },
-            }
+        let (offset, end) = self.acks.next();
+        if let Some(offset) = offset {
+            self.send_acknowledgement(offset).await?;
         }
-        match failure {
-            Some(failure) => Err(Status::internal(format!("rows could not be committed: {failure}"))),
-            None => Ok(()),
-        }
+        end
     }
 
     async fn acknowledge_delayed(&mut self) -> Result<(), Status> {
-        match self.delayed.pop_front() {
-            Some((_, offset)) => self.send_acknowledgement(offset).await,
+        match self.acks.pop_delayed() {
+            Some(offset) => self.send_acknowledgement(offset).await,
             None => Ok(()),
         }
     }
@@ -296,16 +242,14 @@ impl Session {
             self.ends.pop_front();
         }
         self.acknowledged = (offset, rows);
-        self.send(AckMetadata {
-            ack_up_to_offset: offset,
-            ack_up_to_records: rows,
-            close_stream_duration_ms: None,
-        })
-        .await
+        self.send(None).await
     }
 
-    async fn send(&mut self, metadata: AckMetadata) -> Result<(), Status> {
-        self.answers.send(Ok(answer(&metadata)?)).await.map_err(|_| gone())
+    /// Tells the client what is acknowledged, and that the stream will end, if it will.
+    async fn send(&mut self, close_stream_duration_ms: Option<u64>) -> Result<(), Status> {
+        let (ack_up_to_offset, ack_up_to_records) = self.acknowledged;
+        let metadata = AckMetadata { ack_up_to_offset, ack_up_to_records, close_stream_duration_ms };
+        self.link.answers.send(Ok(answer(&metadata)?)).await.map_err(|_| gone())
     }
 }
 
