@@ -1,10 +1,10 @@
 """How many rows per second does a Python program deliver, and how many with the official package alone?
 
 Ours: four tasks put ``pyarrow`` batches of 10,000 rows through ``send_batch``, each durable before the
-task's next, while they are delivered; the clock stops when ``flush`` has returned. The official package: the
-rows of the same batches become messages, ``SerializeToString``, two ``ingest_records_offset`` per batch, and
-the clock stops when the last offset is acknowledged; nothing is durable there. Both talk to the local
-service, which acknowledges and keeps nothing.
+task's next, while they are delivered; the clock stops when ``flush`` has returned; once with each transport,
+Arrow batches uncompressed. The official package: the rows of the same batches become messages,
+``SerializeToString``, two ``ingest_records_offset`` per batch, and the clock stops when the last offset is
+acknowledged; nothing is durable there. All talk to the local service, which acknowledges and keeps nothing.
 
     make bench-python
 """
@@ -37,6 +37,11 @@ COLUMNS = "id BIGINT, ts BIGINT, device STRING, value DOUBLE, payload STRING"
 CLIENT = ("benchmark", "secret")
 ROWS = 10_000
 SENDERS = 4
+# How ours delivers, and the arguments for it.
+TRANSPORTS: dict[str, dict[str, Any]] = {
+    "protobuf": {"transport": "protobuf"},
+    "arrow_flight": {"transport": "arrow_flight", "compression": "none"},
+}
 # Rows per second, as a multiple of the official package's, by the bytes of a record.
 GOALS = {96: 10.0, 1024: 3.0}
 # Of one send_batch of 10 MB, while others are delivered.
@@ -74,7 +79,7 @@ def message_class() -> Any:
 
 
 async def ours(
-    emulator: Emulator, batch: pa.RecordBatch, batches: int, directory: Path
+    emulator: Emulator, transport: str, batch: pa.RecordBatch, batches: int, directory: Path
 ) -> tuple[float, list[float]]:
     """Rows per second, and how many milliseconds each ``send_batch`` took."""
     with tempfile.TemporaryDirectory(dir=directory) as wal_dir:
@@ -86,6 +91,7 @@ async def ours(
             client_secret=CLIENT[1],
             unity_catalog_url=emulator.unity_catalog_url,
             wal_dir=wal_dir,
+            **TRANSPORTS[transport],
         ) as wrapper:
             latencies: list[float] = []
 
@@ -122,12 +128,17 @@ def official(emulator: Emulator, batch: pa.RecordBatch, batches: int) -> float:
     return float(batches * batch.num_rows / elapsed)
 
 
+def yes(reached: bool) -> str:
+    """The word for a table."""
+    return "yes" if reached else "no"
+
+
 def main() -> None:
-    """Measures both in turns and prints the medians."""
+    """Measures all in turns and prints the medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often both have their turn (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each has its turn (5)")
     parser.add_argument("--quick", action="store_true", help="shows that it runs; the figures are rough")
     parser.add_argument(
         "--dir", type=Path, default=ROOT / "target", help="a directory on the disk to measure"
@@ -140,33 +151,37 @@ def main() -> None:
 
     print(f"{Path(arrow_zerobus_sdk_wrapper.__file__).parent}, Python {sys.version.split()[0]}")
     lines = [
-        "| records | official package, rows/s | ours, stored and delivered, rows/s | times | "
+        "| records | official package, rows/s | transport | ours, stored and delivered, rows/s | times | "
         "`send_batch` p95, ms |",
-        "|---|---:|---:|---:|---:|",
+        "|---|---:|---|---:|---:|---:|",
     ]
     figures: dict[str, object] = {}
     with Emulator(tables={TABLE: COLUMNS}, sink="discard") as emulator:
         for record_bytes, goal in GOALS.items():
             batch = readings(record_bytes)
             batches = max(1, (4 if options.quick else 40) * 96 // record_bytes + 6)
-            our_rates, their_rates, latencies = [], [], []
+            theirs: list[float] = []
+            rates: dict[str, list[float]] = {transport: [] for transport in TRANSPORTS}
+            latencies: dict[str, list[float]] = {transport: [] for transport in TRANSPORTS}
             for _ in range(options.rounds):
-                rate, sends = asyncio.run(ours(emulator, batch, 5 * batches, options.dir))
-                our_rates.append(rate)
-                latencies.extend(sends)
-                their_rates.append(official(emulator, batch, batches))
-            times = statistics.median_low(a / b for a, b in zip(our_rates, their_rates, strict=True))
-            p95 = statistics.quantiles(latencies, n=20)[-1]
-            reached = "yes" if times >= goal else "no"
-            p95_text = f"{p95:.0f}"
-            if batch.nbytes > 9_000_000:
-                p95_text += f" (goal < {P95_GOAL_MS:.0f}, reached: {'yes' if p95 < P95_GOAL_MS else 'no'})"
-            lines.append(
-                f"| {record_bytes} B | {statistics.median_low(their_rates):.0f} "
-                f"| {statistics.median_low(our_rates):.0f} "
-                f"| {times:.1f} (goal ≥ {goal:.0f}, reached: {reached}) | {p95_text} |"
-            )
-            figures[str(record_bytes)] = {"times": times, "goal": goal, "send_batch_p95_ms": p95}
+                for transport in TRANSPORTS:
+                    rate, sends = asyncio.run(ours(emulator, transport, batch, 5 * batches, options.dir))
+                    rates[transport].append(rate)
+                    latencies[transport].extend(sends)
+                theirs.append(official(emulator, batch, batches))
+            for transport, our_rates in rates.items():
+                times = statistics.median_low(a / b for a, b in zip(our_rates, theirs, strict=True))
+                p95 = statistics.quantiles(latencies[transport], n=20)[-1]
+                p95_text = f"{p95:.0f}"
+                if batch.nbytes > 9_000_000:
+                    p95_text += f" (goal < {P95_GOAL_MS:.0f}, reached: {yes(p95 < P95_GOAL_MS)})"
+                lines.append(
+                    f"| {record_bytes} B | {statistics.median_low(theirs):.0f} | `{transport}` "
+                    f"| {statistics.median_low(our_rates):.0f} "
+                    f"| {times:.1f} (goal ≥ {goal:.0f}, reached: {yes(times >= goal)}) | {p95_text} |"
+                )
+                case = f"{record_bytes}, {transport}"
+                figures[case] = {"times": times, "goal": goal, "send_batch_p95_ms": p95}
     table = "\n".join(lines) + "\n"
     print(table)
     if options.json:

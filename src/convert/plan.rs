@@ -47,18 +47,8 @@ impl Plan {
         table: Option<&TableSchema>,
         policies: Policies,
     ) -> Result<Plan, ConversionError> {
-        if schema.fields().is_empty() {
-            return Err(ConversionError::NoColumns);
-        }
-        let derived;
-        let table = match table {
-            Some(table) => table,
-            None => {
-                derived = TableSchema::from_arrow(schema)?;
-                &derived
-            }
-        };
-        let descriptor = descriptor::of_table(&without_unsendable(table, schema))?;
+        let table = TableSchema::of_batches(schema, table, Wire::Protobuf)?;
+        let descriptor = descriptor::of_table(&without_unsendable(&table, schema))?;
         let nodes =
             mapping::columns(schema.fields(), &table.columns, Rules { wire: Wire::Protobuf, policies })?;
         let columns = Columns { source: schema.fields().clone(), nodes: nodes.into() };

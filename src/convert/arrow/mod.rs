@@ -49,17 +49,7 @@ impl ArrowPlan {
         table: Option<&TableSchema>,
         policies: Policies,
     ) -> Result<ArrowPlan, ConversionError> {
-        if schema.fields().is_empty() {
-            return Err(ConversionError::NoColumns);
-        }
-        let derived;
-        let table = match table {
-            Some(table) => table,
-            None => {
-                derived = TableSchema::derive(schema, Wire::Arrow)?;
-                &derived
-            }
-        };
+        let table = TableSchema::of_batches(schema, table, Wire::Arrow)?;
         let nodes = mapping::columns(schema.fields(), &table.columns, Rules { wire: Wire::Arrow, policies })?;
         let mut matched = nodes.iter().peekable();
         let (mut fields, mut shapes) = (Vec::new(), Vec::new());

@@ -31,10 +31,8 @@ impl Conversion for VariantAsJson {
         way: Way<'a>,
         array: &'a dyn Array,
     ) -> Option<Box<dyn Field + 'a>> {
-        let array = array.as_any().downcast_ref::<StructArray>()?;
-        let metadata = Part::bind(array.column_by_name(VariantAsJson::METADATA)?.as_ref())?;
-        let value = Part::bind(array.column_by_name(VariantAsJson::VALUE)?.as_ref())?;
-        Some(Box::new(Variants { header, way, metadata, value, texts: Vec::new(), ends: Vec::new() }))
+        let parts = Parts::bind(array)?;
+        Some(Box::new(Variants { header, way, parts, texts: Vec::new(), ends: Vec::new() }))
     }
 }
 
@@ -49,10 +47,7 @@ impl Conversion for VariantAsIs {
         way: Way<'a>,
         array: &'a dyn Array,
     ) -> Option<Box<dyn Field + 'a>> {
-        let array = array.as_any().downcast_ref::<StructArray>()?;
-        let metadata = Part::bind(array.column_by_name(VariantAsJson::METADATA)?.as_ref())?;
-        let value = Part::bind(array.column_by_name(VariantAsJson::VALUE)?.as_ref())?;
-        Some(Box::new(Whole { header, way, metadata, value }))
+        Some(Box::new(Whole { header, way, parts: Parts::bind(array)? }))
     }
 }
 
@@ -60,21 +55,19 @@ impl Conversion for VariantAsIs {
 struct Whole<'a> {
     header: &'a Header,
     way: Way<'a>,
-    metadata: Part<'a>,
-    value: Part<'a>,
+    parts: Parts<'a>,
 }
 
 impl Field for Whole<'_> {
     fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
-        let Whole { header, way, metadata, value } = self;
+        let Whole { header, way, parts } = self;
         way.find(slots);
         let present = way.present(slots);
         header.report_missing(present, slots.len(), report);
         let values = present.values();
-        metadata.way.find(values);
-        value.way.find(values);
+        parts.find(values);
         present.visit(sizes, |n, _| {
-            if metadata.at(values, n).is_none() || value.at(values, n).is_none() {
+            if parts.metadata.at(values, n).is_none() || parts.value.at(values, n).is_none() {
                 let reason = RowErrorReason::InvalidVariant;
                 let fault = Fault { reason, value: &|| "a variant without one of its parts".to_owned() };
                 report.fault(present.slot(n), Path::to(&header.name), fault);
@@ -86,6 +79,26 @@ impl Field for Whole<'_> {
 
     fn text(&mut self, _: usize) -> String {
         "a variant".to_owned()
+    }
+}
+
+/// The two byte strings of each variant.
+struct Parts<'a> {
+    metadata: Part<'a>,
+    value: Part<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn bind(array: &'a dyn Array) -> Option<Parts<'a>> {
+        let array = array.as_any().downcast_ref::<StructArray>()?;
+        let part = |name| Part::bind(array.column_by_name(name)?.as_ref());
+        Some(Parts { metadata: part(VariantAsJson::METADATA)?, value: part(VariantAsJson::VALUE)? })
+    }
+
+    /// Goes to these slots.
+    fn find(&mut self, level: Slots<'_>) {
+        self.metadata.way.find(level);
+        self.value.way.find(level);
     }
 }
 
@@ -110,8 +123,7 @@ impl<'a> Part<'a> {
 struct Variants<'a> {
     header: &'a Header,
     way: Way<'a>,
-    metadata: Part<'a>,
-    value: Part<'a>,
+    parts: Parts<'a>,
     /// The texts of the values that were measured, one after the other.
     texts: Vec<u8>,
     /// Where each text ends.
@@ -120,18 +132,17 @@ struct Variants<'a> {
 
 impl Field for Variants<'_> {
     fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
-        let Variants { header, way, metadata, value, texts, ends } = self;
+        let Variants { header, way, parts, texts, ends } = self;
         way.find(slots);
         let present = way.present(slots);
         header.report_missing(present, slots.len(), report);
         let values = present.values();
-        metadata.way.find(values);
-        value.way.find(values);
+        parts.find(values);
         texts.clear();
         ends.clear();
         present.visit(sizes, |n, size| {
             let start = texts.len();
-            match put_variant(metadata.at(values, n), value.at(values, n), texts) {
+            match put_variant(parts.metadata.at(values, n), parts.value.at(values, n), texts) {
                 Ok(()) => *size += header.key.len() + delimited_len(texts.len() - start),
                 Err(unfit) => {
                     let fault = Fault { reason: unfit.reason, value: &|| unfit.value.clone() };

@@ -1,5 +1,7 @@
 //! The columns that a table must have to take batches of an Arrow schema: what is assumed when nobody knows the table.
 
+use std::borrow::Cow;
+
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 
 use super::matching::{check_distinct, join};
@@ -25,12 +27,26 @@ impl TableSchema {
     }
 
     /// The same for a way of sending: Arrow knows lists inside of lists.
-    pub(in crate::convert) fn derive(schema: &Schema, wire: Wire) -> Result<TableSchema, ConversionError> {
+    fn derive(schema: &Schema, wire: Wire) -> Result<TableSchema, ConversionError> {
         let columns = schema.fields().len();
         if columns > COLUMNS_MAX {
             return Err(ConversionError::TooManyColumns { columns, columns_max: COLUMNS_MAX });
         }
         Ok(TableSchema { columns: derive_columns(schema.fields(), "", 0, wire)? })
+    }
+
+    /// The table that batches of this schema go to: the one that is known, or else the one that takes every value of
+    /// theirs.
+    pub(in crate::convert) fn of_batches<'a>(
+        schema: &Schema,
+        known: Option<&'a TableSchema>,
+        wire: Wire,
+    ) -> Result<Cow<'a, TableSchema>, ConversionError> {
+        match known {
+            _ if schema.fields().is_empty() => Err(ConversionError::NoColumns),
+            Some(known) => Ok(Cow::Borrowed(known)),
+            None => TableSchema::derive(schema, wire).map(Cow::Owned),
+        }
     }
 }
 
