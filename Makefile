@@ -87,7 +87,7 @@ bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust an
 		--target $(RELEASE_WHEEL)/installed $(RELEASE_WHEEL)/*.whl
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/send_batch.py $(BENCH_ARGS)
 	PYTHONPATH=$(RELEASE_WHEEL)/installed $(BIN)/python benches/python/deliver.py $(DELIVER_ARGS)
-	PYTHONPATH=$(CURDIR)/$(RELEASE_WHEEL)/installed cargo bench --locked -p benches --features mimalloc --bench drain -- \
+	PYTHONPATH=$(CURDIR)/$(RELEASE_WHEEL)/installed cargo bench --locked -p benches --features jemalloc --bench drain -- \
 		--service $(CURDIR)/$(RELEASE_WHEEL)/installed/bin/zerobus-wal $(DRAIN_ARGS)
 	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! make bench-python        # builds an optimised wheel, whose command is the service
-//! cargo bench -p benches --features mimalloc --bench drain -- --service '…/zerobus-wal'
+//! cargo bench -p benches --features jemalloc --bench drain -- --service '…/zerobus-wal'
 //! ```
 //!
 //! A log is filled while nobody listens at its endpoint; then a service starts there that acknowledges and keeps
@@ -31,12 +31,6 @@ use clap::{Parser, ValueEnum};
 use databricks_zerobus_ingest_sdk::{ProtoBytes, ZerobusSdk};
 use serde::{Deserialize, Serialize};
 
-/// The one of the wheel, for both: records come and go on different threads, which the allocator of the C library is
-/// slow at.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Of the rate of the client alone.
 const RATE_GOAL: f64 = 0.85;
 /// Above the idle process, in MiB.
@@ -44,7 +38,7 @@ const MEMORY_GOAL: f64 = 128.0;
 const BATCH_ROWS: usize = 10_000;
 /// As the settings of the wrapper have it.
 const REQUEST_BYTES: usize = 1_000_000;
-const REQUESTS_IN_FLIGHT: usize = 32;
+const REQUESTS_IN_FLIGHT: usize = 16;
 
 #[derive(Debug, Parser)]
 #[command(about = "How fast does a stored log drain?")]

@@ -58,6 +58,9 @@ mod demand;
 
 mod recent;
 
+#[cfg(feature = "jemalloc")]
+mod allocator;
+
 mod reserve;
 
 pub mod admin;

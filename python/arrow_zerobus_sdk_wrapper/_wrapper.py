@@ -111,7 +111,8 @@ class ZerobusWrapper:
             is what None means. Only with ``transport="arrow_flight"``.
         request_max_bytes: Largest request to the service in bytes. Arrow batches are at most 2 MiB, whatever
             this says, and are counted before they are compressed.
-        max_inflight_requests: How many requests may be sent and not acknowledged.
+        max_inflight_requests: How many requests may be sent and not acknowledged. Memory and duplicates
+            grow with it.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
         shutdown_timeout_secs: How many seconds ``shutdown`` goes on delivering.
 
@@ -166,7 +167,7 @@ class ZerobusWrapper:
         transport: Literal["protobuf", "arrow_flight"] = "protobuf",
         compression: Literal["none", "lz4", "zstd"] | None = None,
         request_max_bytes: int = 1_000_000,
-        max_inflight_requests: int = 32,
+        max_inflight_requests: int = 16,
         stream_max_age_secs: float = 600,
         shutdown_timeout_secs: float = 30,
     ) -> None:

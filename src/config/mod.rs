@@ -131,7 +131,7 @@ pub struct WrapperConfiguration {
     /// Largest request in bytes, framing included. Arrow batches are at most 2 MiB, whatever this says, and are counted
     /// before they are compressed.
     pub request_max_bytes: usize,
-    /// How many requests may be sent and not acknowledged.
+    /// How many requests may be sent and not acknowledged. Memory and duplicates grow with it.
     pub max_inflight_requests: usize,
     /// Age at which a stream is replaced, before the service ends it.
     pub stream_max_age: Duration,
@@ -177,7 +177,7 @@ impl WrapperConfiguration {
             transport: TransportKind::Protobuf,
             compression: None,
             request_max_bytes: 1_000_000,
-            max_inflight_requests: 32,
+            max_inflight_requests: 16,
             stream_max_age: Duration::from_secs(600),
             retry_max_attempts: 5,
             retry_base_delay: Duration::from_millis(100),

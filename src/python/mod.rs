@@ -20,10 +20,6 @@ use pyo3::prelude::*;
 use completions::CompletionQueue;
 use wrapper::{Job, Wrapper};
 
-/// Batches come and go on different threads: the allocator of the C library has them wait for each other's arenas.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -58,7 +58,7 @@ DESIGN_DEFAULTS = {
     "transport": "protobuf",
     "compression": None,
     "request_max_bytes": 1_000_000,
-    "max_inflight_requests": 32,
+    "max_inflight_requests": 16,
     "stream_max_age_secs": 600,
     "shutdown_timeout_secs": 30,
 }
