@@ -1,6 +1,6 @@
 //! A persistent stream without the client crate's checks, to send what it would not and to see every answer.
 
-use api::persistent_stream_request::Payload;
+pub(crate) use api::persistent_stream_request::Payload;
 use api::persistent_stream_response::Payload as Answer;
 use databricks_zerobus_ingest_sdk::databricks::zerobus as api;
 use futures::SinkExt as _;
@@ -81,7 +81,12 @@ impl PersistentCall {
     }
 
     /// Sends one request with rows of these ids; false if nobody takes it any more.
-    pub(crate) async fn ingest(&mut self, offset: i64, ids: impl IntoIterator<Item = i64>, name: &str) -> bool {
+    pub(crate) async fn ingest(
+        &mut self,
+        offset: i64,
+        ids: impl IntoIterator<Item = i64>,
+        name: &str,
+    ) -> bool {
         let records = ids.into_iter().map(|id| event(id, name).encode_to_vec()).collect();
         let batch = api::ProtoEncodedRecordBatch { records };
         let request = api::IngestRecordBatchRequest {
