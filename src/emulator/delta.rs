@@ -2,6 +2,7 @@
 //!
 //! Files go through [`DurableStore`], so what [`DeltaTable::append`] has returned for survives a power cut.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::sql::Change;
-use super::store::{DurableStore, create_directories};
+use super::store::{DurableStore, create_directories, sync_directory};
 
 const ENGINE_INFO: &str = concat!("arrow-zerobus-sdk-wrapper-emulator/", env!("CARGO_PKG_VERSION"));
+const LOG_DIRECTORY: &str = "_delta_log";
 /// A reader replays at most this many commits behind the last checkpoint.
 const COMMITS_PER_CHECKPOINT: Version = 100;
 /// How often an append starts again because somebody else committed first.
@@ -83,7 +85,7 @@ impl DeltaTable {
     /// Whether there is a Delta table in the directory. One whose first commit never happened is none.
     pub(super) fn exists(directory: &Path) -> bool {
         let is_commit = |name: &str| !name.starts_with('.') && name.ends_with(".json");
-        std::fs::read_dir(directory.join("_delta_log")).is_ok_and(|mut log| {
+        std::fs::read_dir(directory.join(LOG_DIRECTORY)).is_ok_and(|mut log| {
             log.any(|entry| entry.is_ok_and(|e| is_commit(&e.file_name().to_string_lossy())))
         })
     }
@@ -119,15 +121,20 @@ impl DeltaTable {
         self.snapshot.schema()
     }
 
-    /// Appends the rows as one file and one commit and returns the version that holds them.
+    /// Appends the rows as one file and one commit and returns the version that holds them. The same commit says that
+    /// each of these applications has come so far.
     ///
     /// # Durability
     ///
     /// The data file, the log file and their names are on the disk when it returns. After an error the
     /// rows may be in the table or not.
-    pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<Version, DeltaError> {
+    pub(super) fn append(
+        &mut self,
+        rows: &RecordBatch,
+        applications: &BTreeMap<&str, i64>,
+    ) -> Result<Version, DeltaError> {
         for _ in 0..CONFLICTS_MAX {
-            match self.try_append(rows) {
+            match self.try_append(rows, applications) {
                 Ok(Some(version)) => return Ok(version),
                 // Somebody else took the version: look at what they did and append behind it.
                 Ok(None) => *self = DeltaTable::open(&self.engine, &self.directory)?,
@@ -135,6 +142,18 @@ impl DeltaTable {
             }
         }
         Err(DeltaError::Conflicts { directory: self.directory.clone() })
+    }
+
+    /// How far an application has come, by the last commit that says so.
+    ///
+    /// # Durability
+    ///
+    /// That commit is on the disk when it returns, also if whoever wrote it was killed before it was.
+    pub(super) fn application_version(&self, id: &str) -> Result<Option<i64>, DeltaError> {
+        sync_directory(&self.directory.join(LOG_DIRECTORY))
+            .map_err(|source| DeltaError::Io { directory: self.directory.clone(), source })?;
+        let version = self.snapshot.get_app_id_version(id, self.engine.kernel.as_ref());
+        version.map_err(kernel_error(&self.directory))
     }
 
     /// Changes the columns. Rows that are there have null in new ones.
@@ -168,11 +187,18 @@ impl DeltaTable {
         write.err().map(|error| error.to_string())
     }
 
-    fn try_append(&mut self, rows: &RecordBatch) -> Result<Option<Version>, KernelError> {
+    fn try_append(
+        &mut self,
+        rows: &RecordBatch,
+        applications: &BTreeMap<&str, i64>,
+    ) -> Result<Option<Version>, KernelError> {
         let kernel = self.engine.kernel.as_ref();
-        let mut transaction = Arc::clone(&self.snapshot)
+        let append = Arc::clone(&self.snapshot)
             .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
-            .with_blind_append()
+            .with_blind_append();
+        let mut transaction = applications
+            .iter()
+            .fold(append, |append, (id, version)| append.with_transaction_id(*id, *version))
             .build(kernel, Box::new(FileSystemCommitter::new()))?;
         let context = transaction.write_state()?.write_context_builder().build()?;
         let data = ArrowEngineData::new(rows.clone());
@@ -251,8 +277,8 @@ mod tests {
         let mut second = DeltaTable::open(&first.engine, &first.directory).unwrap();
         for id in 0..3 {
             let batch = rows(&first, id);
-            assert_eq!(first.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
-            assert_eq!(second.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
+            assert_eq!(first.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
+            assert_eq!(second.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
         }
         assert_eq!(count(&DeltaTable::open(&first.engine, &first.directory).unwrap()), 6);
     }

@@ -1,7 +1,8 @@
 //! The writer of one table: collects rows from all streams, commits them, reports what is durable.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use arrow_select::concat::concat_batches;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::delta::DeltaTable;
+use super::persistent::{State, Stream};
 use crate::error::chain;
 
 /// Record bytes that a table holds in memory before its streams must wait, in KiB.
@@ -23,8 +25,24 @@ const COMMIT_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct Progress {
     /// Every request of the stream up to this offset is in the table and on the disk; −1 for none.
     pub(super) durable: i64,
-    /// Why rows of the stream could not be committed.
-    pub(super) failure: Option<String>,
+    /// Why no row of the stream is committed any more.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Progress {
+    /// Of a stream of which everything up to this offset is durable.
+    pub(super) fn watched(durable: i64) -> Arc<watch::Sender<Progress>> {
+        Arc::new(watch::Sender::new(Progress { durable, failure: None }))
+    }
+}
+
+/// What has become of a stream that the writer takes no rows of any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Rows could not be committed.
+    NotCommitted(String),
+    /// Its persistent stream has another connection now, or is retired.
+    Fenced,
 }
 
 /// Room in memory that rows take until they are committed.
@@ -39,6 +57,8 @@ pub(super) struct Chunk {
     /// The offset of the last request that is whole in these rows.
     pub(super) upto: i64,
     pub(super) progress: Arc<watch::Sender<Progress>>,
+    /// The persistent stream that the offsets are of.
+    pub(super) stream: Option<Arc<Stream>>,
     pub(super) room: Vec<Room>,
 }
 
@@ -131,7 +151,7 @@ impl Work {
         loop {
             let (chunks, goes_on) = self.collect();
             if !chunks.is_empty() {
-                self.commit(&chunks);
+                self.commit(chunks);
             }
             if !goes_on {
                 return;
@@ -166,27 +186,47 @@ impl Work {
         }
     }
 
-    fn commit(&mut self, chunks: &[Chunk]) {
+    fn commit(&mut self, chunks: Vec<Chunk>) {
+        let streams: BTreeMap<String, Arc<Stream>> = chunks
+            .iter()
+            .filter_map(|it| Some((it.stream.as_ref()?.id().to_owned(), it.stream.clone()?)))
+            .collect();
+        // Whoever resumes one of these streams waits until the commit is on the disk, and is told its offset.
+        let mut locked: BTreeMap<&str, MutexGuard<'_, State>> =
+            streams.iter().map(|(id, stream)| (id.as_str(), stream.lock())).collect();
+        // What a stream sends behind rows that failed would leave a gap; what it sends behind its fence is not its own.
+        let chunks: Vec<Chunk> =
+            chunks.into_iter().filter(|chunk| chunk.progress.borrow().failure.is_none()).collect();
+        if chunks.is_empty() {
+            return;
+        }
+        let offsets: BTreeMap<&str, i64> =
+            chunks.iter().filter_map(|chunk| Some((chunk.stream.as_ref()?.id(), chunk.upto))).collect();
         let batches = chunks.iter().map(|chunk| &chunk.rows);
         let outcome = concat_batches(&self.columns, batches)
             .map_err(|error| error.to_string())
-            .and_then(|rows| self.table.append(&rows).map_err(|error| chain(&error)));
+            .and_then(|rows| self.table.append(&rows, &offsets).map_err(|error| chain(&error)));
+        for (id, offset) in &offsets {
+            if let Some(state) = locked.get_mut(id) {
+                state.committed = outcome.is_ok().then_some(*offset);
+            }
+        }
         match outcome {
             Ok(version) => {
                 // The commit is on the disk; only now may a client hear of it.
-                for chunk in chunks {
-                    chunk
-                        .progress
-                        .send_modify(|progress| progress.durable = progress.durable.max(chunk.upto));
+                for chunk in &chunks {
+                    chunk.progress.send_modify(|progress| progress.durable = chunk.upto);
                 }
+                drop(locked);
                 if let Err(error) = self.table.checkpoint(version) {
                     tracing::warn!(error = chain(&error), "no checkpoint");
                 }
             }
-            Err(failure) => {
-                tracing::error!(failure, "rows could not be committed");
-                for chunk in chunks {
-                    chunk.progress.send_modify(|progress| progress.failure = Some(failure.clone()));
+            Err(reason) => {
+                tracing::error!(reason, "rows could not be committed");
+                for chunk in &chunks {
+                    let failure = Failure::NotCommitted(reason.clone());
+                    chunk.progress.send_modify(|progress| progress.failure = Some(failure));
                 }
             }
         }

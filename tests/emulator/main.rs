@@ -8,7 +8,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod fence;
+mod persistent;
+mod persistent_call;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -645,13 +650,6 @@ async fn a_stream_begins_with_its_creation_for_the_table_of_its_header() {
     let mut stream = raw(&service, "main.default.other").await;
     let end = stream.create(EVENTS, &service.descriptor(EVENTS)).await;
     assert_eq!(end.unwrap_err().code(), Code::InvalidArgument);
-    let authorization = bearer(service.emulator.unity_catalog_url());
-    let channel = tonic::transport::Endpoint::from_shared(service.emulator.endpoint().to_owned()).unwrap();
-    let mut client = api::zerobus_client::ZerobusClient::new(channel.connect().await.unwrap());
-    let mut call = tonic::Request::new(futures::stream::empty());
-    call.metadata_mut().insert("authorization", authorization.parse().unwrap());
-    let end = client.persistent_stream(call).await;
-    assert_eq!(end.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test(flavor = "multi_thread")]
