@@ -13,6 +13,7 @@ mod blocked;
 mod catalog;
 mod classes;
 mod delivery;
+mod exactly;
 mod faults;
 mod flight;
 mod full_disk;
