@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::lane::Lane;
 use crate::error::{ErrorCode, chain};
-use crate::ledger::{LedgerRecord, Quarantined, Settled};
+use crate::ledger::{LedgerRecord, Quarantined, RecordedRequest, Settled};
 use crate::quarantine::Quarantine;
 use crate::reclaim;
 use crate::transport::TransportError;
@@ -83,8 +83,8 @@ impl Lane {
         self.acknowledged.send_modify(|progress| {
             stretch.add_to(&mut progress.record);
             if progress.streams.current.is_some() {
-                // What was sent of it may have landed; requests that hold a part of it are none any more.
-                Arc::make_mut(&mut progress.streams).void();
+                // What was sent of it may have landed all the same.
+                Arc::make_mut(&mut progress.streams).drop_through(&stretch.recorded());
             }
         });
         self.quarantine.settled(stretch.through);
@@ -95,6 +95,17 @@ impl Lane {
 impl Stretch {
     fn lsns(&self) -> Option<RangeInclusive<Lsn>> {
         self.first_frame.map(|first| first..=self.last_frame)
+    }
+
+    fn recorded(&self) -> RecordedRequest {
+        RecordedRequest {
+            end: Settled { through: self.through, rows_of_next: 0 },
+            frames: self.frames,
+            rows: self.rows,
+            damaged_frames: self.damaged_frames,
+            quarantined: self.quarantined,
+            ..RecordedRequest::default()
+        }
     }
 
     fn add_to(&self, record: &mut LedgerRecord) {

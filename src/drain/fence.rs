@@ -70,13 +70,15 @@ impl Delivery {
         }
         let settled = self.lane.acknowledged.borrow().record.settled;
         let is_recut = is_altered || self.isolation.is_careful(settled);
-        let current = self.current();
-        if current.as_ref().is_some_and(|current| !current.requests.is_empty() && current.void == 0) {
-            if !is_recut {
+        match self.current() {
+            Some(current) if current.has_tail() && (is_recut || current.is_used_up()) => {
+                self.change_streams(Streams::void);
+                reached(Death::Void);
+            }
+            Some(current) if current.has_tail() => {
                 return Ok(Some((opened.stream, Format::Protobuf(descriptor))));
             }
-            self.change_streams(Streams::void);
-            reached(Death::Void);
+            _ => {}
         }
         opened.stream.close().await;
         Ok(None)
@@ -157,7 +159,7 @@ impl Delivery {
             return Err(Failure::Other(TransportError::blocked(ErrorCode::Configuration, text)));
         }
         let current = self.current();
-        let resumable = current.as_ref().filter(|it| it.void == 0 && it.descriptor == bytes);
+        let resumable = current.as_ref().filter(|it| !it.is_used_up() && it.descriptor == bytes);
         if resumable.is_none() && current.as_ref().is_some_and(|current| current.has(request.span.end)) {
             let text = "a request that may have been sent would be made of other messages now";
             return Err(Failure::Altered(TransportError::transient(ErrorCode::Internal, text)));

@@ -26,7 +26,7 @@ use crate::config::DeliveryGuarantee;
 use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::io::Env;
-use crate::ledger::REQUESTS_MAX;
+use crate::ledger::{REQUESTS_MAX, RecordedStream};
 use crate::quarantine::Quarantine;
 use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
@@ -206,7 +206,7 @@ impl Delivery {
             let outcome = match next {
                 Ok(None) => continue,
                 Ok(Some(request)) => match spare.take() {
-                    Some((stream, format)) if *request.format() == format => {
+                    Some((stream, format)) if *request.format() == format && !self.is_used_up() => {
                         self.pump(stream, request, &mut requests).await
                     }
                     Some((stream, _)) => {
@@ -389,7 +389,7 @@ impl Delivery {
 
     /// Whether the stream has offsets that may have been used and stand for nothing any more: then it cannot go on.
     fn is_used_up(&self) -> bool {
-        self.lane.acknowledged.borrow().streams.current.as_ref().is_some_and(|current| current.void > 0)
+        self.lane.acknowledged.borrow().streams.current.as_ref().is_some_and(RecordedStream::is_used_up)
     }
 
     pub(super) async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {

@@ -37,12 +37,16 @@ pub struct RecordedStream {
     pub id: String,
     /// The message that its records are, as the service was told.
     pub descriptor: Arc<[u8]>,
-    /// The stream offset of the first request that is not settled. All before it were acknowledged.
+    /// The first stream offset that is not settled. All before it were acknowledged.
     pub next: StreamOffset,
+    /// So many stream offsets from `next` on stand for requests that were dropped as a whole, and that may have been sent.
+    pub dropped: u64,
+    /// The first of `requests` has lost its beginning, which was dropped.
+    pub is_cut: bool,
     /// What is not settled, in the order of the log, from where the log is settled.
     pub requests: VecDeque<RecordedRequest>,
     /// So many stream offsets behind those of `requests` may have been sent and stand for nothing any more: what they
-    /// held was dropped, or is to be cut in another way. None of them is used again.
+    /// held is to be cut in another way.
     pub void: u64,
 }
 
@@ -84,8 +88,15 @@ impl Streams {
     /// From here on a new stream is used; nothing is sent on it yet.
     pub fn begin(&mut self, id: String, descriptor: Arc<[u8]>) {
         self.sequence += 1;
-        let (next, requests) = (StreamOffset::new(0), VecDeque::new());
-        self.current = Some(RecordedStream { id, descriptor, next, requests, void: 0 });
+        self.current = Some(RecordedStream {
+            id,
+            descriptor,
+            next: StreamOffset::new(0),
+            dropped: 0,
+            is_cut: false,
+            requests: VecDeque::new(),
+            void: 0,
+        });
     }
 
     /// Adds what is to be sent next, and returns the number to wait for.
@@ -102,7 +113,29 @@ impl Streams {
         let Some(current) = &mut self.current else { return };
         while current.requests.front().is_some_and(|request| request.end <= settled) {
             if current.requests.pop_front().is_some_and(|request| request.rows > 0) {
-                current.next = current.next.plus(1);
+                // With it everything before it is acknowledged.
+                current.next = current.next.plus(current.dropped as i64 + 1);
+                (current.dropped, current.is_cut) = (0, false);
+            }
+        }
+    }
+
+    /// The log is settled up to the end of a whole frame because it was dropped up to there. `dropped` says what that was;
+    /// whether it was committed before, nobody knows.
+    pub fn drop_through(&mut self, dropped: &RecordedRequest) {
+        let Some(current) = &mut self.current else { return };
+        let mut sum = RecordedRequest::default();
+        while let Some(request) = current.requests.pop_front() {
+            sum.add(&request);
+            let left = sum.without(dropped);
+            if request.end > dropped.end && left.rows > 0 {
+                current.requests.push_front(left);
+                current.is_cut = true;
+                return;
+            }
+            current.dropped += u64::from(request.rows > 0);
+            if request.end >= dropped.end {
+                return;
             }
         }
     }
@@ -110,7 +143,8 @@ impl Streams {
     /// What is recorded and not settled will not be made again as it was, although it may have been sent.
     pub fn void(&mut self) {
         let Some(current) = &mut self.current else { return };
-        current.void += current.offsets();
+        current.void += current.dropped + current.offsets();
+        (current.dropped, current.is_cut) = (0, false);
         current.requests.clear();
     }
 
@@ -129,7 +163,12 @@ impl RecordedStream {
 
     /// Whether something may have been sent of which nobody knows whether it is committed.
     pub fn has_tail(&self) -> bool {
-        self.void > 0 || !self.requests.is_empty()
+        self.is_used_up() || !self.requests.is_empty()
+    }
+
+    /// Whether stream offsets may have been used for something that is not sent any more: then the stream cannot go on.
+    pub fn is_used_up(&self) -> bool {
+        self.void > 0 || self.dropped > 0 || self.is_cut
     }
 
     /// Rows of which nobody knows whether they are committed, as far as they are still to be delivered.
@@ -154,17 +193,42 @@ impl RecordedStream {
     /// [`OutOfRange`]: it is more than was recorded before it was sent, or less than was acknowledged.
     pub fn committed(&self, through: Option<StreamOffset>) -> Result<Vec<RecordedRequest>, OutOfRange> {
         let lowest = self.next.plus(-1);
-        let highest = lowest.plus((self.offsets() + self.void) as i64);
+        let highest = lowest.plus((self.dropped + self.offsets() + self.void) as i64);
         let through = through.unwrap_or(StreamOffset::new(-1));
         if through < lowest || through > highest {
             return Err(OutOfRange { lowest, highest });
         }
-        let mut left = through.get() - lowest.get();
+        let mut left = through.get() - lowest.get() - self.dropped as i64;
         let is_committed = |request: &&RecordedRequest| {
             left -= i64::from(request.rows > 0);
             left >= 0
         };
         Ok(self.requests.iter().take_while(is_committed).copied().collect())
+    }
+}
+
+impl RecordedRequest {
+    fn add(&mut self, next: &RecordedRequest) {
+        self.end = next.end;
+        self.frames += next.frames;
+        self.rows += next.rows;
+        self.damaged_frames += next.damaged_frames;
+        self.bent += next.bent;
+        self.quarantined += next.quarantined;
+    }
+
+    /// What is left of it without its beginning. What is bent in that is not known, and stays.
+    fn without(&self, beginning: &RecordedRequest) -> RecordedRequest {
+        RecordedRequest {
+            frames: self.frames.saturating_sub(beginning.frames),
+            rows: self.rows.saturating_sub(beginning.rows),
+            damaged_frames: self.damaged_frames.saturating_sub(beginning.damaged_frames),
+            quarantined: Quarantined {
+                rows: self.quarantined.rows.saturating_sub(beginning.quarantined.rows),
+                frames: self.quarantined.frames.saturating_sub(beginning.quarantined.frames),
+            },
+            ..*self
+        }
     }
 }
 
@@ -202,6 +266,8 @@ pub(super) fn encode(streams: &Streams, place: u8) -> Vec<u8> {
         bytes.extend_from_slice(&mark.bytes.to_le_bytes());
         bytes.extend_from_slice(&mark.checksum.to_le_bytes());
         put(&mut bytes, current.next.get() as u64);
+        put(&mut bytes, current.dropped);
+        bytes.push(current.is_cut.into());
         put(&mut bytes, current.void);
         put(&mut bytes, current.requests.len() as u64);
         let mut before = 0;
@@ -273,12 +339,17 @@ fn decode_stream(
     let id = std::str::from_utf8(id).map_err(|_| "a stream whose name is no text")?.to_owned();
     let mark = DescriptorMark { place: reader.byte()?, bytes: reader.u32_le()?, checksum: reader.u32_le()? };
     let next = i64::try_from(reader.varint()?).map_err(|_| "an offset that is none")?;
+    let dropped = reader.varint()?;
+    let is_cut = match reader.byte()? {
+        flag @ 0..=1 => flag == 1,
+        _ => return Err("a flag that is none".to_owned()),
+    };
     let void = reader.varint()?;
     let count = reader.varint()?;
     let count = usize::try_from(count).ok().filter(|count| *count <= REQUESTS_MAX);
     let count = count.ok_or("more requests than there can be")?;
     // Offsets are summed up later.
-    let is_countable = void <= u32::MAX.into() && next <= i64::MAX / 2;
+    let is_countable = dropped.max(void) <= u32::MAX.into() && next <= i64::MAX / 2;
     if !is_countable {
         return Err("offsets without end".to_owned());
     }
@@ -292,7 +363,8 @@ fn decode_stream(
         before = request.end;
         requests.push_back(request);
     }
-    Ok(RecordedStream { id, descriptor: descriptor(mark)?, next: StreamOffset::new(next), requests, void })
+    let (descriptor, next) = (descriptor(mark)?, StreamOffset::new(next));
+    Ok(RecordedStream { id, descriptor, next, dropped, is_cut, requests, void })
 }
 
 fn decode_request(reader: &mut Reader<'_>, before: u64) -> Result<RecordedRequest, String> {
@@ -369,7 +441,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_survives_its_bytes(
-            stream in prop::option::of((".{0,40}", 0i64..1 << 40, 0u64..1 << 20)),
+            stream in prop::option::of((".{0,40}", 0i64..1 << 40, 0u64..1 << 20, any::<bool>(), 0u64..1 << 20)),
             requests in prop::collection::vec(any_request(), 0..100),
             doubtful_rows in any::<u64>(),
         ) {
@@ -381,8 +453,8 @@ mod tests {
                     RecordedRequest { end: Settled { through: Lsn::new(through), ..request.end }, ..request }
                 })
                 .collect();
-            let current = stream.map(|(id, next, void)| RecordedStream {
-                id, descriptor: descriptor(), next: StreamOffset::new(next), requests, void,
+            let current = stream.map(|(id, next, dropped, is_cut, void)| RecordedStream {
+                id, descriptor: descriptor(), next: StreamOffset::new(next), dropped, is_cut, requests, void,
             });
             let streams = Streams { doubtful_rows, current, sequence: 0 };
             prop_assert_eq!(read(&encode(&streams, 1)), Ok(streams));
@@ -456,6 +528,46 @@ mod tests {
         assert_eq!((0..=2).map(|through| committed(&streams, through)).collect::<Vec<_>>(), [Ok(0); 3]);
         assert!(committed(&streams, 3).is_err());
         assert_eq!(read(&encode(&streams, 0)).unwrap().current, streams.current);
+    }
+
+    #[test]
+    fn of_requests_that_were_dropped_what_is_left_is_settled_if_it_was_committed() {
+        // Five rows of each of four frames: the second request holds the end of frame 2 and the beginning of frame 3.
+        let all = [request(1, 3, 8), request(2, 4, 6), request(4, 0, 6)];
+        for (dropped_frames, through, rows) in [
+            (1, -1, vec![]),
+            (1, 0, vec![3]),
+            (1, 1, vec![3, 6]),
+            (2, 0, vec![]),
+            (2, 1, vec![4]),
+            (2, 2, vec![4, 6]),
+            (4, -1, vec![]),
+            (4, 2, vec![]),
+        ] {
+            let mut streams = streams(all);
+            let end = Settled { through: Lsn::new(dropped_frames), rows_of_next: 0 };
+            let (frames, rows_dropped) = (dropped_frames, 5 * dropped_frames);
+            streams.drop_through(&RecordedRequest { end, frames, rows: rows_dropped, ..Default::default() });
+            streams = read(&encode(&streams, 0)).unwrap();
+            let current = streams.current.clone().unwrap();
+            assert!(current.has_tail() && current.is_used_up(), "the stream cannot go on as it is");
+            assert!(current.committed(Some(StreamOffset::new(3))).is_err());
+            let committed = current.committed((through >= 0).then_some(StreamOffset::new(through))).unwrap();
+            assert_eq!(
+                committed.iter().map(|it| it.rows).collect::<Vec<_>>(),
+                rows,
+                "{dropped_frames} {through}"
+            );
+            committed.iter().for_each(|request| streams.settle(request.end));
+            let current = streams.current.as_ref().unwrap();
+            if let Some(last) = committed.last() {
+                assert_eq!((current.next.get(), current.is_used_up()), (through + 1, false));
+                assert_eq!(current.has_tail(), last.end != all[2].end);
+            }
+            streams.void();
+            let current = streams.current.as_ref().unwrap();
+            assert_eq!(current.next.get() + current.void as i64, 3, "no offset is forgotten");
+        }
     }
 
     #[test]
