@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarms;
 mod backlog;
 mod blocked;
 mod catalog;
