@@ -15,7 +15,7 @@ use arrow_zerobus_sdk_wrapper::emulator::Sink;
 use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Rule};
 use tonic::Code;
 
-use crate::persistent_call::PersistentCall;
+use crate::persistent_call::{Payload, PersistentCall, resumption};
 use crate::{DEADLINE, EVENTS, Service, serve};
 
 /// Who wrote each row, with how often it is there.
@@ -154,9 +154,9 @@ async fn under_load_every_offset_is_committed_once_by_the_connection_that_had_th
 async fn a_resume_that_is_refused_takes_the_stream_from_nobody() {
     let service = serve(|_| {});
     let (mut call, id) = PersistentCall::create(&service).await;
-    let mut wrong = crate::persistent_call::resumption(&service, &id);
+    let mut wrong = resumption(&service, &id);
     wrong.descriptor_proto = Some(Vec::new());
-    let first = crate::persistent_call::Payload::ResumeStream(wrong);
+    let first = Payload::ResumeStream(wrong);
     let refused = PersistentCall::open(&service, EVENTS, first).await;
     assert_eq!(refused.err().map(|status| status.code()), Some(Code::InvalidArgument));
     assert!(call.ingest(0, [0], "the only one").await);
