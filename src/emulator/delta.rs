@@ -314,7 +314,7 @@ pub(super) mod tests {
         let (_runtime, _dir, mut table) = table();
         let commits = COMMITS_PER_CHECKPOINT + 3;
         for id in 0..commits {
-            let version = table.append(&rows(&table, i64::try_from(id).unwrap())).unwrap();
+            let version = table.append(&rows(&table, i64::try_from(id).unwrap()), &BTreeMap::new()).unwrap();
             table.checkpoint(version).unwrap();
         }
         let log = log(&table);

@@ -202,17 +202,16 @@ impl Work {
         }
         let offsets: BTreeMap<&str, i64> =
             chunks.iter().filter_map(|chunk| Some((chunk.stream.as_ref()?.id(), chunk.upto))).collect();
+        locked.retain(|id, _| offsets.contains_key(id));
+        // Until it has gone well, only the table knows.
+        locked.values_mut().for_each(|state| state.committed = None);
         let batches = chunks.iter().map(|chunk| &chunk.rows);
         let outcome = concat_batches(&self.columns, batches)
             .map_err(|error| error.to_string())
             .and_then(|rows| self.table.append(&rows, &offsets).map_err(|error| chain(&error)));
-        for (id, offset) in &offsets {
-            if let Some(state) = locked.get_mut(id) {
-                state.committed = outcome.is_ok().then_some(*offset);
-            }
-        }
         match outcome {
             Ok(version) => {
+                locked.iter_mut().for_each(|(id, state)| state.committed = offsets.get(id).copied());
                 // The commit is on the disk; only now may a client hear of it.
                 for chunk in &chunks {
                     chunk.progress.send_modify(|progress| progress.durable = chunk.upto);

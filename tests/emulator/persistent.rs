@@ -12,7 +12,7 @@ use prost_types::field_descriptor_proto::Type;
 use tonic::{Code, Status};
 
 use crate::persistent_call::{Payload, PersistentCall, authorised, client, creation, resumption};
-use crate::{EVENT_COLUMNS, EVENTS, Event, Service, by_id, event, refusal, serve};
+use crate::{EVENT_COLUMNS, EVENTS, Event, Process, Service, by_id, event, refusal, sdk, serve};
 
 /// The client crate's own way to a persistent stream of events.
 async fn open(service: &Service, stream_id: Option<&str>) -> ZerobusResult<PersistentStream> {
@@ -274,6 +274,20 @@ async fn a_service_without_persistent_streams_answers_unimplemented_and_serves_t
     stream.ingest_record_offset(JsonString("{\"id\": 1}".to_owned())).await.unwrap();
     stream.close().await.unwrap();
     assert_eq!(ids(&service), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_has_the_same_switch() {
+    for (options, end) in [(&[][..], None), (&["--no-persistent-streams"][..], Some(Code::Unimplemented))] {
+        let dir = tempfile::tempdir().unwrap();
+        let process = Process::start_with(dir.path(), ("0", "0"), options);
+        let sdk = sdk(&process.endpoint, &process.unity_catalog_url);
+        let builder = sdk.persistent_stream_builder().table(EVENTS).oauth("me", "secret").json();
+        let opened = builder.recovery(false).build().await;
+        process.signal(rustix::process::Signal::TERM);
+        assert_eq!(opened.err().map(|error| refusal(error).0), end, "{options:?}");
+        process.wait();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
