@@ -26,7 +26,7 @@ use crate::config::DeliveryGuarantee;
 use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::io::Env;
-use crate::ledger::{REQUESTS_MAX, RecordedStream};
+use crate::ledger::{REQUESTS_MAX, RecordedStream, Streams};
 use crate::quarantine::Quarantine;
 use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
@@ -94,8 +94,8 @@ pub(super) struct Delivery {
 }
 
 impl Lane {
-    pub(crate) fn new_status() -> watch::Sender<LaneStatus> {
-        watch::Sender::new(LaneStatus::new())
+    pub(crate) fn new_status(streams: &Streams) -> watch::Sender<LaneStatus> {
+        watch::Sender::new(LaneStatus::new(streams))
     }
 
     pub(super) fn set_state(&self, state: LaneState) {
@@ -120,8 +120,6 @@ impl Lane {
             next_offset: None,
             is_altered: false,
         };
-        let streams = Arc::clone(&delivery.lane.acknowledged.borrow().streams);
-        delivery.lane.status.send_modify(|status| status.tell(&streams));
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => {}

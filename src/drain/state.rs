@@ -75,8 +75,8 @@ impl LaneStatus {
         self.doubtful_rows = streams.doubtful_rows;
     }
 
-    pub(super) fn new() -> LaneStatus {
-        LaneStatus {
+    pub(super) fn new(streams: &Streams) -> LaneStatus {
+        let mut status = LaneStatus {
             state: LaneState::Idle,
             failure: None,
             failures_in_a_row: 0,
@@ -85,6 +85,8 @@ impl LaneStatus {
             resent_rows: 0,
             stream_id: None,
             doubtful_rows: 0,
-        }
+        };
+        status.tell(streams);
+        status
     }
 }

@@ -239,7 +239,7 @@ fn table_url(directory: &Path) -> Result<Url, DeltaError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow_array::{ArrayRef, Int64Array};
@@ -248,20 +248,20 @@ mod tests {
     use super::super::ddl::parse_columns;
     use super::*;
 
-    fn rows(table: &DeltaTable, id: i64) -> RecordBatch {
+    pub(in crate::emulator) fn rows(table: &DeltaTable, id: i64) -> RecordBatch {
         use delta_kernel::engine::arrow_conversion::TryIntoArrow as _;
         let schema: arrow_schema::Schema = table.schema().as_ref().try_into_arrow().unwrap();
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![id]));
         RecordBatch::try_new(Arc::new(schema), vec![ids]).unwrap()
     }
 
-    fn count(table: &DeltaTable) -> usize {
+    pub(in crate::emulator) fn count(table: &DeltaTable) -> usize {
         let scan = Arc::clone(&table.snapshot).scan_builder().build().unwrap();
         let data = scan.execute(Arc::clone(&table.engine.kernel) as _).unwrap();
         data.map(|data| data.unwrap().try_into_record_batch().unwrap().num_rows()).sum()
     }
 
-    fn table() -> (tokio::runtime::Runtime, tempfile::TempDir, DeltaTable) {
+    pub(in crate::emulator) fn table() -> (tokio::runtime::Runtime, tempfile::TempDir, DeltaTable) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -271,16 +271,42 @@ mod tests {
         (runtime, dir, table)
     }
 
+    pub(in crate::emulator) fn reopen(table: &DeltaTable) -> DeltaTable {
+        DeltaTable::open(&table.engine, &table.directory).unwrap()
+    }
+
+    pub(in crate::emulator) fn log(table: &DeltaTable) -> PathBuf {
+        table.directory.join(LOG_DIRECTORY)
+    }
+
     #[test]
     fn two_writers_of_one_table_append_behind_each_other() {
         let (_runtime, _dir, mut first) = table();
-        let mut second = DeltaTable::open(&first.engine, &first.directory).unwrap();
+        let mut second = reopen(&first);
         for id in 0..3 {
             let batch = rows(&first, id);
             assert_eq!(first.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
             assert_eq!(second.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
         }
-        assert_eq!(count(&DeltaTable::open(&first.engine, &first.directory).unwrap()), 6);
+        assert_eq!(count(&reopen(&first)), 6);
+    }
+
+    #[test]
+    fn how_far_applications_have_come_is_in_the_commits_and_in_the_checkpoint() {
+        let (_runtime, _dir, mut table) = table();
+        let batch = rows(&table, 1);
+        for step in 0..2 * i64::try_from(COMMITS_PER_CHECKPOINT).unwrap() {
+            let (early, often) = (("early", step), ("often", 10 * step));
+            let applications = if step < 5 { vec![early, often] } else { vec![often] };
+            let version = table.append(&batch, &applications.into_iter().collect()).unwrap();
+            table.checkpoint(version).unwrap();
+            if [0, 4, 98, 99, 100, 199].contains(&step) {
+                let reopened = reopen(&table);
+                assert_eq!(reopened.application_version("early").unwrap(), Some(step.min(4)));
+                assert_eq!(reopened.application_version("often").unwrap(), Some(10 * step));
+                assert_eq!(reopened.application_version("never").unwrap(), None);
+            }
+        }
     }
 
     #[test]
@@ -288,12 +314,12 @@ mod tests {
         let (_runtime, _dir, mut table) = table();
         let commits = COMMITS_PER_CHECKPOINT + 3;
         for id in 0..commits {
-            let version = table.append(&rows(&table, i64::try_from(id).unwrap())).unwrap();
+            let version = table.append(&rows(&table, i64::try_from(id).unwrap()), &BTreeMap::new()).unwrap();
             table.checkpoint(version).unwrap();
         }
-        let log = table.directory.join("_delta_log");
+        let log = log(&table);
         assert!(log.join(format!("{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet")).is_file());
-        let reopened = DeltaTable::open(&table.engine, &table.directory).unwrap();
+        let reopened = reopen(&table);
         assert_eq!((count(&reopened) as u64, count(&table) as u64), (commits, commits));
     }
 }

@@ -25,14 +25,14 @@ pub(super) enum Encoding {
 
 /// What a client says of its records.
 pub(super) enum Format {
-    Protobuf(DescriptorProto),
+    Protobuf(Box<DescriptorProto>),
     Json,
 }
 
 impl Format {
     pub(super) fn new(record_type: RecordType, descriptor: Option<Bytes>) -> Result<Format, Status> {
         match record_type {
-            RecordType::Proto => parse_descriptor(descriptor).map(Format::Protobuf),
+            RecordType::Proto => Ok(Format::Protobuf(Box::new(parse_descriptor(descriptor)?))),
             RecordType::Json => Ok(Format::Json),
             RecordType::Unspecified => Err(Status::invalid_argument("the record type is missing")),
             RecordType::Avro => Err(Status::unimplemented("this emulator does not take Avro records")),

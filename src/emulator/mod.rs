@@ -103,7 +103,7 @@ pub struct EmulatorOptions {
 }
 
 impl EmulatorOptions {
-    /// Free ports, no tables, any client, a commit every 200 ms, tokens for an hour, everything that a service has.
+    /// Free ports, no tables, any client, a commit every 200 ms, tokens for an hour, persistent streams.
     pub fn new(data_dir: impl Into<PathBuf>) -> EmulatorOptions {
         EmulatorOptions {
             data_dir: data_dir.into(),

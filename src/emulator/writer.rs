@@ -202,17 +202,16 @@ impl Work {
         }
         let offsets: BTreeMap<&str, i64> =
             chunks.iter().filter_map(|chunk| Some((chunk.stream.as_ref()?.id(), chunk.upto))).collect();
+        locked.retain(|id, _| offsets.contains_key(id));
+        // Until it has gone well, only the table knows.
+        locked.values_mut().for_each(|state| state.committed = None);
         let batches = chunks.iter().map(|chunk| &chunk.rows);
         let outcome = concat_batches(&self.columns, batches)
             .map_err(|error| error.to_string())
             .and_then(|rows| self.table.append(&rows, &offsets).map_err(|error| chain(&error)));
-        for (id, offset) in &offsets {
-            if let Some(state) = locked.get_mut(id) {
-                state.committed = outcome.is_ok().then_some(*offset);
-            }
-        }
         match outcome {
             Ok(version) => {
+                locked.iter_mut().for_each(|(id, state)| state.committed = offsets.get(id).copied());
                 // The commit is on the disk; only now may a client hear of it.
                 for chunk in &chunks {
                     chunk.progress.send_modify(|progress| progress.durable = chunk.upto);
@@ -230,5 +229,50 @@ impl Work {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::delta::tests::{count, log, reopen, rows, table};
+    use super::super::format::Encoding;
+    use super::*;
+
+    #[test]
+    fn what_a_stream_sends_behind_rows_that_failed_does_not_land() {
+        let (_runtime, _dir, table) = table();
+        let batches = [0, 1, 2].map(|id| rows(&table, id));
+        let (_commands, received) = channel();
+        let columns = batches[0].schema();
+        let mut work = Work { table: reopen(&table), columns, interval: Duration::ZERO, commands: received };
+        let stream = Arc::new(Stream::new("a".to_owned(), Encoding::Json, Some(-1), false));
+        let failing = Progress::watched(-1);
+        let chunk = |id: usize, upto, progress: &Arc<watch::Sender<Progress>>| Chunk {
+            rows: batches[id].clone(),
+            upto,
+            progress: Arc::clone(progress),
+            stream: Some(Arc::clone(&stream)),
+            room: Vec::new(),
+        };
+        let (log, aside) = (log(&table), log(&table).with_file_name("aside"));
+        std::fs::rename(&log, &aside).unwrap();
+        std::fs::write(&log, "no directory").unwrap();
+        work.commit(vec![chunk(0, 0, &failing)]);
+        assert!(matches!(failing.borrow().failure, Some(Failure::NotCommitted(_))));
+        assert_eq!(stream.lock().committed, None, "only the table knows");
+        std::fs::remove_file(&log).unwrap();
+        std::fs::rename(&aside, &log).unwrap();
+
+        let other = Progress::watched(-1);
+        work.commit(vec![chunk(1, 1, &failing), Chunk { stream: None, ..chunk(2, 0, &other) }]);
+        assert_eq!((failing.borrow().durable, other.borrow().durable), (-1, 0));
+        let table = reopen(&table);
+        assert_eq!((count(&table), table.application_version("a").unwrap()), (1, None));
+        let resumed =
+            stream.take(|| table.application_version("a").map(|it| it.unwrap_or(-1))).unwrap().unwrap();
+        work.commit(vec![chunk(0, 0, &resumed), chunk(1, 1, &resumed)]);
+        assert_eq!((resumed.borrow().durable, stream.lock().committed), (1, Some(1)));
+        let table = reopen(&table);
+        assert_eq!((count(&table), table.application_version("a").unwrap()), (3, Some(1)));
     }
 }

@@ -60,8 +60,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let limits = Limits::from(configuration);
     let runtime_handle = runtime.handle().clone();
     let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
+    let lane_status = Lane::new_status(&streams);
     let acknowledged = watch::Sender::new(Progress { record, streams: Arc::new(streams) });
-    let lane_status = Lane::new_status();
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
     let nudge = Arc::new(Notify::new());
     let stop = watch::Sender::new(false);

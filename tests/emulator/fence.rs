@@ -5,6 +5,8 @@
 //! into its rows, so a row behind a fence shows who wrote it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
@@ -13,7 +15,7 @@ use arrow_zerobus_sdk_wrapper::emulator::Sink;
 use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Rule};
 use tonic::Code;
 
-use crate::persistent_call::PersistentCall;
+use crate::persistent_call::{Payload, PersistentCall, resumption};
 use crate::{DEADLINE, EVENTS, Service, serve};
 
 /// Who wrote each row, with how often it is there.
@@ -99,18 +101,23 @@ async fn under_load_every_offset_is_committed_once_by_the_connection_that_had_th
     let mut begins = vec![0];
     let mut writers = Vec::new();
     let mut next = Some(first);
+    let all_are_fenced = Arc::new(AtomicBool::new(false));
     for connection in 0..=TAKEOVERS {
         let (mut call, begin) = (next.take().unwrap(), *begins.last().unwrap());
-        let name = connection.to_string();
+        let (name, all_are_fenced) = (connection.to_string(), Arc::clone(&all_are_fenced));
         writers.push(tokio::spawn(async move {
             let mut offset = begin;
-            // One offset is one row; the last connection ends on its own, all others are fenced.
-            while (connection < TAKEOVERS || offset < begin + 5) && call.ingest(offset, [offset], &name).await
-            {
+            let goes_on = |offset| match connection {
+                TAKEOVERS => offset < begin + 5,
+                _ => !all_are_fenced.load(Ordering::Relaxed),
+            };
+            // One offset is one row.
+            while goes_on(offset) && call.ingest(offset, [offset], &name).await {
                 offset += 1;
                 tokio::task::yield_now().await;
             }
-            (offset, call.end().await)
+            let end = if connection == TAKEOVERS { call.end().await } else { call.acknowledged().await };
+            (offset, end)
         }));
         if connection < TAKEOVERS {
             tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 20)).await;
@@ -119,6 +126,7 @@ async fn under_load_every_offset_is_committed_once_by_the_connection_that_had_th
             next = Some(call);
         }
     }
+    all_are_fenced.store(true, Ordering::Relaxed);
     let mut sent = 0;
     for (connection, writer) in writers.into_iter().enumerate() {
         let (offset, (acknowledged, end)) = writer.await.unwrap();
@@ -146,9 +154,9 @@ async fn under_load_every_offset_is_committed_once_by_the_connection_that_had_th
 async fn a_resume_that_is_refused_takes_the_stream_from_nobody() {
     let service = serve(|_| {});
     let (mut call, id) = PersistentCall::create(&service).await;
-    let mut wrong = crate::persistent_call::resumption(&service, &id);
+    let mut wrong = resumption(&service, &id);
     wrong.descriptor_proto = Some(Vec::new());
-    let first = crate::persistent_call::Payload::ResumeStream(wrong);
+    let first = Payload::ResumeStream(wrong);
     let refused = PersistentCall::open(&service, EVENTS, first).await;
     assert_eq!(refused.err().map(|status| status.code()), Some(Code::InvalidArgument));
     assert!(call.ingest(0, [0], "the only one").await);

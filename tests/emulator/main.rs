@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod exactly_once;
 mod fence;
 mod persistent;
 mod persistent_call;
@@ -760,11 +761,16 @@ struct Process {
 
 impl Process {
     fn start(data_dir: &Path, ports: (&str, &str)) -> Process {
+        Process::start_with(data_dir, ports, &[])
+    }
+
+    fn start_with(data_dir: &Path, ports: (&str, &str), options: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zerobus-wal"))
             .args(["emulator", "--commit-interval-ms", "30", "--table"])
             .arg(format!("{EVENTS}={EVENT_COLUMNS}"))
             .args(["--port", ports.0, "--http-port", ports.1, "--data-dir"])
             .arg(data_dir)
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -93,8 +93,11 @@ impl PersistentCall {
             offset_id: Some(offset),
             batch: Some(api::ingest_record_batch_request::Batch::ProtoEncodedBatch(batch)),
         };
-        let payload = Some(Payload::IngestRecordBatch(request));
-        self.requests.send(api::PersistentStreamRequest { payload }).await.is_ok()
+        self.send(Payload::IngestRecordBatch(request)).await
+    }
+
+    pub(crate) async fn send(&mut self, payload: Payload) -> bool {
+        self.requests.send(api::PersistentStreamRequest { payload: Some(payload) }).await.is_ok()
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Answer>, Status> {

@@ -38,6 +38,13 @@ pub(crate) async fn drained(wrapper: &ZerobusWrapper) -> Status {
     status
 }
 
+/// Delivers some rows, and from then on what is committed is not acknowledged any more.
+pub(crate) async fn silenced(emulator: &Emulator, wrapper: &ZerobusWrapper, ids: std::ops::Range<i64>) {
+    send(wrapper, ids).await;
+    drained(wrapper).await;
+    emulator.faults().add([Rule::new(Fault::WithholdAcks {})]).unwrap();
+}
+
 /// Ends both, with everything delivered. Every row is in the table once.
 async fn end(site: &Site, wrapper: ZerobusWrapper, emulator: Emulator, rows: i64) {
     let status = drained(&wrapper).await;
@@ -81,14 +88,13 @@ async fn whatever_fails_each_row_lands_once() {
 async fn what_was_committed_and_never_acknowledged_is_settled_by_the_next_owner() {
     let site = Site::new();
     let emulator = site.serve();
-    emulator.faults().add([Rule::new(Fault::WithholdAcks {}).after(1)]).unwrap();
     let wrapper = site.open_with(impatient);
-    send(&wrapper, 0..300).await;
-    wait_until(&wrapper, "an acknowledgement", |it| it.rows.delivered > 0).await;
+    silenced(&emulator, &wrapper, 0..50).await;
+    send(&wrapper, 50..300).await;
     // All of the window is in the table by then, or will never be.
     tokio::time::sleep(Duration::from_millis(200)).await;
     wrapper.shutdown().await.unwrap();
-    assert!(wrapper.status().rows.waiting > 0);
+    assert_eq!(wrapper.status().rows.waiting, 250);
     drop(wrapper);
     emulator.faults().clear();
     let wrapper = site.open_with(exactly);
@@ -161,11 +167,12 @@ async fn another_schema_begins_another_stream_and_a_restart_in_between_changes_n
         let emulator = site.serve();
         // Without the table's columns each schema makes messages of its own.
         emulator.sql(&format!("REVOKE SELECT ON TABLE {TABLE} FROM edge_box")).unwrap();
-        if stop_early {
-            emulator.faults().add([Rule::new(Fault::WithholdAcks {}).after(1)]).unwrap();
-        }
         let wrapper = site.open_with(impatient);
-        let first = if stop_early { 400 } else { 0 };
+        let mut first = 0;
+        if stop_early {
+            silenced(&emulator, &wrapper, 400..440).await;
+            first = 440;
+        }
         let mut ids = std::collections::BTreeSet::new();
         for start in (first..first + 400).step_by(20) {
             wrapper.send_batch(batch(start..start + 10)).await.unwrap();
@@ -176,7 +183,7 @@ async fn another_schema_begins_another_stream_and_a_restart_in_between_changes_n
             tokio::time::sleep(Duration::from_millis(200)).await;
             drop(wrapper);
             emulator.faults().clear();
-            end(&site, site.open_with(impatient), emulator, 800).await;
+            end(&site, site.open_with(impatient), emulator, 840).await;
         } else {
             let status = drained(&wrapper).await;
             ids.extend(status.lane.unwrap().stream_id);
@@ -190,9 +197,9 @@ async fn another_schema_begins_another_stream_and_a_restart_in_between_changes_n
 async fn a_table_that_is_altered_while_the_outcome_is_unknown_begins_another_stream() {
     let site = Site::new();
     let emulator = site.serve();
-    emulator.faults().add([Rule::new(Fault::WithholdAcks {}).after(1)]).unwrap();
     let wrapper = site.open_with(impatient);
-    send(&wrapper, 0..300).await;
+    silenced(&emulator, &wrapper, 0..50).await;
+    send(&wrapper, 50..300).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = wrapper.status().lane.unwrap().stream_id;
     drop(wrapper);
@@ -304,16 +311,15 @@ async fn the_guarantee_can_be_another_one_at_each_start() {
     };
     for run in 0..6 {
         let wrapper = site.open_with(if run % 2 == 0 { impatient } else { at_least });
+        let first = run * 200;
         if run % 2 == 0 {
-            emulator.faults().add([Rule::new(Fault::WithholdAcks {}).after(1)]).unwrap();
-        }
-        send(&wrapper, run * 200..run * 200 + 200).await;
-        if run % 2 == 0 {
-            wait_until(&wrapper, "rows", |it| it.rows.delivered as i64 > run * 200).await;
+            silenced(&emulator, &wrapper, first..first + 50).await;
+            send(&wrapper, first + 50..first + 200).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             drop(wrapper);
             emulator.faults().clear();
         } else {
+            send(&wrapper, first..first + 200).await;
             let status = drained(&wrapper).await;
             assert_eq!((status.doubtful_rows, status.lane.unwrap().stream_id), (0, None));
             wrapper.shutdown().await.unwrap();

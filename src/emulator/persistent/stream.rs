@@ -26,7 +26,12 @@ pub(in crate::emulator) struct State {
 
 impl Stream {
     /// A stream that no connection has yet.
-    pub(super) fn new(id: String, encoding: Encoding, committed: Option<i64>, is_retired: bool) -> Stream {
+    pub(in crate::emulator) fn new(
+        id: String,
+        encoding: Encoding,
+        committed: Option<i64>,
+        is_retired: bool,
+    ) -> Stream {
         Stream { id, encoding, state: Mutex::new(State { holder: None, committed, is_retired }) }
     }
 
@@ -49,7 +54,7 @@ impl Stream {
     /// any more, and what it has committed before is in the progress that the new one starts from.
     ///
     /// `ask_table` says which offset the table has, if that is not known.
-    pub(super) fn take<E>(
+    pub(in crate::emulator) fn take<E>(
         &self,
         ask_table: impl FnOnce() -> Result<i64, E>,
     ) -> Result<Option<Arc<watch::Sender<Progress>>>, E> {
