@@ -1,5 +1,8 @@
 //! Reads numbers out of bytes that anybody may have written.
 
+/// More rows than a service takes in a year.
+const COUNT_MAX: u64 = 1 << 48;
+
 /// What is left to be read.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -39,6 +42,12 @@ impl<'a> Reader<'a> {
             }
         }
         Err("a number that is too large".to_owned())
+    }
+
+    /// How many there are of something: so few that sums of them stay numbers.
+    pub(super) fn count(&mut self) -> Result<u64, String> {
+        let count = self.varint()?;
+        if count > COUNT_MAX { Err(format!("{count} of something")) } else { Ok(count) }
     }
 
     /// To be called at the end.
