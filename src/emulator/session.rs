@@ -318,9 +318,11 @@ impl<C: Call> Session<C> {
         let Some(upto) = upto else {
             return Ok(());
         };
-        self.handed_over = upto;
         let (progress, stream) = (self.acks.progress(), self.stream.clone());
-        self.table.writer().append(Chunk { rows, upto, progress, stream, room }).map_err(writer_stopped)
+        let chunk = Chunk { rows, upto, progress, stream, room };
+        self.table.writer().append(chunk).map_err(writer_stopped)?;
+        self.handed_over = upto;
+        Ok(())
     }
 
     /// Tells the client what is durable now, unless a rule is against it.

@@ -66,12 +66,12 @@ enum Command {
     Append(Chunk),
     /// Commit what is held now.
     Hurry,
-    Stop,
 }
 
 /// Handle of the thread that writes one table.
 pub(super) struct Writer {
-    commands: Sender<Command>,
+    /// None once it is stopped: what was taken before is committed, and nothing is taken behind it.
+    commands: Mutex<Option<Sender<Command>>>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -92,7 +92,7 @@ impl Writer {
         let thread =
             std::thread::Builder::new().name("zerobus-table".to_owned()).spawn(move || work.run())?;
         Ok(Writer {
-            commands,
+            commands: Mutex::new(Some(commands)),
             room: Arc::new(Semaphore::new(HELD_KIB_MAX)),
             thread: Mutex::new(Some(thread)),
         })
@@ -113,18 +113,23 @@ impl Writer {
 
     /// Hands rows over; their progress says when they are durable.
     pub(super) fn append(&self, chunk: Chunk) -> Result<(), Stopped> {
-        self.commands.send(Command::Append(chunk)).map_err(|_| Stopped)
+        self.send(Command::Append(chunk))
     }
 
     /// Asks for a commit without waiting for its time.
     pub(super) fn hurry(&self) {
         // A writer that is gone has nothing to hurry with.
-        let _ = self.commands.send(Command::Hurry);
+        let _ = self.send(Command::Hurry);
+    }
+
+    fn send(&self, command: Command) -> Result<(), Stopped> {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.as_ref().ok_or(Stopped)?.send(command).map_err(|_| Stopped)
     }
 
     /// Commits what is held and ends the thread.
     pub(super) fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -181,7 +186,7 @@ impl Work {
                     }
                 }
                 Ok(Command::Hurry) | Err(RecvTimeoutError::Timeout) => return (chunks, true),
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return (chunks, false),
+                Err(RecvTimeoutError::Disconnected) => return (chunks, false),
             }
         }
     }
@@ -237,6 +242,32 @@ mod tests {
     use super::super::delta::tests::{count, log, reopen, rows, table};
     use super::super::format::Encoding;
     use super::*;
+
+    #[test]
+    fn whatever_is_taken_before_a_stop_is_committed() {
+        let (_runtime, _dir, table) = table();
+        let batch = rows(&table, 0);
+        let mut landed = 0;
+        for round in 0..50 {
+            let writer = Writer::start(reopen(&table), batch.schema(), Duration::ZERO).unwrap();
+            let progress = Progress::watched(-1);
+            let taken = std::thread::scope(|scope| {
+                let sending = scope.spawn(|| {
+                    let chunk = |upto| {
+                        let (rows, progress) = (batch.clone(), Arc::clone(&progress));
+                        Chunk { rows, upto, progress, stream: None, room: Vec::new() }
+                    };
+                    (0..).find(|upto| writer.append(chunk(*upto)).is_err()).unwrap()
+                });
+                std::thread::sleep(Duration::from_micros(rand::random::<u64>() % 2000));
+                writer.stop();
+                sending.join().unwrap()
+            });
+            assert_eq!(*progress.borrow(), Progress { durable: taken - 1, failure: None }, "round {round}");
+            landed += usize::try_from(taken).unwrap();
+        }
+        assert_eq!(count(&reopen(&table)), landed);
+    }
 
     #[test]
     fn what_a_stream_sends_behind_rows_that_failed_does_not_land() {
