@@ -52,6 +52,8 @@ pub mod reclaim;
 
 pub mod canary;
 
+pub mod deaths;
+
 mod sync;
 
 mod demand;
@@ -75,7 +77,9 @@ pub mod cli;
 mod python;
 
 pub use admission::Full;
-pub use config::{Compression, OnFull, TransportKind, Validate, WaitFor, WrapperConfiguration};
+pub use config::{
+    Compression, DeliveryGuarantee, OnFull, TransportKind, Validate, WaitFor, WrapperConfiguration,
+};
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
 pub use quarantine::QuarantineReport;

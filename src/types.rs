@@ -127,6 +127,11 @@ impl StreamOffset {
     pub const fn get(self) -> i64 {
         self.0
     }
+
+    /// The offset so many further on.
+    pub(crate) const fn plus(self, count: i64) -> StreamOffset {
+        StreamOffset(self.0.saturating_add(count))
+    }
 }
 
 impl fmt::Display for StreamOffset {

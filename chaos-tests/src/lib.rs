@@ -37,6 +37,37 @@ pub struct Orders {
     pub stream_max_age_secs: u64,
     /// A quota in bytes at which it drops what waits longest; without one it has the default and waits.
     pub drop_at_bytes: Option<u64>,
+    /// What it is to do besides, if each row is to be delivered exactly once.
+    pub exactly_once: Option<ExactlyOnce>,
+}
+
+/// The orders of a victim whose rows are to be delivered exactly once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExactlyOnce {
+    /// Requests that may be in flight.
+    pub max_inflight_requests: usize,
+    /// Rows that the service refuses.
+    pub bad_ids: Vec<i64>,
+    /// The moment of its death, as its place among all of them, and how often it is to come; without one it lives until
+    /// somebody else kills it.
+    pub die_at: Option<(usize, u32)>,
+}
+
+/// What a service is told to do, as JSON in its only argument.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceOrders {
+    /// Where its tables are.
+    pub data_dir: std::path::PathBuf,
+    /// Its gRPC port.
+    pub port: u16,
+    /// Its HTTP port.
+    pub http_port: u16,
+    /// How long rows wait for others before they are committed together, in milliseconds.
+    pub commit_interval_ms: u64,
+    /// What it is to do before it says that it is ready.
+    pub sql: Vec<String>,
+    /// What goes wrong from then on.
+    pub rules: Vec<serde_json::Value>,
 }
 
 /// What a victim says on its standard output, one JSON line each.
@@ -78,17 +109,18 @@ pub fn configuration(endpoint: &str, unity_catalog_url: &str, wal_dir: &Path) ->
     configuration
 }
 
-/// The batch of these rows.
+/// The batch of these rows. Those that are bad have no content, which the table does not take.
 ///
 /// # Errors
 ///
 /// None, unless Arrow refuses what it has always taken.
-pub fn batch(first: i64, rows: i64) -> Result<RecordBatch, ArrowError> {
+pub fn batch(first: i64, rows: i64, bad_ids: &[i64]) -> Result<RecordBatch, ArrowError> {
     let schema = Schema::new(vec![
         Field::new("id", DataType::Int64, false),
-        Field::new("content", DataType::Utf8, false),
+        Field::new("content", DataType::Utf8, true),
     ]);
-    let contents: StringArray = (first..first + rows).map(|id| Some(content(id))).collect();
+    let contents: StringArray =
+        (first..first + rows).map(|id| (!bad_ids.contains(&id)).then(|| content(id))).collect();
     let ids = Int64Array::from_iter_values(first..first + rows);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(contents)])
 }

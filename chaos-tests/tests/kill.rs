@@ -15,50 +15,22 @@
 #![expect(clippy::disallowed_methods, reason = "an oracle shares nothing with the log, its clock neither")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
+mod oracle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
 use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
 use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
-use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, configuration, content};
+use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, configuration};
+use oracle::{Oracle, number};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 const KILLS: u64 = 25;
 const VICTIM: &str = env!("CARGO_BIN_EXE_victim");
-
-/// What the victims have said, all of them together.
-#[derive(Default)]
-struct Oracle {
-    intended: BTreeSet<i64>,
-    acknowledged: BTreeSet<i64>,
-    opened: u64,
-}
-
-impl Oracle {
-    fn hear(&mut self, announcement: Announcement) {
-        match announcement {
-            Announcement::Open => self.opened += 1,
-            Announcement::Intent { first, rows } => self.intended.extend(first..first + rows),
-            Announcement::Acknowledged { first, rows } => self.acknowledged.extend(first..first + rows),
-        }
-    }
-
-    fn next_id(&self) -> i64 {
-        self.intended.last().map_or(0, |last| last + 1)
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
-}
 
 /// Starts a victim, kills it after a while and hears what it said.
 fn kill_one(orders: &Orders, after: Duration, oracle: &mut Oracle) {
@@ -86,15 +58,7 @@ fn kill_one(orders: &Orders, after: Duration, oracle: &mut Oracle) {
 fn landed(emulator: Emulator) -> BTreeMap<i64, u64> {
     let table_path = emulator.table_path(&TABLE.parse().unwrap());
     emulator.stop().unwrap();
-    let table = support::read_table(&table_path);
-    let mut landed: BTreeMap<i64, u64> = BTreeMap::new();
-    let ids = table.column_by_name("id").unwrap().as_primitive::<Int64Type>();
-    let contents = table.column_by_name("content").unwrap().as_string::<i32>();
-    for row in 0..table.num_rows() {
-        assert_eq!(contents.value(row), content(ids.value(row)), "a row was altered");
-        *landed.entry(ids.value(row)).or_default() += 1;
-    }
-    landed
+    oracle::landed(&table_path)
 }
 
 #[test]
@@ -123,6 +87,7 @@ fn no_acknowledged_row_is_lost_when_the_producer_is_killed() {
             request_max_bytes: 4096 << random.random_range(0..8),
             stream_max_age_secs: random.random_range(1..=600),
             drop_at_bytes: None,
+            exactly_once: None,
         };
         // One in five is killed while it starts.
         let longest = if random.random_ratio(1, 5) { 20 } else { 700 };
@@ -184,6 +149,7 @@ fn of_a_producer_that_drops_and_is_killed_every_row_is_in_the_table_or_counted_a
             request_max_bytes: 4096 << random.random_range(2..6),
             stream_max_age_secs: random.random_range(1..=600),
             drop_at_bytes: Some(1 << 20),
+            exactly_once: None,
         };
         kill_one(&orders, Duration::from_millis(random.random_range(0..1_000)), &mut oracle);
     }

@@ -34,6 +34,7 @@ class Settings(TypedDict):
     schema_grace_secs: float
     quarantine_max_bytes: int
     transport: str
+    delivery: str
     compression: str | None
     request_max_bytes: int
     max_inflight_requests: int

@@ -79,7 +79,9 @@ class LaneReport(TypedDict):
         failures: Failed attempts since the wrapper was opened.
         streams_opened: Streams opened since the wrapper was opened.
         resent_rows: Rows that were on their way when a stream failed, and so are sent again. Since
-            the wrapper was opened, at most so many are in the table twice because of that.
+            the wrapper was opened, at most so many are in the table twice because of that. None with
+            ``delivery="exactly_once"``.
+        stream_id: The persistent stream in use, with ``delivery="exactly_once"``.
     """
 
     state: str
@@ -89,6 +91,7 @@ class LaneReport(TypedDict):
     failures: int
     streams_opened: int
     resent_rows: int
+    stream_id: str | None
 
 
 class TableReport(TypedDict):
@@ -126,6 +129,9 @@ class Status(TypedDict):
             ``timestamp_ns="floor"`` has it. A row that is sent again counts once.
         emptied_lists: Null lists and maps among the delivered rows that became empty ones, as
             ``null_list="empty"`` has it. A row that is sent again counts once.
+        doubtful_rows: Rows that were sent again on a persistent stream because nobody could say what had
+            become of them, since the log began: with ``delivery="exactly_once"`` at most so many are in the
+            table twice.
         quarantine: What there is in quarantine.
         log_bytes: Bytes of the log.
         retained_bytes: Of these, bytes of segments in which every frame is settled: kept for replay, or not
@@ -156,6 +162,7 @@ class Status(TypedDict):
     damaged_frames: int
     floored_timestamps: int
     emptied_lists: int
+    doubtful_rows: int
     quarantine: QuarantineReport
     log_bytes: int
     retained_bytes: int

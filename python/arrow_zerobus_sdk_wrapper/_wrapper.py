@@ -107,6 +107,10 @@ class ZerobusWrapper:
         transport: As what the rows travel. ``"protobuf"``: as records. ``"arrow_flight"``: as Arrow batches,
             which keep null lists, null elements and lists of lists, and can be compressed. A log that was
             filled for one is delivered by the other as well.
+        delivery: How often a row is in the table when something failed on the way. ``"at_least_once"``: once,
+            and twice if it was sent and not acknowledged by then. ``"exactly_once"``: once, over the
+            service's persistent streams. Only with ``transport="protobuf"``. It can be another one at each
+            start; what was sent before is finished first.
         compression: How Arrow batches are compressed on the way: ``"none"``, ``"lz4"`` or ``"zstd"``, which
             is what None means. Only with ``transport="arrow_flight"``.
         request_max_bytes: Largest request to the service in bytes. Arrow batches are at most 2 MiB, whatever
@@ -165,6 +169,7 @@ class ZerobusWrapper:
         schema_grace_secs: float = 300,
         quarantine_max_bytes: int = 1024 * 1024 * 1024,
         transport: Literal["protobuf", "arrow_flight"] = "protobuf",
+        delivery: Literal["at_least_once", "exactly_once"] = "at_least_once",
         compression: Literal["none", "lz4", "zstd"] | None = None,
         request_max_bytes: int = 1_000_000,
         max_inflight_requests: int = 16,
@@ -210,6 +215,7 @@ class ZerobusWrapper:
             "schema_grace_secs": _options.seconds("schema_grace_secs", schema_grace_secs),
             "quarantine_max_bytes": _options.integer("quarantine_max_bytes", quarantine_max_bytes),
             "transport": _options.choice("transport", transport, ("protobuf", "arrow_flight")),
+            "delivery": _options.choice("delivery", delivery, ("at_least_once", "exactly_once")),
             "compression": _options.optional_choice("compression", compression, ("none", "lz4", "zstd")),
             "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
             "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),

@@ -75,6 +75,8 @@ class Emulator:
             ``ca_certificate_file``.
         client_certificates: Take only clients with a certificate of that CA, such as
             ``client_certificate_file``. Implies ``tls``.
+        persistent_streams: Have streams that outlive their connections. ``False`` answers UNIMPLEMENTED to
+            their calls, as an older service does.
         start_timeout_secs: How long ``start`` waits until the service takes connections.
     """
 
@@ -93,6 +95,7 @@ class Emulator:
         token_lifetime_secs: int = 3600,
         tls: bool = False,
         client_certificates: bool = False,
+        persistent_streams: bool = True,
         start_timeout_secs: float = 60.0,
     ) -> None:
         if (client_id is None) != (client_secret is None):
@@ -109,6 +112,7 @@ class Emulator:
         self._token_lifetime_secs = token_lifetime_secs
         self._tls = tls or client_certificates
         self._client_certificates = client_certificates
+        self._persistent_streams = persistent_streams
         self._start_timeout_secs = start_timeout_secs
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -358,6 +362,8 @@ class Emulator:
             command.append("--tls")
         if self._client_certificates:
             command.append("--client-certificates")
+        if not self._persistent_streams:
+            command.append("--no-persistent-streams")
         if self._client_id is not None:
             command += ["--client-id", self._client_id]
         return command

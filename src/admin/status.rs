@@ -125,6 +125,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         damaged_frames: record.damaged_frames,
         floored_timestamps: record.bent.floored_timestamps,
         emptied_lists: record.bent.emptied_lists,
+        doubtful_rows: remembered.streams.read.map_or(0, |streams| streams.doubtful_rows),
         quarantine: quarantine::peek(&env, directory),
         log_bytes: view.bytes(),
         retained_bytes: retained_bytes(&view.segment_infos(), settled.through),

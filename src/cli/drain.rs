@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print, root};
 use crate::admin;
-use crate::config::{Compression, TransportKind, WrapperConfiguration, writer_directory};
+use crate::config::{Compression, DeliveryGuarantee, TransportKind, WrapperConfiguration, writer_directory};
 use crate::convert::{NullList, TimestampNs};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
@@ -65,6 +65,10 @@ pub(super) struct DrainArgs {
     /// As what the rows travel: `protobuf`, or `arrow_flight`.
     #[arg(long, value_name = "TRANSPORT", default_value = "protobuf")]
     transport: TransportKind,
+    /// How often a row arrives when something fails on the way: `at_least_once`, or `exactly_once`. Only with
+    /// `--transport protobuf`.
+    #[arg(long, value_name = "GUARANTEE", default_value = "at_least_once")]
+    delivery: DeliveryGuarantee,
     /// How Arrow batches are compressed on the way, `none`, `lz4` or `zstd`; by default `zstd`. Only with
     /// `--transport arrow_flight`.
     #[arg(long, value_name = "COMPRESSION")]
@@ -198,6 +202,7 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.timestamp_ns = args.timestamp_ns;
     configuration.null_list = args.null_list;
     configuration.transport = args.transport;
+    configuration.delivery = args.delivery;
     configuration.compression = args.compression;
     configuration.schema_grace = Duration::from_secs(args.schema_grace_secs);
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;

@@ -64,6 +64,9 @@ pub(super) struct EmulatorArgs {
     /// Take only clients with a certificate of that CA; implies --tls.
     #[arg(long)]
     client_certificates: bool,
+    /// Answer UNIMPLEMENTED to the calls of persistent streams, as an older service does.
+    #[arg(long)]
+    no_persistent_streams: bool,
     /// Stop when stdin ends; a parent process holds the other end and cannot leave us behind.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -99,6 +102,7 @@ impl EmulatorArgs {
             token_lifetime: Duration::from_secs(self.token_lifetime_secs),
             tls: (self.tls || self.client_certificates)
                 .then_some(TlsOptions { files: None, client_certificates: self.client_certificates }),
+            persistent_streams: !self.no_persistent_streams,
         }
     }
 }

@@ -152,6 +152,12 @@ fn remarks(status: &Status) -> Vec<String> {
             HumanCount(status.emptied_lists)
         ));
     }
+    if status.doubtful_rows > 0 {
+        remarks.push(format!(
+            "{} rows were sent again because nobody could say what had become of them (delivery = exactly_once)",
+            HumanCount(status.doubtful_rows)
+        ));
+    }
     if let Some(full) = &status.full {
         remarks.push(format!("the log is full: {full}"));
     }

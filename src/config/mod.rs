@@ -17,7 +17,7 @@ use crate::wal::{Destination, Durability};
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
-pub use transport::{Compression, TransportKind};
+pub use transport::{Compression, DeliveryGuarantee, TransportKind};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -125,6 +125,8 @@ pub struct WrapperConfiguration {
     pub quarantine_max_bytes: u64,
     /// As what the rows travel.
     pub transport: TransportKind,
+    /// How often a row is in the table, when something failed on the way.
+    pub delivery: DeliveryGuarantee,
     /// How the bodies of Arrow batches are compressed; by default [`Compression::Zstd`]. Only with
     /// [`TransportKind::ArrowFlight`].
     pub compression: Option<Compression>,
@@ -175,6 +177,7 @@ impl WrapperConfiguration {
             schema_grace: Duration::from_secs(300),
             quarantine_max_bytes: 1024 * MIB,
             transport: TransportKind::Protobuf,
+            delivery: DeliveryGuarantee::AtLeastOnce,
             compression: None,
             request_max_bytes: 1_000_000,
             max_inflight_requests: 16,
@@ -471,6 +474,19 @@ mod tests {
         assert!(flight.validate().is_ok());
         flight.compression = Some(Compression::None);
         assert!(flight.validate().is_ok());
+    }
+
+    #[test]
+    fn exactly_once_is_refused_where_the_service_remembers_no_streams() {
+        let text = refused(|c| {
+            c.transport = TransportKind::ArrowFlight;
+            c.delivery = DeliveryGuarantee::ExactlyOnce;
+        });
+        assert!(text.contains("delivery is \"exactly_once\"") && text.contains("arrow_flight"), "{text}");
+        let mut exactly = good();
+        exactly.delivery = "exactly_once".parse().unwrap();
+        assert!(exactly.validate().is_ok());
+        assert!("once".parse::<DeliveryGuarantee>().unwrap_err().to_string().contains("at_least_once"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The settings of the way to the service: as what the rows travel, and how they are compressed.
+//! The settings of the way to the service: as what the rows travel, how often they arrive, and how they are compressed.
 
 use super::{ConfigError, WrapperConfiguration, invalid};
 
@@ -24,6 +24,17 @@ pub enum Compression {
     Zstd,
 }
 
+/// How often a row is in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeliveryGuarantee {
+    /// Once, and twice if it was sent and not acknowledged when something failed.
+    #[default]
+    AtLeastOnce,
+    /// Once: over persistent streams, on which the service remembers what is committed. Only with
+    /// [`TransportKind::Protobuf`].
+    ExactlyOnce,
+}
+
 impl TransportKind {
     /// Every transport.
     pub const ALL: [TransportKind; 2] = [TransportKind::Protobuf, TransportKind::ArrowFlight];
@@ -43,6 +54,28 @@ impl std::str::FromStr for TransportKind {
     fn from_str(text: &str) -> Result<TransportKind, ConfigError> {
         let named = TransportKind::ALL.into_iter().find(|transport| transport.as_str() == text);
         named.ok_or_else(|| invalid("transport", text, "protobuf or arrow_flight"))
+    }
+}
+
+impl DeliveryGuarantee {
+    /// Every guarantee.
+    pub const ALL: [DeliveryGuarantee; 2] = [DeliveryGuarantee::AtLeastOnce, DeliveryGuarantee::ExactlyOnce];
+
+    /// The name that settings have for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DeliveryGuarantee::AtLeastOnce => "at_least_once",
+            DeliveryGuarantee::ExactlyOnce => "exactly_once",
+        }
+    }
+}
+
+impl std::str::FromStr for DeliveryGuarantee {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<DeliveryGuarantee, ConfigError> {
+        let named = DeliveryGuarantee::ALL.into_iter().find(|guarantee| guarantee.as_str() == text);
+        named.ok_or_else(|| invalid("delivery", text, "at_least_once or exactly_once"))
     }
 }
 
@@ -71,6 +104,11 @@ impl std::str::FromStr for Compression {
 
 impl WrapperConfiguration {
     pub(super) fn check_transport(&self) -> Result<(), ConfigError> {
+        if self.transport == TransportKind::ArrowFlight && self.delivery == DeliveryGuarantee::ExactlyOnce {
+            let allowed = "at_least_once with transport=\"arrow_flight\", for the service remembers only streams of \
+                           transport=\"protobuf\"";
+            return Err(invalid("delivery", self.delivery.as_str(), allowed));
+        }
         match (self.transport, self.compression) {
             (TransportKind::Protobuf, Some(compression)) => Err(invalid(
                 "compression",

@@ -24,6 +24,8 @@ pub(super) struct OpenFrame {
     pub(super) chunk_rows: usize,
     /// The first row that is not in the chunk yet.
     pub(super) next_row: usize,
+    /// No chunk goes beyond it.
+    pub(super) stop_row: usize,
     /// Its rows in quarantine, those that are on their way there included.
     pub(super) quarantined: Rows,
 }
@@ -95,7 +97,7 @@ impl Chunk {
     ///
     /// There is not memory enough, or an offset is too large; nothing has changed.
     pub(super) fn fill(&mut self, frame: &mut OpenFrame) -> Result<Vec<RowError>, ArrowError> {
-        let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.batch.num_rows());
+        let rows = frame.next_row..(frame.next_row + frame.chunk_rows).min(frame.stop_row);
         self.made.clear();
         let encoded = frame.make(rows.clone(), &mut self.made);
         self.made.finish()?;
@@ -202,6 +204,7 @@ mod tests {
             plan: Some(Recipe::of_records(plan).into()),
             chunk_rows: 8,
             next_row: 0,
+            stop_row: 10,
             quarantined: Rows::of(quarantined.iter().copied()),
         }
     }

@@ -5,14 +5,14 @@
 //! all is settled; the settler makes that durable, and only then anything is freed \[I5\].
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use super::Progress;
 use super::lane::Lane;
 use crate::error::{ErrorCode, chain};
-use crate::ledger::{Quarantined, Settled};
+use crate::ledger::{LedgerRecord, Quarantined, RecordedRequest, Settled};
 use crate::quarantine::Quarantine;
 use crate::reclaim;
 use crate::transport::TransportError;
@@ -53,7 +53,7 @@ impl Lane {
     async fn drop_for(&self, short_bytes: u64) -> bool {
         // A request that is being made from frames that disappear would report them as damage.
         self.reads.none().await;
-        let (wal, from) = (self.wal.clone(), self.acknowledged.borrow().settled);
+        let (wal, from) = (self.wal.clone(), self.acknowledged.borrow().record.settled);
         let quarantine = self.quarantine.clone();
         let measured = spawn_blocking(move || {
             let through = reclaim::droppable(&wal.segment_infos(), from.through, short_bytes);
@@ -80,7 +80,13 @@ impl Lane {
                 "the log is full: the oldest frames are dropped and will not be delivered"
             );
         }
-        self.acknowledged.send_modify(|progress| stretch.add_to(progress));
+        self.acknowledged.send_modify(|progress| {
+            stretch.add_to(&mut progress.record);
+            if progress.streams.current.is_some() {
+                // What was sent of it may have landed all the same.
+                Arc::make_mut(&mut progress.streams).drop_through(&stretch.recorded());
+            }
+        });
         self.quarantine.settled(stretch.through);
         true
     }
@@ -91,12 +97,23 @@ impl Stretch {
         self.first_frame.map(|first| first..=self.last_frame)
     }
 
-    fn add_to(&self, progress: &mut Progress) {
-        progress.settled = Settled { through: self.through, rows_of_next: 0 };
-        progress.damaged_frames += self.damaged_frames;
-        progress.quarantined += self.quarantined;
+    fn recorded(&self) -> RecordedRequest {
+        RecordedRequest {
+            end: Settled { through: self.through, rows_of_next: 0 },
+            frames: self.frames,
+            rows: self.rows,
+            damaged_frames: self.damaged_frames,
+            quarantined: self.quarantined,
+            ..RecordedRequest::default()
+        }
+    }
+
+    fn add_to(&self, record: &mut LedgerRecord) {
+        record.settled = Settled { through: self.through, rows_of_next: 0 };
+        record.damaged_frames += self.damaged_frames;
+        record.quarantined += self.quarantined;
         if let Some(lsns) = self.lsns() {
-            progress.dropped.add(lsns, self.frames, self.rows);
+            record.dropped.add(lsns, self.frames, self.rows);
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Stream(TransportError),
     /// A schema is refused as a whole.
     Schema(Schema, TransportError),
+    /// What may have been sent on a persistent stream cannot be sent again as it was.
+    Altered(TransportError),
     /// Anything else.
     Other(TransportError),
 }
@@ -28,7 +30,10 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn error(&self) -> &TransportError {
         match self {
-            Failure::Stream(error) | Failure::Schema(_, error) | Failure::Other(error) => error,
+            Failure::Stream(error)
+            | Failure::Schema(_, error)
+            | Failure::Altered(error)
+            | Failure::Other(error) => error,
         }
     }
 }
@@ -37,6 +42,7 @@ impl From<FeedError> for Failure {
     fn from(error: FeedError) -> Failure {
         match error {
             FeedError::Schema(schema, error) => Failure::Schema(schema, error),
+            FeedError::Altered(error) => Failure::Altered(error),
             other => Failure::Other(other.into()),
         }
     }

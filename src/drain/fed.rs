@@ -6,7 +6,7 @@ use super::grace::Schema;
 use super::recipe::Recipe;
 use super::{Parts, Span};
 use crate::error::ErrorCode;
-use crate::transport::{ErrorClass, Format, Payload, TransportError};
+use crate::transport::{Format, Payload, TransportError};
 
 /// What goes to the service in one piece.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Request {
     pub(super) payload: Payload,
     pub(super) framed_bytes: usize,
     pub(super) span: Span,
+    /// A checksum of the numbers of the rows that it passes; zero if there are none.
+    pub(super) holes: u32,
     /// What the span is made of, in order.
     pub(super) parts: Parts,
     /// The plan of its first rows. Those of the others have the same format.
@@ -57,18 +59,20 @@ pub(super) enum FeedError {
     /// What does not fit the table as it is known may fit it as it is: to be told after the catalog was asked. See
     /// [`Feed::confirm`](super::feed::Feed::confirm).
     Doubtful(TransportError),
+    /// A request that is recorded cannot be made again as it was.
+    Altered(TransportError),
 }
 
 impl From<FeedError> for TransportError {
     fn from(error: FeedError) -> TransportError {
         match error {
-            FeedError::Failed(error) | FeedError::Schema(_, error) | FeedError::Doubtful(error) => error,
-            FeedError::Unreadable(message) => TransportError {
-                class: ErrorClass::Transient,
-                code: ErrorCode::Storage,
-                message: format!("the log cannot be read: {message}"),
-                retry_after: None,
-            },
+            FeedError::Failed(error)
+            | FeedError::Schema(_, error)
+            | FeedError::Doubtful(error)
+            | FeedError::Altered(error) => error,
+            FeedError::Unreadable(message) => {
+                TransportError::transient(ErrorCode::Storage, format!("the log cannot be read: {message}"))
+            }
         }
     }
 }

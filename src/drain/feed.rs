@@ -3,6 +3,7 @@
 //! Everything here blocks (disk, processor) and runs on the blocking pool; the lane asks for one request
 //! ahead, so conversion of the next one overlaps with the sending of this one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,12 +16,12 @@ use super::fed::{Fed, FeedError, Request, is_same};
 use super::grace::{Grace, Schema};
 use super::recipe::{Pieces, Recipe};
 use super::refusals::Refusals;
-use super::{Parts, Plans, Span};
+use super::{Parts, Plans, Span, refill};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
 use crate::convert::{Cut, RowError};
 use crate::error::{ErrorCode, chain};
-use crate::ledger::{Bent, Settled};
+use crate::ledger::{Bent, RecordedRequest, Settled};
 use crate::quarantine::{Quarantine, Refusal, Rows};
 use crate::transport::TransportError;
 use crate::types::Lsn;
@@ -59,18 +60,20 @@ pub(super) struct Rules {
     pub(super) condemned: Option<Condemned>,
     /// How many rows the next request may have; the lane changes it.
     pub(super) rows_max: Arc<AtomicUsize>,
+    /// The next requests, which were made before and may have been sent: each is to be made as it was.
+    pub(super) recorded: VecDeque<RecordedRequest>,
 }
 
 /// Reads on from one position of the log.
 #[derive(Debug)]
 pub(super) struct Feed {
     reader: LogReader,
-    rules: Rules,
-    frame: Option<OpenFrame>,
+    pub(super) rules: Rules,
+    pub(super) frame: Option<OpenFrame>,
     /// The frame that the reader has passed and that could not be opened. Nothing behind it may be sent before it.
     unopened: Option<Frame>,
-    chunk: Chunk,
-    refusals: Refusals,
+    pub(super) chunk: Chunk,
+    pub(super) refusals: Refusals,
     /// Rows of the chunk that do not convert into the table as it is known.
     doubtful: Vec<(u32, Refusal)>,
     /// When the catalog has confirmed that it is so.
@@ -79,19 +82,45 @@ pub(super) struct Feed {
     skip_rows: (Lsn, usize),
     /// Damage that no request has taken along yet.
     damaged_frames: u64,
-    damaged_through: Option<Lsn>,
+    pub(super) damaged_through: Option<Lsn>,
+    /// Requests and what they skip have come so far.
+    pub(super) passed: Settled,
+    /// What there is of a request that is recorded, when making it was interrupted.
+    pub(super) unfinished: Piece,
 }
 
 /// A request in the making.
 #[derive(Debug, Default)]
-struct Piece {
-    rows: Pieces,
-    framed_bytes: usize,
+pub(super) struct Piece {
+    pub(super) rows: Pieces,
+    pub(super) framed_bytes: usize,
     /// None while there are no rows.
-    plan: Option<Arc<Recipe>>,
+    pub(super) plan: Option<Arc<Recipe>>,
     /// None while nothing is passed.
-    span: Option<Span>,
+    pub(super) span: Option<Span>,
+    holes: crc32fast::Hasher,
     parts: Parts,
+}
+
+impl Piece {
+    /// The checksum of the numbers of the rows that it passes.
+    pub(super) fn holes(&self) -> u32 {
+        self.holes.clone().finalize()
+    }
+
+    /// What it has become; nothing if it passes nothing.
+    pub(super) fn finish(self) -> Result<Option<Fed>, FeedError> {
+        let holes = self.holes();
+        let Piece { rows, framed_bytes, plan, span, parts, .. } = self;
+        Ok(match (plan, span) {
+            (Some(plan), Some(span)) => {
+                let payload = rows.finish().map_err(unmade)?;
+                Some(Fed::Request(Request { payload, framed_bytes, span, holes, parts, plan }))
+            }
+            (None, Some(span)) => Some(Fed::Skipped(span)),
+            (_, None) => None,
+        })
+    }
 }
 
 impl Feed {
@@ -109,6 +138,8 @@ impl Feed {
             skip_rows: (from.through.next(), from.rows_of_next as usize),
             damaged_frames: 0,
             damaged_through: None,
+            passed: from,
+            unfinished: Piece::default(),
         }
     }
 
@@ -132,26 +163,27 @@ impl Feed {
     ///
     /// The rows that it passes without sending them are in quarantine.
     pub(super) fn next(&mut self) -> Result<Option<Fed>, FeedError> {
+        if let Some(recorded) = self.rules.recorded.front().copied() {
+            return self.next_recorded(&recorded);
+        }
         let mut piece = Piece::default();
         let ended = self.fill(&mut piece);
         self.refusals.put()?;
+        self.take_damage(&mut piece);
+        // What is good before goes first; an error comes again at the next call.
+        piece.finish()?.map_or_else(|| ended.map(|()| None), |fed| Ok(Some(fed)))
+    }
+
+    /// Lets the piece pass the damage behind it, if there is nothing else.
+    pub(super) fn take_damage(&mut self, piece: &mut Piece) {
         if let Some(through) = self.damaged_through.take() {
             // Nothing but damage lies behind what the piece passes.
             let damaged_frames = std::mem::take(&mut self.damaged_frames);
             let end = Settled { through, rows_of_next: 0 };
             let part = Span { end, damaged_frames, ..Span::default() };
+            self.passed = end;
             piece.span.get_or_insert_default().join(&part);
             piece.parts.push(part);
-        }
-        match (piece.plan, piece.span) {
-            (Some(plan), Some(span)) => {
-                let Piece { rows, framed_bytes, parts, .. } = piece;
-                let payload = rows.finish().map_err(unmade)?;
-                Ok(Some(Fed::Request(Request { payload, framed_bytes, span, parts, plan })))
-            }
-            (None, Some(span)) => Ok(Some(Fed::Skipped(span))),
-            // What is good before goes first; an error comes again at the next call.
-            (_, None) => ended.map(|()| None),
         }
     }
 
@@ -208,10 +240,17 @@ impl Feed {
     }
 
     /// Counts what the piece has taken from the chunk, of which `records` are sent.
-    fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
+    pub(super) fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
         let Some(frame) = &self.frame else { return };
         let mut part = Span { first, rows: records, bent: taken.bent, ..Span::default() };
         part.quarantined.rows = taken.rows - records;
+        if part.quarantined.rows > 0 {
+            let end = self.chunk.next_row();
+            for row in frame.quarantined.runs_in(end - taken.rows as usize..end).flatten() {
+                piece.holes.update(&frame.lsn.get().to_le_bytes());
+                piece.holes.update(&(row as u32).to_le_bytes());
+            }
+        }
         let rows = frame.batch.num_rows();
         if self.chunk.is_used_up() && frame.is_used_up() {
             part.end = Settled { through: frame.lsn, rows_of_next: 0 };
@@ -223,12 +262,13 @@ impl Feed {
         }
         part.damaged_frames = std::mem::take(&mut self.damaged_frames);
         self.damaged_through = None;
+        self.passed = part.end;
         piece.span.get_or_insert_default().join(&part);
         piece.parts.push(part);
     }
 
     /// Converts the next rows of the open frame, or of the next one; false when caught up.
-    fn next_chunk(&mut self) -> Result<bool, FeedError> {
+    pub(super) fn next_chunk(&mut self) -> Result<bool, FeedError> {
         while self.frame.as_ref().is_none_or(OpenFrame::is_used_up) {
             // The next one is read into its memory.
             self.frame = None;
@@ -260,6 +300,10 @@ impl Feed {
             }
         }
         let Some(frame) = &mut self.frame else { return Ok(false) };
+        frame.stop_row = match self.rules.recorded.front() {
+            Some(recorded) => refill::stop_row(frame, recorded.end),
+            None => frame.batch.num_rows(),
+        };
         let refused = self.chunk.fill(frame).map_err(unmade)?;
         if !refused.is_empty() {
             let refusal =
@@ -270,7 +314,7 @@ impl Feed {
     }
 
     /// Rows that do not convert are given up once the catalog has said that the table is as it is known.
-    fn settle_doubts(&mut self) -> Result<(), FeedError> {
+    pub(super) fn settle_doubts(&mut self) -> Result<(), FeedError> {
         let (Some(first), Some(frame)) = (self.doubtful.first(), &self.frame) else { return Ok(()) };
         if !self.is_confirmed() {
             let (lsn, count) = (frame.lsn, self.doubtful.len());
@@ -334,7 +378,7 @@ impl Feed {
         let chunk_rows = (self.rules.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
         // A frame that is given up is not converted, and passed at once.
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
-        Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, quarantined })
+        Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, stop_row: rows, quarantined })
     }
 }
 

@@ -30,9 +30,11 @@ impl Window {
         Window { requests: VecDeque::new(), requests_max, bytes: 0, bytes_max }
     }
 
-    /// Whether another request may be sent. One always fits into an empty window, whatever its size.
-    pub(super) fn has_room(&self) -> bool {
-        self.requests.is_empty() || (self.requests.len() < self.requests_max && self.bytes < self.bytes_max)
+    /// Whether another request may be sent, when so many with so many bytes are about to be. One always fits into an empty
+    /// window, whatever its size.
+    pub(super) fn has_room_beside(&self, requests: usize, bytes: usize) -> bool {
+        let (requests, bytes) = (self.requests.len() + requests, self.bytes + bytes);
+        requests == 0 || (requests < self.requests_max && bytes < self.bytes_max)
     }
 
     pub(super) fn oldest(&self) -> Option<&InFlight> {
@@ -94,17 +96,21 @@ mod tests {
     #[tokio::test]
     async fn the_window_is_bounded_in_requests_and_bytes() {
         let mut window = Window::new(3, 100);
+        assert!(
+            !window.has_room_beside(1, 100) && window.has_room_beside(1, 99),
+            "what is about to be sent counts"
+        );
         window.push(request(0, 1000));
-        assert!(!window.has_room(), "over its bytes");
+        assert!(!window.has_room_beside(0, 0), "over its bytes");
         window.pop();
-        assert!(window.has_room());
+        assert!(window.has_room_beside(0, 0));
         for number in 1..=3 {
-            assert!(window.has_room());
+            assert!(window.has_room_beside(0, 0));
             window.push(request(number, 10));
         }
-        assert!(!window.has_room(), "over its requests");
+        assert!(!window.has_room_beside(0, 0), "over its requests");
         assert_eq!(window.pop().map(|it| it.offset), Some(StreamOffset::new(1)));
-        assert!(window.has_room());
+        assert!(window.has_room_beside(0, 0));
         assert_eq!(window.clear(), 2 * 7);
         assert!(window.oldest().is_none());
     }

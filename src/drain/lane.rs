@@ -17,11 +17,16 @@ use super::isolate::Isolation;
 use super::opening::Opened;
 use super::recipe::{Recipe, request_bytes};
 use super::requests::{Reads, Requests};
+use super::settle::SettlerStatus;
+use super::staged::{Staged, recorded};
 use super::{LaneState, LaneStatus, Parts, Plans, Progress, Span};
 use crate::admission::Admission;
 use crate::catalog::KnownTable;
+use crate::config::DeliveryGuarantee;
+use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::io::Env;
+use crate::ledger::{REQUESTS_MAX, RecordedStream, Streams};
 use crate::quarantine::Quarantine;
 use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
@@ -39,6 +44,7 @@ pub(crate) struct LaneSettings {
     pub(crate) stream_max_age: Duration,
     pub(crate) retry_base_delay: Duration,
     pub(crate) retry_max_delay: Duration,
+    pub(crate) delivery: DeliveryGuarantee,
 }
 
 /// Delivers one log, in order.
@@ -52,6 +58,8 @@ pub(crate) struct Lane {
     pub(crate) status: watch::Sender<LaneStatus>,
     /// What is acknowledged; the settler makes it durable.
     pub(crate) acknowledged: watch::Sender<Progress>,
+    /// What of it is durable.
+    pub(crate) settler: watch::Receiver<SettlerStatus>,
     /// Somebody wants the next attempt now.
     pub(crate) nudge: Arc<Notify>,
     /// Whose wish it is that the oldest frames are dropped.
@@ -68,6 +76,8 @@ pub(crate) struct Lane {
 pub(super) struct Delivery {
     pub(super) lane: Lane,
     pub(super) window: Window,
+    /// What is to be sent once it is recorded.
+    pub(super) staged: Staged,
     pub(super) backoff_step: u32,
     pub(super) is_fresh_token_tried: bool,
     pub(super) isolation: Isolation,
@@ -77,11 +87,15 @@ pub(super) struct Delivery {
     pub(super) rows_acknowledged: u64,
     /// The request that could not be handed to the stream.
     pub(super) unsent: Option<Span>,
+    /// The stream offset that the next request has to get, on a persistent stream.
+    next_offset: Option<StreamOffset>,
+    /// What is recorded cannot be made again as it was.
+    pub(super) is_altered: bool,
 }
 
 impl Lane {
-    pub(crate) fn new_status() -> watch::Sender<LaneStatus> {
-        watch::Sender::new(LaneStatus::new())
+    pub(crate) fn new_status(streams: &Streams) -> watch::Sender<LaneStatus> {
+        watch::Sender::new(LaneStatus::new(streams))
     }
 
     pub(super) fn set_state(&self, state: LaneState) {
@@ -90,10 +104,11 @@ impl Lane {
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let window_bytes =
-            self.settings.max_inflight_requests.saturating_mul(self.settings.request_max_bytes);
+        // What is recorded of a window is bounded.
+        let window_max = self.settings.max_inflight_requests.min(REQUESTS_MAX);
+        let window_bytes = window_max.saturating_mul(self.settings.request_max_bytes);
         let mut delivery = Delivery {
-            window: Window::new(self.settings.max_inflight_requests, window_bytes),
+            window: Window::new(window_max, window_bytes),
             lane: self,
             backoff_step: 0,
             is_fresh_token_tried: false,
@@ -101,6 +116,9 @@ impl Lane {
             rows_max: Arc::new(AtomicUsize::new(usize::MAX)),
             rows_acknowledged: 0,
             unsent: None,
+            staged: Staged::default(),
+            next_offset: None,
+            is_altered: false,
         };
         tokio::select! {
             biased;
@@ -115,7 +133,8 @@ impl Delivery {
     /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
     fn requests(&mut self) -> Requests {
         let lane = &self.lane;
-        let from = lane.acknowledged.borrow().settled;
+        let Progress { record, streams } = lane.acknowledged.borrow().clone();
+        let from = record.settled;
         self.isolation.resume_at(from);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
         let rules = Rules {
@@ -126,6 +145,7 @@ impl Delivery {
             grace: Arc::clone(&lane.grace),
             condemned: self.isolation.condemned().cloned(),
             rows_max: Arc::clone(&self.rows_max),
+            recorded: streams.current.as_ref().map(|current| current.requests.clone()).unwrap_or_default(),
         };
         let feed = Feed::new(lane.wal.reader(from.through.next()), from, rules);
         Requests::from(feed, &lane.wal, &lane.reads, &lane.table)
@@ -144,11 +164,19 @@ impl Delivery {
                     let left = self.lane.grace.refused(&schema, &error.message, Instant::now());
                     (!left.is_zero()).then_some((error, left.min(longest)))
                 }
+                Failure::Altered(error) => {
+                    tracing::info!(reason = %error, "a new persistent stream is begun");
+                    self.is_altered = true;
+                    None
+                }
                 Failure::Stream(error) | Failure::Other(error) => Some((error, longest)),
             };
             let unsent_rows = self.unsent.take().map_or(0, |span| span.rows);
             let resent_rows = self.window.clear() + unsent_rows;
-            self.lane.status.send_modify(|status| status.resent_rows += resent_rows);
+            self.staged.clear();
+            if self.lane.settings.delivery == DeliveryGuarantee::AtLeastOnce {
+                self.lane.status.send_modify(|status| status.resent_rows += resent_rows);
+            }
             if let Some((failure, longest)) = wait {
                 let is_parked = failure.class == ErrorClass::Poison;
                 self.wait_after(failure, longest).await;
@@ -161,10 +189,10 @@ impl Delivery {
 
     /// Sends, from the last acknowledged row on, until something fails.
     async fn deliver(&mut self) -> Result<std::convert::Infallible, Failure> {
+        // Opened, and not used: what may have been sent on it goes first, or what was to go first was dropped meanwhile.
+        let mut spare = self.fence().await?;
         let mut requests = self.requests();
         let mut waiting: Option<Request> = None;
-        // Opened, and not used because what was to be sent first was dropped meanwhile.
-        let mut spare: Option<(Box<dyn Stream>, Arc<Recipe>)> = None;
         loop {
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
                 (requests, waiting) = (self.requests(), None);
@@ -176,7 +204,7 @@ impl Delivery {
             let outcome = match next {
                 Ok(None) => continue,
                 Ok(Some(request)) => match spare.take() {
-                    Some((stream, plan)) if request.takes(&plan) => {
+                    Some((stream, format)) if *request.format() == format && !self.is_used_up() => {
                         self.pump(stream, request, &mut requests).await
                     }
                     Some((stream, _)) => {
@@ -184,10 +212,10 @@ impl Delivery {
                         waiting = Some(request);
                         continue;
                     }
-                    None => match self.lane.open(&request, requests.table_version()).await? {
+                    None => match self.open(&request, requests.table_version()).await? {
                         Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
                         Opened::Spare(stream) => {
-                            (requests, spare) = (self.requests(), Some((stream, request.plan)));
+                            (requests, spare) = (self.requests(), Some((stream, request.format().clone())));
                             continue;
                         }
                         Opened::Outdated => {
@@ -208,6 +236,20 @@ impl Delivery {
                     requests = self.requests();
                 }
                 Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn open(
+        &mut self,
+        request: &Request,
+        table_version: u64,
+    ) -> Result<Opened<Box<dyn Stream>>, Failure> {
+        match self.lane.settings.delivery {
+            DeliveryGuarantee::ExactlyOnce => self.open_persistent(request, table_version).await,
+            DeliveryGuarantee::AtLeastOnce => {
+                let opening = self.lane.transport.open(request.format());
+                self.lane.open(request, table_version, opening).await
             }
         }
     }
@@ -239,9 +281,10 @@ impl Delivery {
         requests: &mut Requests,
     ) -> Result<Option<Request>, Failure> {
         self.rows_acknowledged = 0;
+        self.next_offset = self.lane.acknowledged.borrow().streams.current.as_ref().map(|it| it.next);
         let ended = self.pump_stream(stream.as_ref(), first, requests).await;
         match &ended {
-            Ok(_) | Err(Failure::Schema(..)) => stream.close().await,
+            Ok(_) | Err(Failure::Schema(..) | Failure::Altered(_)) => stream.close().await,
             // What it has acknowledged and nobody has heard yet is not sent again.
             Err(Failure::Stream(_)) => {
                 if let Some(rows) = stream.durable_rows().await {
@@ -268,16 +311,24 @@ impl Delivery {
         let mut give_up: Option<Instant> = None;
         // On a slow line the last of a full window waits for all before it: progress counts, not its age.
         let mut last_progress = Instant::now();
-        self.send(stream, first).await.map_err(Failure::Stream)?;
+        let mut settler = self.lane.settler.clone();
+        self.hand_over(stream, first).await.map_err(Failure::Stream)?;
         loop {
             let oldest = self.window.oldest().map(|it| (it.offset, it.sent_at.max(last_progress)));
             if oldest.is_none()
+                && self.staged.is_empty()
                 && let Some(after) = ending
             {
                 return after;
             }
-            if oldest.is_none() && give_up.take().is_some() && self.lane.drop_oldest().await {
-                *requests = self.requests();
+            if oldest.is_none() && give_up.take().is_some() {
+                let has_unstaged = self.unstage();
+                if self.lane.drop_oldest().await || has_unstaged {
+                    *requests = self.requests();
+                }
+                if self.is_used_up() {
+                    return Ok(None);
+                }
             }
             tokio::select! {
                 biased;
@@ -291,6 +342,9 @@ impl Delivery {
                 }
                 () = sleep_until(give_up.unwrap_or(old_age)), if give_up.is_some() => {
                     return Err(Failure::Other(out_of_patience()));
+                }
+                () = recorded(&mut settler, self.staged.number()), if give_up.is_none() => {
+                    self.send_recorded(stream).await.map_err(Failure::Stream)?;
                 }
                 next = requests.next(), if ending.is_none() && give_up.is_none() && self.has_room() => {
                     ending = self.take(next, stream, &plan).await;
@@ -310,12 +364,12 @@ impl Delivery {
         match next {
             Ok(Fed::Request(request)) if request.takes(plan) => {
                 // A send that fails ends the stream only after what it has acknowledged was heard.
-                self.send(stream, request).await.err().map(|error| Err(Failure::Stream(error)))
+                self.hand_over(stream, request).await.err().map(|error| Err(Failure::Stream(error)))
             }
             // Another descriptor needs another stream; this one first gets its acknowledgements.
             Ok(Fed::Request(request)) => Some(Ok(Some(request))),
             Ok(Fed::Skipped(span)) => {
-                self.skip(span);
+                self.pass(span);
                 None
             }
             Err(error) => Some(Err(error.into())),
@@ -325,16 +379,25 @@ impl Delivery {
     /// Whether another request may be sent. After a refusal one at a time, up to where the refused ones
     /// were.
     fn has_room(&self) -> bool {
-        match self.isolation.is_careful(self.lane.acknowledged.borrow().settled) {
-            true => self.window.oldest().is_none(),
-            false => self.window.has_room(),
+        match self.isolation.is_careful(self.lane.acknowledged.borrow().record.settled) {
+            true => self.window.oldest().is_none() && self.staged.is_empty(),
+            false => self.window.has_room_beside(self.staged.len(), self.staged.bytes()),
         }
     }
 
-    async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
+    /// Whether the stream has offsets that may have been used and stand for nothing any more: then it cannot go on.
+    fn is_used_up(&self) -> bool {
+        self.lane.acknowledged.borrow().streams.current.as_ref().is_some_and(RecordedStream::is_used_up)
+    }
+
+    pub(super) async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
         let Request { payload, framed_bytes: bytes, span, parts, .. } = request;
         match stream.send(payload).await {
-            Ok(offset) => self.window.push(InFlight { offset, span, parts, bytes, sent_at: Instant::now() }),
+            Ok(offset) => {
+                reached(Death::Sent);
+                self.window.push(InFlight { offset, span, parts, bytes, sent_at: Instant::now() });
+                self.check(offset)?;
+            }
             Err(error) => {
                 self.unsent = Some(span);
                 return Err(error);
@@ -343,8 +406,20 @@ impl Delivery {
         Ok(())
     }
 
-    /// A stretch without rows is settled together with what was sent before it.
-    fn skip(&mut self, span: Span) {
+    /// What is recorded of a request goes for the stream offset that it is recorded for.
+    fn check(&mut self, offset: StreamOffset) -> Result<(), TransportError> {
+        let Some(expected) = &mut self.next_offset else { return Ok(()) };
+        if *expected != offset {
+            let text =
+                format!("the client gave a request stream offset {offset}, it is recorded for {expected}");
+            return Err(TransportError::blocked(ErrorCode::Internal, text));
+        }
+        *expected = expected.plus(1);
+        Ok(())
+    }
+
+    /// Settles a stretch without rows together with what was sent before it.
+    pub(super) fn skip(&mut self, span: Span) {
         match self.window.newest().map(|it| it.offset) {
             Some(offset) => {
                 let parts = Parts::default();
@@ -357,6 +432,14 @@ impl Delivery {
     /// [I7] Only this moves what is delivered.
     pub(super) fn acknowledge_oldest(&mut self) {
         let Some(request) = self.window.pop() else { return };
+        reached(Death::Acknowledged);
+        self.progressed();
+        self.rows_acknowledged += request.span.rows;
+        self.settle(&request.span);
+    }
+
+    /// Something is acknowledged: what failed before has passed.
+    pub(super) fn progressed(&mut self) {
         self.backoff_step = 0;
         self.is_fresh_token_tried = false;
         let is_idle = self.window.oldest().is_none();
@@ -365,13 +448,11 @@ impl Delivery {
             status.failure = None;
             status.failures_in_a_row = 0;
         });
-        self.rows_acknowledged += request.span.rows;
-        self.settle(&request.span);
     }
 
     /// Everything up to the end of this is acknowledged, or in quarantine.
     pub(super) fn settle(&mut self, span: &Span) {
-        self.lane.acknowledged.send_modify(|progress| span.add_to(progress));
+        self.lane.acknowledged.send_modify(|progress| progress.settle(span));
         self.lane.quarantine.settled(span.end.through);
         self.isolation.acknowledged(span.rows as usize, span.end);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);

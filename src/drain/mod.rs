@@ -14,6 +14,7 @@ mod dropping;
 mod failing;
 mod fed;
 mod feed;
+mod fence;
 mod grace;
 mod inflight;
 mod isolate;
@@ -22,10 +23,12 @@ mod opening;
 mod parts;
 mod plans;
 mod recipe;
+mod refill;
 mod refusals;
 mod requests;
 mod retry;
 mod settle;
+mod staged;
 mod state;
 
 pub(crate) use grace::Grace;
@@ -36,12 +39,29 @@ pub(crate) use settle::{Settler, SettlerStatus, TableToRemember};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;
 
+use std::sync::Arc;
+
 use self::parts::Parts;
-use crate::ledger::{Bent, LedgerRecord, Quarantined, Settled};
+use crate::ledger::{Bent, LedgerRecord, Quarantined, RecordedRequest, Settled, Streams};
 use crate::types::Lsn;
 
-/// What acknowledgements add up to; the lane counts it, the settler makes it durable.
-pub(crate) type Progress = LedgerRecord;
+/// What acknowledgements add up to, and what is sent on a persistent stream; the lane counts it, the settler makes it
+/// durable, both at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) record: LedgerRecord,
+    pub(crate) streams: Arc<Streams>,
+}
+
+impl Progress {
+    /// Everything up to the end of this is acknowledged, or in quarantine.
+    fn settle(&mut self, span: &Span) {
+        span.add_to(&mut self.record);
+        if self.streams.current.is_some() {
+            Arc::make_mut(&mut self.streams).settle(span.end);
+        }
+    }
+}
 
 /// How far along the log a request ends, and what it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +83,25 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn add_to(&self, progress: &mut Progress) {
-        progress.settled = self.end;
-        progress.delivered_frames += self.frames;
-        progress.delivered_rows += self.rows;
-        progress.damaged_frames += self.damaged_frames;
-        progress.bent += self.bent;
-        progress.quarantined += self.quarantined;
+    fn add_to(&self, record: &mut LedgerRecord) {
+        record.settled = self.end;
+        record.delivered_frames += self.frames;
+        record.delivered_rows += self.rows;
+        record.damaged_frames += self.damaged_frames;
+        record.bent += self.bent;
+        record.quarantined += self.quarantined;
+    }
+
+    /// What is recorded of it before it is sent. `holes` is the checksum of the rows that it passes.
+    fn recorded(&self, holes: u32) -> RecordedRequest {
+        let Span { end, frames, rows, damaged_frames, bent, quarantined, .. } = *self;
+        RecordedRequest { end, frames, rows, damaged_frames, bent, quarantined, holes }
+    }
+}
+
+impl From<&RecordedRequest> for Span {
+    fn from(recorded: &RecordedRequest) -> Span {
+        let RecordedRequest { end, frames, rows, damaged_frames, bent, quarantined, .. } = *recorded;
+        Span { end, first: None, frames, rows, damaged_frames, bent, quarantined }
     }
 }

@@ -3,6 +3,7 @@
 use arrow_array::RecordBatch;
 
 use super::fed::FeedError;
+use crate::deaths::{Death, reached};
 use crate::error::{ErrorCode, chain};
 use crate::quarantine::{PutError, Quarantine, Refusal, RefusedRows};
 use crate::transport::TransportError;
@@ -60,7 +61,9 @@ impl Refusals {
         }
         self.rows = 0;
         let found = std::mem::take(&mut self.found);
-        self.quarantine.put(&found).map_err(|error| FeedError::Failed(kept(&found, &error)))
+        self.quarantine.put(&found).map_err(|error| FeedError::Failed(kept(&found, &error)))?;
+        reached(Death::Quarantined);
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Makes acknowledgements durable in the ledger, then frees what they settle.
+//! Makes acknowledgements durable in the ledger, and what is to be sent on a persistent stream; then frees what is
+//! settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use tokio::time::sleep;
 use super::Progress;
 use crate::admission::Admission;
 use crate::catalog::Known;
+use crate::deaths::{Death, reached};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{CachedTable, Ledger};
+use crate::ledger::{CachedTable, Ledger, LedgerRecord};
 use crate::reclaim::{self, Retention};
 use crate::types::TableName;
 use crate::wal::Wal;
@@ -33,7 +35,9 @@ const TABLE_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SettlerStatus {
     /// Durable in the ledger.
-    pub(crate) settled: Progress,
+    pub(crate) settled: LedgerRecord,
+    /// What is to be sent on persistent streams is durable in the ledger too, up to this number.
+    pub(crate) recorded: u64,
     /// Why the last checkpoint or reclaim failed.
     pub(crate) failure: Option<String>,
     pub(crate) failures_in_a_row: u32,
@@ -143,14 +147,19 @@ impl Settler {
     }
 
     fn checkpoint(&mut self) -> Result<(), String> {
-        let progress = *self.acknowledged.borrow_and_update();
+        let Progress { record, streams } = self.acknowledged.borrow_and_update().clone();
         self.table.tell(&mut self.ledger, &self.admission);
-        if self.status.borrow().settled == progress && !self.ledger.is_due() {
-            return Ok(());
+        self.ledger.remember_streams(&streams);
+        if self.status.borrow().settled != record || self.ledger.is_due() {
+            reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &record)
+                .map_err(|error| chain(&error))?;
+            reached(Death::Settled);
         }
-        reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &progress)
-            .map_err(|error| chain(&error))?;
-        self.status.send_modify(|status| status.settled = progress);
+        self.status.send_if_modified(|status| {
+            let is_news = status.settled != record || status.recorded != streams.sequence;
+            (status.settled, status.recorded) = (record, streams.sequence);
+            is_news
+        });
         Ok(())
     }
 
@@ -239,10 +248,11 @@ mod tests {
             status,
         };
         let settled = Settled { through: Lsn::FIRST, rows_of_next: 0 };
-        acknowledged.send_replace(Progress { settled, ..Progress::default() });
+        let record = LedgerRecord { settled, ..LedgerRecord::default() };
+        acknowledged.send_replace(Progress { record, ..Progress::default() });
         drop(acknowledged);
         tokio::time::timeout(Duration::from_secs(30), settler.run()).await.expect("it does not end");
         assert!(seen.borrow().failure.is_some());
-        assert_eq!(seen.borrow().settled, Progress::default(), "what is not durable is not settled [I5]");
+        assert_eq!(seen.borrow().settled, LedgerRecord::default(), "what is not durable is not settled [I5]");
     }
 }

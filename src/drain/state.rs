@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Streams;
 use crate::transport::TransportError;
 
 /// What a lane is doing.
@@ -60,19 +61,32 @@ pub(crate) struct LaneStatus {
     pub(crate) failures: u64,
     /// Streams opened since the lane began.
     pub(crate) streams_opened: u64,
-    /// Rows that were on their way when a stream failed, since the lane began.
+    /// Rows that were on their way when a stream failed that forgets them, since the lane began.
     pub(crate) resent_rows: u64,
+    /// The persistent stream in use.
+    pub(crate) stream_id: Option<String>,
+    /// Rows that may be in the table twice although that was to be exactly once, since the log began.
+    pub(crate) doubtful_rows: u64,
 }
 
 impl LaneStatus {
-    pub(super) fn new() -> LaneStatus {
-        LaneStatus {
+    pub(super) fn tell(&mut self, streams: &Streams) {
+        self.stream_id = streams.current.as_ref().map(|current| current.id.clone());
+        self.doubtful_rows = streams.doubtful_rows;
+    }
+
+    pub(super) fn new(streams: &Streams) -> LaneStatus {
+        let mut status = LaneStatus {
             state: LaneState::Idle,
             failure: None,
             failures_in_a_row: 0,
             failures: 0,
             streams_opened: 0,
             resent_rows: 0,
-        }
+            stream_id: None,
+            doubtful_rows: 0,
+        };
+        status.tell(streams);
+        status
     }
 }

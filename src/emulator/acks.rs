@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::faults::{Fault, Faults, Occasion};
-use super::writer::Progress;
+use super::writer::{Failure, Progress};
 use crate::types::TableName;
 
 /// The acknowledgements of one stream.
@@ -27,11 +27,13 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Of a stream to this table, of which nothing is durable.
-    pub(super) fn new(table: TableName, faults: Arc<Faults>) -> Acks {
-        let (progress, durable) = watch::channel(Progress { durable: -1, failure: None });
-        let (progress, delayed) = (Arc::new(progress), VecDeque::new());
-        Acks { table, faults, progress, durable, newest: -1, is_silent: false, delayed }
+    /// Of a stream to this table, for what becomes durable from now on.
+    pub(super) fn new(table: TableName, faults: Arc<Faults>, progress: Arc<watch::Sender<Progress>>) -> Acks {
+        let mut durable = progress.subscribe();
+        let newest = durable.borrow().durable;
+        // It may have been told something before we listened.
+        durable.mark_changed();
+        Acks { table, faults, progress, durable, newest, is_silent: false, delayed: VecDeque::new() }
     }
 
     /// Where the writer tells what is durable.
@@ -39,9 +41,15 @@ impl Acks {
         Arc::clone(&self.progress)
     }
 
-    /// Everything up to this offset is as good as durable: it goes nowhere.
-    pub(super) fn discard(&self, offset: i64) {
-        self.progress.send_modify(|progress| progress.durable = offset);
+    /// Everything up to this offset is as good as durable: it goes nowhere. False if the stream has failed.
+    pub(super) fn discard(&self, offset: i64) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let goes_on = progress.failure.is_none();
+            if goes_on {
+                progress.durable = offset;
+            }
+            goes_on
+        })
     }
 
     pub(super) fn is_durable(&self, offset: i64) -> bool {
@@ -57,7 +65,10 @@ impl Acks {
     pub(super) fn next(&mut self) -> (Option<i64>, Result<(), Status>) {
         let Progress { durable, failure } = self.durable.borrow_and_update().clone();
         let end = match failure {
-            Some(failure) => Err(Status::internal(format!("rows could not be committed: {failure}"))),
+            Some(Failure::NotCommitted(reason)) => {
+                Err(Status::internal(format!("rows could not be committed: {reason}")))
+            }
+            Some(Failure::Fenced) => Err(Status::aborted("the stream was resumed elsewhere, or retired")),
             None => Ok(()),
         };
         if durable <= self.newest || self.is_silent {

@@ -12,8 +12,10 @@ use arrow_schema::{ArrowError, Schema, SchemaRef as ArrowSchemaRef};
 use delta_kernel::engine::arrow_conversion::TryIntoArrow as _;
 use delta_kernel::schema::{SchemaRef, StructType};
 
+use super::Sink;
 use super::ddl::columns_text;
 use super::delta::{DeltaEngine, DeltaError, DeltaTable};
+use super::persistent::Streams;
 use super::sql::{Change, Privilege};
 use super::writer::Writer;
 use crate::types::TableName;
@@ -70,6 +72,7 @@ pub(super) struct Table {
     columns: ArrowSchemaRef,
     refusal: Option<String>,
     is_writable: AtomicBool,
+    streams: Arc<Streams>,
     writer: Writer,
 }
 
@@ -102,6 +105,10 @@ impl Table {
         self.is_writable.load(Ordering::Relaxed)
     }
 
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
@@ -112,6 +119,7 @@ pub(super) struct Catalog {
     data_dir: PathBuf,
     engine: DeltaEngine,
     commit_interval: Duration,
+    sink: Sink,
     tables: RwLock<HashMap<TableName, Arc<Table>>>,
     /// Held while a table is made or changed, so that two do not do it at once.
     making: Mutex<()>,
@@ -125,11 +133,13 @@ impl Catalog {
         data_dir: &Path,
         engine: DeltaEngine,
         commit_interval: Duration,
+        sink: Sink,
     ) -> Result<Catalog, TableError> {
         let catalog = Catalog {
             data_dir: data_dir.to_owned(),
             engine,
             commit_interval,
+            sink,
             tables: RwLock::default(),
             making: Mutex::default(),
             revoked: RwLock::default(),
@@ -184,7 +194,8 @@ impl Catalog {
         let found = self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         let Some(table) = found else { return Ok(false) };
         table.writer.stop();
-        let removed = fs::remove_dir_all(&table.directory);
+        // Its streams go first: a table that is made anew must not find them.
+        let removed = table.streams.forget().and_then(|()| fs::remove_dir_all(&table.directory));
         removed.map_err(|source| TableError::Read { path: table.directory.clone(), source })?;
         Ok(true)
     }
@@ -227,10 +238,24 @@ impl Catalog {
         let writer = Writer::start(delta, Arc::clone(&columns), self.commit_interval)
             .map_err(|source| TableError::Thread { table: name.clone(), source })?;
         let is_writable = AtomicBool::new(self.has(&name, Privilege::Modify));
+        let streams = match self.find(&name) {
+            // They outlive what is done to the columns.
+            Some(table) => Arc::clone(&table.streams),
+            None => Arc::new(self.streams(&directory)),
+        };
+        let name_of_table = name.clone();
         let table =
-            Arc::new(Table { name: name.clone(), directory, schema, columns, refusal, is_writable, writer });
+            Table { name: name_of_table, directory, schema, columns, refusal, is_writable, streams, writer };
+        let table = Arc::new(table);
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&table));
         Ok(table)
+    }
+
+    fn streams(&self, directory: &Path) -> Streams {
+        match self.sink {
+            Sink::Delta => Streams::beside(self.engine.clone(), directory),
+            Sink::Discard => Streams::in_memory(),
+        }
     }
 
     /// Commits what all writers hold and ends them.

@@ -2,6 +2,7 @@
 //!
 //! Files go through [`DurableStore`], so what [`DeltaTable::append`] has returned for survives a power cut.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::sql::Change;
-use super::store::{DurableStore, create_directories};
+use super::store::{DurableStore, create_directories, sync_directory};
 
 const ENGINE_INFO: &str = concat!("arrow-zerobus-sdk-wrapper-emulator/", env!("CARGO_PKG_VERSION"));
+const LOG_DIRECTORY: &str = "_delta_log";
 /// A reader replays at most this many commits behind the last checkpoint.
 const COMMITS_PER_CHECKPOINT: Version = 100;
 /// How often an append starts again because somebody else committed first.
@@ -83,7 +85,7 @@ impl DeltaTable {
     /// Whether there is a Delta table in the directory. One whose first commit never happened is none.
     pub(super) fn exists(directory: &Path) -> bool {
         let is_commit = |name: &str| !name.starts_with('.') && name.ends_with(".json");
-        std::fs::read_dir(directory.join("_delta_log")).is_ok_and(|mut log| {
+        std::fs::read_dir(directory.join(LOG_DIRECTORY)).is_ok_and(|mut log| {
             log.any(|entry| entry.is_ok_and(|e| is_commit(&e.file_name().to_string_lossy())))
         })
     }
@@ -119,15 +121,20 @@ impl DeltaTable {
         self.snapshot.schema()
     }
 
-    /// Appends the rows as one file and one commit and returns the version that holds them.
+    /// Appends the rows as one file and one commit and returns the version that holds them. The same commit says that
+    /// each of these applications has come so far.
     ///
     /// # Durability
     ///
     /// The data file, the log file and their names are on the disk when it returns. After an error the
     /// rows may be in the table or not.
-    pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<Version, DeltaError> {
+    pub(super) fn append(
+        &mut self,
+        rows: &RecordBatch,
+        applications: &BTreeMap<&str, i64>,
+    ) -> Result<Version, DeltaError> {
         for _ in 0..CONFLICTS_MAX {
-            match self.try_append(rows) {
+            match self.try_append(rows, applications) {
                 Ok(Some(version)) => return Ok(version),
                 // Somebody else took the version: look at what they did and append behind it.
                 Ok(None) => *self = DeltaTable::open(&self.engine, &self.directory)?,
@@ -135,6 +142,18 @@ impl DeltaTable {
             }
         }
         Err(DeltaError::Conflicts { directory: self.directory.clone() })
+    }
+
+    /// How far an application has come, by the last commit that says so.
+    ///
+    /// # Durability
+    ///
+    /// That commit is on the disk when it returns, also if whoever wrote it was killed before it was.
+    pub(super) fn application_version(&self, id: &str) -> Result<Option<i64>, DeltaError> {
+        sync_directory(&self.directory.join(LOG_DIRECTORY))
+            .map_err(|source| DeltaError::Io { directory: self.directory.clone(), source })?;
+        let version = self.snapshot.get_app_id_version(id, self.engine.kernel.as_ref());
+        version.map_err(kernel_error(&self.directory))
     }
 
     /// Changes the columns. Rows that are there have null in new ones.
@@ -168,11 +187,18 @@ impl DeltaTable {
         write.err().map(|error| error.to_string())
     }
 
-    fn try_append(&mut self, rows: &RecordBatch) -> Result<Option<Version>, KernelError> {
+    fn try_append(
+        &mut self,
+        rows: &RecordBatch,
+        applications: &BTreeMap<&str, i64>,
+    ) -> Result<Option<Version>, KernelError> {
         let kernel = self.engine.kernel.as_ref();
-        let mut transaction = Arc::clone(&self.snapshot)
+        let append = Arc::clone(&self.snapshot)
             .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
-            .with_blind_append()
+            .with_blind_append();
+        let mut transaction = applications
+            .iter()
+            .fold(append, |append, (id, version)| append.with_transaction_id(*id, *version))
             .build(kernel, Box::new(FileSystemCommitter::new()))?;
         let context = transaction.write_state()?.write_context_builder().build()?;
         let data = ArrowEngineData::new(rows.clone());
@@ -213,7 +239,7 @@ fn table_url(directory: &Path) -> Result<Url, DeltaError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow_array::{ArrayRef, Int64Array};
@@ -222,20 +248,20 @@ mod tests {
     use super::super::ddl::parse_columns;
     use super::*;
 
-    fn rows(table: &DeltaTable, id: i64) -> RecordBatch {
+    pub(in crate::emulator) fn rows(table: &DeltaTable, id: i64) -> RecordBatch {
         use delta_kernel::engine::arrow_conversion::TryIntoArrow as _;
         let schema: arrow_schema::Schema = table.schema().as_ref().try_into_arrow().unwrap();
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![id]));
         RecordBatch::try_new(Arc::new(schema), vec![ids]).unwrap()
     }
 
-    fn count(table: &DeltaTable) -> usize {
+    pub(in crate::emulator) fn count(table: &DeltaTable) -> usize {
         let scan = Arc::clone(&table.snapshot).scan_builder().build().unwrap();
         let data = scan.execute(Arc::clone(&table.engine.kernel) as _).unwrap();
         data.map(|data| data.unwrap().try_into_record_batch().unwrap().num_rows()).sum()
     }
 
-    fn table() -> (tokio::runtime::Runtime, tempfile::TempDir, DeltaTable) {
+    pub(in crate::emulator) fn table() -> (tokio::runtime::Runtime, tempfile::TempDir, DeltaTable) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -245,16 +271,42 @@ mod tests {
         (runtime, dir, table)
     }
 
+    pub(in crate::emulator) fn reopen(table: &DeltaTable) -> DeltaTable {
+        DeltaTable::open(&table.engine, &table.directory).unwrap()
+    }
+
+    pub(in crate::emulator) fn log(table: &DeltaTable) -> PathBuf {
+        table.directory.join(LOG_DIRECTORY)
+    }
+
     #[test]
     fn two_writers_of_one_table_append_behind_each_other() {
         let (_runtime, _dir, mut first) = table();
-        let mut second = DeltaTable::open(&first.engine, &first.directory).unwrap();
+        let mut second = reopen(&first);
         for id in 0..3 {
             let batch = rows(&first, id);
-            assert_eq!(first.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
-            assert_eq!(second.append(&batch).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
+            assert_eq!(first.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 1);
+            assert_eq!(second.append(&batch, &BTreeMap::new()).unwrap(), 2 * u64::try_from(id).unwrap() + 2);
         }
-        assert_eq!(count(&DeltaTable::open(&first.engine, &first.directory).unwrap()), 6);
+        assert_eq!(count(&reopen(&first)), 6);
+    }
+
+    #[test]
+    fn how_far_applications_have_come_is_in_the_commits_and_in_the_checkpoint() {
+        let (_runtime, _dir, mut table) = table();
+        let batch = rows(&table, 1);
+        for step in 0..2 * i64::try_from(COMMITS_PER_CHECKPOINT).unwrap() {
+            let (early, often) = (("early", step), ("often", 10 * step));
+            let applications = if step < 5 { vec![early, often] } else { vec![often] };
+            let version = table.append(&batch, &applications.into_iter().collect()).unwrap();
+            table.checkpoint(version).unwrap();
+            if [0, 4, 98, 99, 100, 199].contains(&step) {
+                let reopened = reopen(&table);
+                assert_eq!(reopened.application_version("early").unwrap(), Some(step.min(4)));
+                assert_eq!(reopened.application_version("often").unwrap(), Some(10 * step));
+                assert_eq!(reopened.application_version("never").unwrap(), None);
+            }
+        }
     }
 
     #[test]
@@ -262,12 +314,12 @@ mod tests {
         let (_runtime, _dir, mut table) = table();
         let commits = COMMITS_PER_CHECKPOINT + 3;
         for id in 0..commits {
-            let version = table.append(&rows(&table, i64::try_from(id).unwrap())).unwrap();
+            let version = table.append(&rows(&table, i64::try_from(id).unwrap()), &BTreeMap::new()).unwrap();
             table.checkpoint(version).unwrap();
         }
-        let log = table.directory.join("_delta_log");
+        let log = log(&table);
         assert!(log.join(format!("{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet")).is_file());
-        let reopened = DeltaTable::open(&table.engine, &table.directory).unwrap();
+        let reopened = reopen(&table);
         assert_eq!((count(&reopened) as u64, count(&table) as u64), (commits, commits));
     }
 }

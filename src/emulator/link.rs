@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::SinkExt as _;
 use futures::channel::mpsc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -30,6 +31,10 @@ pub(super) struct Link<R, A> {
 }
 
 impl<R, A> Link<R, A> {
+    pub(super) async fn send(&mut self, answer: A) -> Result<(), Status> {
+        self.answers.send(Ok(answer)).await.map_err(|_| gone())
+    }
+
     /// Takes everything and answers nothing until the client goes or the emulator stops.
     pub(super) async fn hang(&mut self) -> Status {
         let drained = async { while let Ok(Some(_)) = self.requests.message().await {} };

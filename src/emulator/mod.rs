@@ -19,12 +19,15 @@ mod control;
 mod ddl;
 mod delta;
 mod derive;
+mod envelope;
 pub mod faults;
 mod flight;
+mod format;
 mod http;
 mod json;
 mod link;
 mod opening;
+mod persistent;
 mod protobuf;
 mod server;
 mod session;
@@ -95,10 +98,12 @@ pub struct EmulatorOptions {
     pub token_lifetime: Duration,
     /// Serve both ports over TLS.
     pub tls: Option<TlsOptions>,
+    /// Have streams that outlive their connections; without, their calls are UNIMPLEMENTED as at an older service.
+    pub persistent_streams: bool,
 }
 
 impl EmulatorOptions {
-    /// Free ports, no tables, any client, a commit every 200 ms, tokens for an hour.
+    /// Free ports, no tables, any client, a commit every 200 ms, tokens for an hour, persistent streams.
     pub fn new(data_dir: impl Into<PathBuf>) -> EmulatorOptions {
         EmulatorOptions {
             data_dir: data_dir.into(),
@@ -111,6 +116,7 @@ impl EmulatorOptions {
             sink: Sink::Delta,
             token_lifetime: Duration::from_secs(3600),
             tls: None,
+            persistent_streams: true,
         }
     }
 }

@@ -1,34 +1,32 @@
-//! Streams that are asked for: who may have one, for which table, and how its records are read.
+//! Streams that are asked for: who may have one, and for which table.
 
 use std::sync::Arc;
 
 use delta_kernel::schema::StructType;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
-use prost::Message as _;
-use prost_types::DescriptorProto;
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::catalog::{Catalog, Table, TableError};
-use super::columns::Rows;
+use super::envelope::{self, Answer, Call, Ephemeral};
 use super::faults::{Fault, Faults, Occasion};
-use super::link::{ANSWERS_MAX, Answers, Link, check_opening, gone};
-use super::protobuf::ProtobufReader;
-use super::session::{Reader, RecordLink, Session, answer};
+use super::format::{Format, Intake};
+use super::link::{ANSWERS_MAX, Answers, Link, check_opening};
+use super::session::{RecordLink, Session};
 use super::token::Tokens;
-use super::wire_format::ephemeral_stream_request::Payload;
-use super::wire_format::ephemeral_stream_response::Payload as Answer;
 use super::wire_format::zerobus_server::Zerobus;
 use super::wire_format::{
     CreateIngestStreamRequest, CreateIngestStreamResponse, EphemeralStreamRequest, EphemeralStreamResponse,
-    RecordType,
+    PersistentStreamRequest, PersistentStreamResponse, RetireStreamRequest, RetireStreamResponse,
 };
-use super::{Sink, derive};
+use super::writer::Progress;
+use super::{Sink, persistent};
 use crate::error::chain;
 use crate::types::TableName;
 
-pub(super) const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
+const TABLE_HEADER: &str = "x-databricks-zerobus-table-name";
 
 /// The gRPC side of the service.
 #[derive(Clone)]
@@ -38,26 +36,46 @@ pub(super) struct Service {
     pub(super) faults: Arc<Faults>,
     pub(super) sink: Sink,
     pub(super) auto_create: bool,
+    pub(super) persistent_streams: bool,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
 impl Zerobus for Service {
     type EphemeralStreamStream = mpsc::Receiver<Result<EphemeralStreamResponse, Status>>;
+    type PersistentStreamStream = mpsc::Receiver<Result<PersistentStreamResponse, Status>>;
 
     async fn ephemeral_stream(
         &self,
         request: Request<Streaming<EphemeralStreamRequest>>,
     ) -> Result<Response<Self::EphemeralStreamStream>, Status> {
-        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-        if !self.tokens.accepts(header("authorization")) {
-            return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
-        }
-        let table_header = header(TABLE_HEADER).map(str::to_owned);
+        let table_header = self.admit(request.metadata())?;
         let (link, receiver) = self.link(request);
         let (service, failing) = (self.clone(), link.answers.clone());
-        spawn(failing, async move { service.open(link, table_header).await?.run().await });
+        spawn(failing, async move { open(&service, link, table_header).await?.run().await });
         Ok(Response::new(receiver))
+    }
+
+    async fn persistent_stream(
+        &self,
+        request: Request<Streaming<PersistentStreamRequest>>,
+    ) -> Result<Response<Self::PersistentStreamStream>, Status> {
+        self.check_persistent()?;
+        let table_header = self.admit(request.metadata())?;
+        let (link, receiver) = self.link(request);
+        let (service, failing) = (self.clone(), link.answers.clone());
+        spawn(failing, async move { persistent::open(&service, link, table_header).await?.run().await });
+        Ok(Response::new(receiver))
+    }
+
+    async fn retire_stream(
+        &self,
+        request: Request<RetireStreamRequest>,
+    ) -> Result<Response<RetireStreamResponse>, Status> {
+        self.check_persistent()?;
+        let table_header = self.admit(request.metadata())?;
+        persistent::retire(self, request.into_inner(), table_header).await?;
+        Ok(Response::new(RetireStreamResponse {}))
     }
 }
 
@@ -75,6 +93,23 @@ pub(super) fn spawn<A: Send + 'static>(
 }
 
 impl Service {
+    /// Lets in whoever has a token; the table of the header, if there is one.
+    pub(super) fn admit(&self, metadata: &MetadataMap) -> Result<Option<String>, Status> {
+        let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+        match self.tokens.accepts(header("authorization")) {
+            true => Ok(header(TABLE_HEADER).map(str::to_owned)),
+            false => Err(Status::unauthenticated("the access token is missing, expired or not ours")),
+        }
+    }
+
+    /// Whether this is a service that has persistent streams. One that has not looks at no token either.
+    fn check_persistent(&self) -> Result<(), Status> {
+        match self.persistent_streams {
+            true => Ok(()),
+            false => Err(Status::unimplemented("this service has no persistent streams")),
+        }
+    }
+
     /// What connects a stream with the client that asks for it, and where its answers come out.
     pub(super) fn link<R, A>(
         &self,
@@ -112,71 +147,71 @@ impl Service {
             .map_err(|error| Status::internal(chain(&error)))
     }
 
-    /// Opens a stream of records.
-    async fn open(self, mut link: RecordLink, table_header: Option<String>) -> Result<Session, Status> {
-        let first = link.requests.message().await?.and_then(|request| request.payload);
-        let Some(Payload::CreateStream(create)) = first else {
-            return Err(Status::invalid_argument("the first message must create the stream"));
-        };
-        let name = table_name(&create, table_header.as_deref())?;
-        match self.faults.strike(Occasion::Open, Some(&name)) {
-            Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-            Some(Fault::HangOpen {}) => return Err(link.hang().await),
-            _ => {}
+    /// Lets a stream to this table open unless a rule is against it.
+    pub(super) async fn open_or_fail<R, A>(
+        &self,
+        link: &mut Link<R, A>,
+        table: &TableName,
+    ) -> Result<(), Status> {
+        match self.faults.strike(Occasion::Open, Some(table)) {
+            Some(Fault::FailOpen { refusal }) => Err(refusal.status()),
+            Some(Fault::HangOpen {}) => Err(link.hang().await),
+            _ => Ok(()),
         }
-        let descriptor = match create.record_type() {
-            RecordType::Proto => Some(descriptor(&create)?),
-            RecordType::Json => None,
-            RecordType::Unspecified => return Err(Status::invalid_argument("the record type is missing")),
-            RecordType::Avro => {
-                return Err(Status::unimplemented("this emulator does not take Avro records"));
-            }
-        };
-        let table = self.table(name, || descriptor.as_ref().map(columns).transpose()).await?;
+    }
+
+    /// Gets everything ready for a new stream of records.
+    pub(super) async fn prepare<R, A>(
+        &self,
+        link: &mut Link<R, A>,
+        create: CreateIngestStreamRequest,
+        table_header: Option<&str>,
+    ) -> Result<(Arc<Table>, Format, Intake), Status> {
+        let name = table_name(create.table_name(), table_header)?;
+        self.open_or_fail(link, &name).await?;
+        let format = Format::new(create.record_type(), create.descriptor_proto)?;
+        let table = self.table(name, || format.columns()).await?;
         check_opening(&table)?;
-        let rows = Rows::new(Arc::clone(table.columns())).map_err(|data_type| {
-            Status::unimplemented(format!(
-                "table {}: cannot write a column of type {data_type}",
-                table.name()
-            ))
-        })?;
-        let reader = match &descriptor {
-            Some(descriptor) => Reader::Protobuf(protobuf_reader(descriptor, &table)?),
-            None => Reader::Json,
-        };
-        let stream_id = format!("{:032x}", rand::random::<u128>());
-        let created = Answer::CreateStreamResponse(CreateIngestStreamResponse { stream_id: Some(stream_id) });
-        link.answers.send(Ok(answer(created))).await.map_err(|_| gone())?;
-        Ok(Session::new(link, table, reader, rows))
+        let intake = Intake::new(&table, &format)?;
+        Ok((table, format, intake))
     }
 }
 
-fn table_name(create: &CreateIngestStreamRequest, header: Option<&str>) -> Result<TableName, Status> {
-    if header != Some(create.table_name()) {
-        let text = format!("header {TABLE_HEADER} and table name {:?} differ", create.table_name());
+/// Opens a stream that ends with its connection.
+async fn open(
+    service: &Service,
+    mut link: RecordLink<Ephemeral>,
+    table_header: Option<String>,
+) -> Result<Session<Ephemeral>, Status> {
+    let first = link.requests.message().await?.and_then(Ephemeral::open);
+    let Some(envelope::Request::Create(create)) = first else {
+        return Err(Status::invalid_argument("the first message must create the stream"));
+    };
+    let (table, _, intake) = service.prepare(&mut link, create, table_header.as_deref()).await?;
+    link.send(Ephemeral::seal(created(new_stream_id()))).await?;
+    Ok(Session::new(link, table, intake, Progress::watched(-1), None))
+}
+
+/// A name that no other stream has.
+pub(super) fn new_stream_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+pub(super) fn created(stream_id: String) -> Answer {
+    Answer::Created(CreateIngestStreamResponse { stream_id: Some(stream_id) })
+}
+
+/// The table that a message names, which must be the one of the header.
+pub(super) fn table_name(name: &str, header: Option<&str>) -> Result<TableName, Status> {
+    if header != Some(name) {
+        let text = format!("header {TABLE_HEADER} and table name {name:?} differ");
         return Err(Status::invalid_argument(text));
     }
-    create.table_name().parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+    name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
 }
 
-/// The columns of a table that is made for records of this descriptor.
-fn columns(descriptor: &DescriptorProto) -> Result<StructType, Status> {
-    derive::columns(descriptor)
-        .map_err(|problem| Status::invalid_argument(format!("no table from this descriptor: {problem}")))
-}
-
-fn descriptor(create: &CreateIngestStreamRequest) -> Result<DescriptorProto, Status> {
-    let bytes = create.descriptor_proto.clone().filter(|bytes| !bytes.is_empty());
-    let bytes = bytes.ok_or_else(|| Status::invalid_argument("protobuf records need a descriptor"))?;
-    DescriptorProto::decode(bytes).map_err(|_| Status::invalid_argument("the descriptor is not parseable"))
-}
-
-fn protobuf_reader(descriptor: &DescriptorProto, table: &Table) -> Result<ProtobufReader, Status> {
-    ProtobufReader::new(descriptor, table.columns().fields()).map_err(|problems| {
-        Status::invalid_argument(format!(
-            "error 8001: the descriptor does not fit table {}: {}",
-            table.name(),
-            problems.join("; ")
-        ))
-    })
+/// The table that only the header names.
+pub(super) fn named_table(header: Option<String>) -> Result<TableName, Status> {
+    let name = header.ok_or_else(|| Status::invalid_argument(format!("no header {TABLE_HEADER}")))?;
+    name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
 }

@@ -70,7 +70,8 @@ pub(super) fn run(
     let runtime = Builder::new_multi_thread().thread_name("emulator").enable_all().build().map_err(start)?;
     let unserved = |source| EmulatorError::Table { path: data_dir.clone(), source };
     let engine = DeltaEngine::new(runtime.handle().clone());
-    let catalog = Arc::new(Catalog::open(&data_dir, engine, options.commit_interval).map_err(unserved)?);
+    let catalog =
+        Arc::new(Catalog::open(&data_dir, engine, options.commit_interval, options.sink).map_err(unserved)?);
     for (name, columns) in &tables {
         catalog.create(name, columns).map_err(unserved)?;
     }
@@ -165,6 +166,7 @@ impl Servers {
             faults: Arc::clone(&faults),
             sink: options.sink,
             auto_create: options.auto_create,
+            persistent_streams: options.persistent_streams,
             stop: stop.clone(),
         };
         let stopping = || {

@@ -5,41 +5,30 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
-use futures::{FutureExt as _, SinkExt as _};
+use futures::FutureExt as _;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::acks::Acks;
 use super::catalog::Table;
-use super::columns::{RecordError, Rows};
+use super::columns::RecordError;
+use super::envelope::{Answer, Call, Request};
 use super::faults::{Fault, Occasion};
-use super::link::{Link, at, check_grant, gone, writer_stopped};
-use super::protobuf::ProtobufReader;
+use super::format::{Intake, Reader};
+use super::link::{Link, at, check_grant, writer_stopped};
+use super::persistent::Stream;
 use super::server::stopped;
-use super::wire_format::ephemeral_stream_request::Payload;
-use super::wire_format::ephemeral_stream_response::Payload as Answer;
 use super::wire_format::ingest_record_batch_request::Batch;
 use super::wire_format::ingest_record_request::Record;
-use super::wire_format::{
-    CloseStreamSignal, EphemeralStreamRequest, EphemeralStreamResponse, IngestRecordResponse,
-};
-use super::writer::{Chunk, Room};
+use super::wire_format::{CloseStreamSignal, IngestRecordResponse};
+use super::writer::{Chunk, Progress, Room};
 use super::{Sink, json};
 
 /// What one request may carry; framing comes on top.
 const REQUEST_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Record bytes of one stream at which its rows go to the writer even if more requests are there.
 const CHUNK_BYTES: usize = 1024 * 1024;
-
-pub(super) fn answer(payload: Answer) -> EphemeralStreamResponse {
-    EphemeralStreamResponse { payload: Some(payload) }
-}
-
-/// How the records of a stream are read.
-pub(super) enum Reader {
-    Protobuf(ProtobufReader),
-    Json,
-}
 
 enum Records {
     Protobuf(Vec<Bytes>),
@@ -64,14 +53,15 @@ struct Held {
 }
 
 /// What connects a stream of records with its client.
-pub(super) type RecordLink = Link<EphemeralStreamRequest, EphemeralStreamResponse>;
+pub(super) type RecordLink<C> = Link<<C as Call>::Request, <C as Call>::Answer>;
 
-/// An open stream.
-pub(super) struct Session {
-    link: RecordLink,
+/// A stream that a client is connected to.
+pub(super) struct Session<C: Call> {
+    link: RecordLink<C>,
     table: Arc<Table>,
-    reader: Reader,
-    rows: Rows,
+    intake: Intake,
+    /// The persistent stream that this one goes on with.
+    stream: Option<Arc<Stream>>,
     held: Held,
     next_offset: i64,
     /// The last offset that the writer was given.
@@ -81,11 +71,19 @@ pub(super) struct Session {
     ends_at: Option<Instant>,
 }
 
-impl Session {
-    pub(super) fn new(link: RecordLink, table: Arc<Table>, reader: Reader, rows: Rows) -> Session {
-        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults));
-        let held = Held::default();
-        Session { link, table, reader, rows, held, next_offset: 0, handed_over: -1, acks, ends_at: None }
+impl<C: Call> Session<C> {
+    /// Goes on behind what the progress says is durable.
+    pub(super) fn new(
+        link: RecordLink<C>,
+        table: Arc<Table>,
+        intake: Intake,
+        progress: Arc<watch::Sender<Progress>>,
+        stream: Option<Arc<Stream>>,
+    ) -> Session<C> {
+        let handed_over = progress.borrow().durable;
+        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults), progress);
+        let (held, next_offset) = (Held::default(), handed_over + 1);
+        Session { link, table, intake, stream, held, next_offset, handed_over, acks, ends_at: None }
     }
 
     /// Serves the stream to its end. Requests that came before the one that ended it are committed
@@ -135,14 +133,14 @@ impl Session {
                             false => None,
                         };
                     }
-                    self.hand_over(self.rows.count())?;
+                    self.hand_over(self.intake.rows.count())?;
                 }
             }
         }
     }
 
     /// Takes a request as a rule wants it.
-    async fn ingest_or_fail(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
+    async fn ingest_or_fail(&mut self, request: C::Request) -> Result<(), Status> {
         match self.link.faults.strike(Occasion::Request, Some(self.table.name())) {
             Some(Fault::FailStream { refusal }) => return Err(refusal.status()),
             Some(Fault::HangStream {}) => {
@@ -152,11 +150,7 @@ impl Session {
             Some(Fault::CloseSignal { grace_ms }) => {
                 let grace = Duration::from_millis(grace_ms);
                 let signal = CloseStreamSignal { duration: grace.try_into().ok() };
-                self.link
-                    .answers
-                    .send(Ok(answer(Answer::CloseStreamSignal(signal))))
-                    .await
-                    .map_err(|_| gone())?;
+                self.link.send(C::seal(Answer::Closing(signal))).await?;
                 self.ends_at = Some(Instant::now() + grace);
             }
             Some(Fault::DropAck { reset }) => {
@@ -175,7 +169,7 @@ impl Session {
 
     /// Waits until all that was taken is in the table, and acknowledges it.
     async fn commit(&mut self) -> Result<(), Status> {
-        self.hand_over(self.rows.count())?;
+        self.hand_over(self.intake.rows.count())?;
         self.table.writer().hurry();
         loop {
             self.acknowledge().await?;
@@ -187,7 +181,7 @@ impl Session {
         }
     }
 
-    async fn ingest(&mut self, request: EphemeralStreamRequest) -> Result<(), Status> {
+    async fn ingest(&mut self, request: C::Request) -> Result<(), Status> {
         let (offset, records) = self.check(request)?;
         let bytes = records.bytes();
         if bytes > REQUEST_RECORD_BYTES_MAX {
@@ -199,15 +193,15 @@ impl Session {
             let room = match self.table.writer().try_room(bytes) {
                 Some(room) => room,
                 None => {
-                    self.hand_over(self.rows.count())?;
+                    self.hand_over(self.intake.rows.count())?;
                     self.table.writer().room(bytes).await.map_err(writer_stopped)?
                 }
             };
             let is_watched = self.link.faults.is_armed(Occasion::Records);
             if is_watched {
-                self.hand_over(self.rows.count())?;
+                self.hand_over(self.intake.rows.count())?;
             }
-            let whole = self.rows.count();
+            let whole = self.intake.rows.count();
             if let Err(error) = self.decode(&records) {
                 // Rows of the requests before stay; of this one none does.
                 self.hand_over(whole)?;
@@ -227,9 +221,9 @@ impl Session {
         Ok(())
     }
 
-    fn check(&self, request: EphemeralStreamRequest) -> Result<(i64, Records), Status> {
-        let (offset, records) = match request.payload {
-            Some(Payload::IngestRecord(one)) => {
+    fn check(&self, request: C::Request) -> Result<(i64, Records), Status> {
+        let (offset, records) = match C::open(request) {
+            Some(Request::Record(one)) => {
                 let records = match one.record {
                     Some(Record::ProtoEncodedRecord(record)) => Some(Records::Protobuf(vec![record])),
                     Some(Record::JsonRecord(record)) => Some(Records::Json(vec![record])),
@@ -237,7 +231,7 @@ impl Session {
                 };
                 (one.offset_id, records)
             }
-            Some(Payload::IngestRecordBatch(many)) => {
+            Some(Request::Batch(many)) => {
                 let records = match many.batch {
                     Some(Batch::ProtoEncodedBatch(batch)) => Some(Records::Protobuf(batch.records)),
                     Some(Batch::JsonBatch(batch)) => Some(Records::Json(batch.records)),
@@ -245,13 +239,13 @@ impl Session {
                 };
                 (many.offset_id, records)
             }
-            Some(Payload::CreateStream(_)) => {
-                return Err(Status::invalid_argument("the stream is already created"));
+            Some(Request::Create(_) | Request::Resume(_)) => {
+                return Err(Status::invalid_argument("the stream is already open"));
             }
             None => return Err(Status::invalid_argument("a request without records")),
         };
         let records = records.ok_or_else(|| Status::invalid_argument("a request without records"))?;
-        if matches!(records, Records::Json(_)) != matches!(self.reader, Reader::Json) {
+        if matches!(records, Records::Json(_)) != matches!(self.intake.reader, Reader::Json) {
             return Err(Status::invalid_argument("the records are not of the type of the stream"));
         }
         if offset != Some(self.next_offset) {
@@ -263,12 +257,12 @@ impl Session {
     }
 
     fn decode(&mut self, records: &Records) -> Result<(), RecordError> {
-        match (records, &mut self.reader) {
+        match (records, &mut self.intake.reader) {
             (Records::Protobuf(records), Reader::Protobuf(reader)) => {
-                records.iter().try_for_each(|record| reader.read(record, &mut self.rows))
+                records.iter().try_for_each(|record| reader.read(record, &mut self.intake.rows))
             }
             (Records::Json(records), _) => {
-                records.iter().try_for_each(|record| json::read(record, &mut self.rows))
+                records.iter().try_for_each(|record| json::read(record, &mut self.intake.rows))
             }
             // `check` lets only records of the stream's type through.
             (Records::Protobuf(_), Reader::Json) => Ok(()),
@@ -277,7 +271,7 @@ impl Session {
 
     /// Gives the rows of one request to the writer, or drops them because a rule rejects one of them.
     fn hand_over_unless_rejected(&mut self, offset: i64) -> Result<(), Status> {
-        let rows = self.finish(self.rows.count())?;
+        let rows = self.finish(self.intake.rows.count())?;
         let is_met =
             |fault: &Fault| matches!(fault, Fault::RejectRecords { condition } if condition.is_met(&rows));
         if self.link.faults.strike_where(Occasion::Records, Some(self.table.name()), is_met).is_some() {
@@ -291,7 +285,7 @@ impl Session {
     }
 
     fn finish(&mut self, count: usize) -> Result<RecordBatch, Status> {
-        self.rows.finish(count).map_err(|error| Status::internal(error.to_string()))
+        self.intake.rows.finish(count).map_err(|error| Status::internal(error.to_string()))
     }
 
     /// Gives the first `count` rows, those of whole requests, to the writer.
@@ -302,11 +296,21 @@ impl Session {
         if self.link.sink == Sink::Discard {
             self.held = Held::default();
             self.handed_over = upto;
-            self.acks.discard(upto);
+            self.discard(upto);
             return Ok(());
         }
         let rows = self.finish(count)?;
         self.give(rows)
+    }
+
+    /// Takes what came up to this offset as committed, unless the persistent stream has another connection by now.
+    fn discard(&self, upto: i64) {
+        let state = self.stream.as_ref().map(|stream| stream.lock());
+        if self.acks.discard(upto)
+            && let Some(mut state) = state
+        {
+            state.committed = Some(upto);
+        }
     }
 
     fn give(&mut self, rows: RecordBatch) -> Result<(), Status> {
@@ -314,9 +318,11 @@ impl Session {
         let Some(upto) = upto else {
             return Ok(());
         };
+        let (progress, stream) = (self.acks.progress(), self.stream.clone());
+        let chunk = Chunk { rows, upto, progress, stream, room };
+        self.table.writer().append(chunk).map_err(writer_stopped)?;
         self.handed_over = upto;
-        let progress = self.acks.progress();
-        self.table.writer().append(Chunk { rows, upto, progress, room }).map_err(writer_stopped)
+        Ok(())
     }
 
     /// Tells the client what is durable now, unless a rule is against it.
@@ -337,6 +343,6 @@ impl Session {
 
     async fn send_acknowledgement(&mut self, offset: i64) -> Result<(), Status> {
         let response = IngestRecordResponse { durability_ack_up_to_offset: Some(offset) };
-        self.link.answers.send(Ok(answer(Answer::IngestRecordResponse(response)))).await.map_err(|_| gone())
+        self.link.send(C::seal(Answer::Ingested(response))).await
     }
 }

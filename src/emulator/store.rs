@@ -58,7 +58,8 @@ fn failure(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error 
     Error::Generic { store: "DurableStore", source: error.into() }
 }
 
-fn put(path: &FsPath, payload: &PutPayload, mode: &PutMode) -> io::Result<()> {
+/// Writes a file; it and its name are on the disk when it returns.
+pub(super) fn put(path: &FsPath, payload: &PutPayload, mode: &PutMode) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };

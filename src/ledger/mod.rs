@@ -1,18 +1,22 @@
 //! What is settled, remembered across restarts in a key-value store.
 //!
 //! The ledger is derived: losing all of it costs duplicates, never data. It is off the append path and
-//! holds one small record per log epoch, so its size does not depend on the backlog; and beside it what was known of
-//! the table's columns, which a start without network goes by.
+//! holds one small record per log epoch, so its size does not depend on the backlog. Beside it there is one of what is
+//! sent on a persistent stream, which changes together with it or not at all; and what was known of the table's columns,
+//! which a start without network goes by.
 //!
 //! A store's own flush need not be durable; sled's is not. A checkpoint is therefore a flush *and* a sync, and only
 //! then may anything be reclaimed \[I5\].
 
+mod bytes;
+mod descriptor;
 mod dropped;
 mod record;
 #[cfg(feature = "sim")]
 mod sim;
 mod sled;
 mod store;
+mod streams;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -22,8 +26,11 @@ pub use record::{Bent, LedgerRecord, Quarantined, Settled};
 #[cfg(feature = "sim")]
 pub use sim::SimPlace;
 pub use store::{LedgerPlace, LedgerStore};
+pub use streams::{OutOfRange, REQUESTS_MAX, RecordedRequest, RecordedStream, Streams};
 pub use table::CachedTable;
 
+pub(crate) use self::descriptor::BYTES_MAX as DESCRIPTOR_BYTES_MAX;
+use self::descriptor::StoredDescriptor;
 use self::sled::SledPlace;
 
 use crate::canary::{Canaries, Canary};
@@ -113,6 +120,10 @@ pub struct Ledger {
     table: Vec<u8>,
     /// The next checkpoint writes them.
     is_table_due: bool,
+    /// The bytes of what is recorded of persistent streams; none if that is nothing.
+    streams: Vec<u8>,
+    are_streams_due: bool,
+    descriptor: StoredDescriptor,
 }
 
 /// What opening a ledger found.
@@ -124,6 +135,8 @@ pub struct LedgerOpened {
     pub record: LedgerRecord,
     /// What an earlier owner knew of the table's columns; `None` too if that cannot be read.
     pub table: Option<CachedTable>,
+    /// What an earlier owner recorded of persistent streams, or why it cannot be read.
+    pub streams: Result<Streams, String>,
     /// Where an unreadable ledger was moved to, and why.
     pub set_aside: Option<(PathBuf, LedgerError)>,
 }
@@ -168,10 +181,33 @@ impl Ledger {
         open.flush()?;
         open.sync()?;
         place.hold_reserve();
-        let Contents { record, table } = contents;
-        let bytes = bytes_of(table.as_ref());
-        let ledger = Ledger { place, epoch, open: Some(open), canaries, table: bytes, is_table_due: false };
-        Ok(LedgerOpened { ledger, record: record.unwrap_or_default(), table, set_aside })
+        let Contents { record, table, streams } = contents;
+        let StoredStreams { bytes, descriptor, read: streams } = streams;
+        let ledger = Ledger {
+            place,
+            epoch,
+            open: Some(open),
+            canaries,
+            table: bytes_of(table.as_ref()),
+            is_table_due: false,
+            streams: bytes,
+            are_streams_due: false,
+            descriptor,
+        };
+        Ok(LedgerOpened { ledger, record: record.unwrap_or_default(), table, streams, set_aside })
+    }
+
+    /// Remembers what is sent on persistent streams, from the next checkpoint on, and together with its record.
+    pub fn remember_streams(&mut self, streams: &Streams) {
+        if streams.is_empty() && self.streams.is_empty() {
+            return;
+        }
+        if let Some(current) = &streams.current {
+            self.descriptor.remember(&current.descriptor);
+        }
+        let bytes = streams::encode(streams, self.descriptor.place());
+        self.are_streams_due |= bytes != self.streams;
+        self.streams = bytes;
     }
 
     /// Remembers what is known of the table's columns, from the next checkpoint on; `None` forgets it.
@@ -183,7 +219,7 @@ impl Ledger {
 
     /// Whether there is something to write besides the record.
     pub fn is_due(&self) -> bool {
-        self.is_table_due
+        self.is_table_due || self.are_streams_due
     }
 
     /// The same ledger after a failed write.
@@ -228,18 +264,30 @@ impl Ledger {
             None => {
                 self.place.move_aside()?;
                 self.is_table_due = self.table != table::NOTHING;
+                self.are_streams_due = !self.streams.is_empty();
+                self.descriptor.forget_place();
                 self.place.open()?
             }
         };
         if self.is_table_due && with_table {
-            open.insert(table::KEY, &self.table)?;
+            open.insert_large(table::KEY, &self.table)?;
         }
-        open.insert(&record::key(self.epoch), &record.encode())?;
+        let (settled_key, streams_key) = (record::key(self.epoch), streams::key(self.epoch));
+        let settled = record.encode();
+        let settled = (&settled_key[..], &settled[..]);
+        if self.are_streams_due {
+            // What the record is about is there before it.
+            self.descriptor.write(open.as_mut())?;
+            open.insert(&[settled, (&streams_key, &self.streams)])?;
+        } else {
+            open.insert(&[settled])?;
+        }
         open.flush()?;
         if !self.canaries.has(Canary::TrustStoreFlush) {
             open.sync()?;
         }
-        self.is_table_due = false;
+        self.descriptor.written();
+        (self.is_table_due, self.are_streams_due) = (false, false);
         self.open = Some(open);
         Ok(())
     }
@@ -261,6 +309,35 @@ pub(crate) struct Contents {
     pub(crate) record: Option<LedgerRecord>,
     /// `None` too if what is there cannot be read: it is a cache.
     pub(crate) table: Option<CachedTable>,
+    pub(crate) streams: StoredStreams,
+}
+
+/// What a store says about persistent streams.
+#[derive(Debug)]
+pub(crate) struct StoredStreams {
+    bytes: Vec<u8>,
+    descriptor: StoredDescriptor,
+    pub(crate) read: Result<Streams, String>,
+}
+
+impl Default for StoredStreams {
+    fn default() -> StoredStreams {
+        let descriptor = StoredDescriptor::default();
+        StoredStreams { bytes: Vec::new(), descriptor, read: Ok(Streams::default()) }
+    }
+}
+
+impl StoredStreams {
+    /// A record that cannot be read says nothing about what is settled.
+    fn read(store: &dyn LedgerStore, epoch: Epoch) -> Result<StoredStreams, LedgerError> {
+        let Some(bytes) = store.get(&streams::key(epoch))? else { return Ok(StoredStreams::default()) };
+        let mut descriptor = StoredDescriptor::default();
+        let read = streams::decode(&bytes, |mark| {
+            descriptor = StoredDescriptor::read(store, mark)?;
+            Ok(descriptor.bytes())
+        });
+        Ok(StoredStreams { bytes, descriptor, read })
+    }
 }
 
 impl Contents {
@@ -268,12 +345,12 @@ impl Contents {
         let damaged = |reason| LedgerError::Damaged { path: path.to_owned(), reason };
         let record = store.get(&record::key(epoch))?;
         let record = record.map(|bytes| LedgerRecord::decode(&bytes).map_err(damaged)).transpose()?;
-        let table = store.get(table::KEY)?.filter(|bytes| bytes != table::NOTHING);
+        let table = store.get_large(table::KEY)?.filter(|bytes| bytes != table::NOTHING);
         let readable = table.as_deref().and_then(CachedTable::decode);
         if table.is_some() && readable.is_none() {
             tracing::warn!(path = %path.display(), "what was known of the table's columns cannot be read");
         }
-        Ok(Contents { record, table: readable })
+        Ok(Contents { record, table: readable, streams: StoredStreams::read(store, epoch)? })
     }
 }
 
@@ -390,6 +467,82 @@ mod tests {
         let opened = Ledger::open(dir.path(), EPOCH).unwrap();
         assert!(opened.set_aside.is_none());
         assert_eq!((opened.record, opened.table), (record(5), None));
+    }
+
+    fn streams(id: &str, descriptor: &[u8], ends: impl IntoIterator<Item = u64>) -> Streams {
+        let mut streams = Streams::default();
+        streams.begin(id.to_owned(), descriptor.into());
+        for end in ends {
+            let end = Settled { through: Lsn::new(end), rows_of_next: 0 };
+            streams.push(RecordedRequest { end, rows: 1, ..RecordedRequest::default() });
+        }
+        streams.sequence = 0;
+        streams
+    }
+
+    #[test]
+    fn streams_are_remembered_with_the_next_checkpoint_and_their_descriptor_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert_eq!(opened.streams, Ok(Streams::default()));
+        opened.ledger.remember_streams(&Streams::default());
+        assert!(!opened.ledger.is_due(), "nothing is nothing to write");
+        // A descriptor of many columns is larger than what sled keeps with the rest.
+        let wide: Vec<u8> = (0..300_000u32).map(|number| (number % 251) as u8).collect();
+        for (number, descriptor) in [&b"one"[..], &wide, b"three", b"three"].into_iter().enumerate() {
+            let streams = streams(&format!("stream {number}"), descriptor, [6, 7]);
+            opened.ledger.remember_streams(&streams);
+            assert!(opened.ledger.is_due());
+            opened.ledger.checkpoint(&record(5)).unwrap();
+            assert!(!opened.ledger.is_due());
+            drop(opened);
+            opened = Ledger::open(dir.path(), EPOCH).unwrap();
+            assert_eq!((opened.record, &opened.streams), (record(5), &Ok(streams)));
+        }
+        let found = opened.streams.clone().unwrap();
+        let mut ledger = opened.ledger.unwritable();
+        ledger.checkpoint(&record(6)).unwrap();
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().streams.read, Ok(found), "a new store has them too");
+        ledger.remember_streams(&Streams { doubtful_rows: 3, ..Streams::default() });
+        ledger.checkpoint(&record(6)).unwrap();
+        let found = peek(dir.path(), EPOCH).unwrap().streams.read.unwrap();
+        assert_eq!((found.doubtful_rows, found.current), (3, None));
+        assert!(peek(dir.path(), Epoch::new(8)).unwrap().streams.read.unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_durable_stays_so_until_its_successor_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path(), EPOCH).unwrap().ledger;
+        ledger.remember_streams(&streams("first", b"one", [6]));
+        ledger.checkpoint(&record(5)).unwrap();
+        // A cut between the descriptor and the record that names it.
+        ledger.remember_streams(&streams("second", b"two", []));
+        ledger.remember_streams(&streams("third", b"three", []));
+        let mut open = ledger.open.take().unwrap();
+        ledger.descriptor.write(open.as_mut()).unwrap();
+        open.flush().unwrap();
+        open.sync().unwrap();
+        drop((open, ledger));
+        assert_eq!(Ledger::open(dir.path(), EPOCH).unwrap().streams, Ok(streams("first", b"one", [6])));
+    }
+
+    #[test]
+    fn a_record_of_streams_that_is_damaged_is_told_and_hurts_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path(), EPOCH).unwrap().ledger;
+        ledger.remember_streams(&streams("a stream", b"one", [6]));
+        ledger.streams[5] ^= 1;
+        ledger.checkpoint(&record(5)).unwrap();
+        drop(ledger);
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert!(opened.set_aside.is_none());
+        assert_eq!(opened.record, record(5));
+        assert!(opened.streams.unwrap_err().contains("checksum"));
+        opened.ledger.remember_streams(&Streams::default());
+        opened.ledger.checkpoint(&record(5)).unwrap();
+        drop(opened.ledger);
+        assert_eq!(Ledger::open(dir.path(), EPOCH).unwrap().streams, Ok(Streams::default()));
     }
 
     #[test]

@@ -126,11 +126,19 @@ impl LedgerStore for SimStore {
         Ok(self.records.get(key).cloned())
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
-        self.records.insert(key.to_vec(), value.to_vec());
+    fn get_large(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.get(key)
+    }
+
+    fn insert(&mut self, records: &[(&[u8], &[u8])]) -> Result<(), LedgerError> {
+        self.records.extend(records.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         self.sequence += 1;
         self.is_dirty = true;
         Ok(())
+    }
+
+    fn insert_large(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
+        self.insert(&[(key, value)])
     }
 
     fn flush(&mut self) -> Result<(), LedgerError> {

@@ -14,13 +14,13 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE, table};
+use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE};
 use crate::io::{OsStorage, Storage};
 use crate::reserve::Reserve;
 
 /// The file in which sled 0.34 keeps everything.
 const SLED_FILE: &str = "db";
-/// The tree of what is large and changes rarely.
+/// The tree of what is large and changes rarely. sled writes what goes into any of its trees into one log, in order.
 const LARGE_TREE: &[u8] = b"large";
 /// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -94,7 +94,7 @@ impl LedgerPlace for SledPlace {
 struct SledStore {
     path: PathBuf,
     db: sled::Db,
-    /// Holds the table. sled writes all values of a page anew after a few changes of any one of them: what is small
+    /// Holds the table and the descriptors of streams. sled writes all values of a page anew after a few changes of any one of them: what is small
     /// and changes with every checkpoint lies elsewhere.
     large: sled::Tree,
     file: File,
@@ -113,22 +113,40 @@ impl SledStore {
         Ok(SledStore { path: path.to_owned(), db, large, file })
     }
 
-    fn tree_of(&self, key: &[u8]) -> &sled::Tree {
-        if key == table::KEY { &self.large } else { &self.db }
+    fn get_from(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        guarded(&self.path, || {
+            let value = tree.get(key).map_err(failure("read", &self.path))?;
+            Ok(value.map(|bytes| bytes.to_vec()))
+        })
     }
 }
 
 impl LedgerStore for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.get_from(&self.db, key)
+    }
+
+    fn get_large(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.get_from(&self.large, key)
+    }
+
+    fn insert(&mut self, records: &[(&[u8], &[u8])]) -> Result<(), LedgerError> {
         guarded(&self.path, || {
-            let value = self.tree_of(key).get(key).map_err(failure("read", &self.path))?;
-            Ok(value.map(|bytes| bytes.to_vec()))
+            let written = match records {
+                [(key, value)] => self.db.insert(key, *value).map(drop),
+                _ => {
+                    let mut batch = sled::Batch::default();
+                    records.iter().for_each(|(key, value)| batch.insert(*key, *value));
+                    self.db.apply_batch(batch)
+                }
+            };
+            written.map_err(failure("write", &self.path))
         })
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
+    fn insert_large(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
         guarded(&self.path, || {
-            self.tree_of(key).insert(key, value).map(|_| ()).map_err(failure("write", &self.path))
+            self.large.insert(key, value).map(|_| ()).map_err(failure("write", &self.path))
         })
     }
 

@@ -14,12 +14,27 @@ pub trait LedgerStore: Send + Debug {
     /// [`LedgerError`] if it cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
 
-    /// Gives a key a value.
+    /// Gives keys of small values their values: all of them or none, whatever happens meanwhile.
     ///
     /// # Errors
     ///
     /// [`LedgerError`] if the store refuses it.
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError>;
+    fn insert(&mut self, records: &[(&[u8], &[u8])]) -> Result<(), LedgerError>;
+
+    /// Gives the key of a large value, which changes rarely, its value. What is inserted after it is not there
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if the store refuses it.
+    fn insert_large(&mut self, key: &[u8], value: &[u8]) -> Result<(), LedgerError>;
+
+    /// The value of the key of a large value.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if it cannot be read.
+    fn get_large(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
 
     /// Hands everything that was inserted to the operating system. Promises nothing about a power cut.
     ///

@@ -57,6 +57,7 @@ struct Settings {
     schema_grace_secs: f64,
     quarantine_max_bytes: u64,
     transport: String,
+    delivery: String,
     compression: Option<String>,
     request_max_bytes: usize,
     max_inflight_requests: usize,
@@ -103,6 +104,7 @@ impl Settings {
         configuration.schema_grace = duration(self.schema_grace_secs)?;
         configuration.quarantine_max_bytes = self.quarantine_max_bytes;
         configuration.transport = named(&self.transport)?;
+        configuration.delivery = named(&self.delivery)?;
         configuration.compression = self.compression.as_deref().map(named).transpose()?;
         configuration.request_max_bytes = self.request_max_bytes;
         configuration.max_inflight_requests = self.max_inflight_requests;

@@ -29,6 +29,19 @@ pub trait Transport: Send + Sync {
     /// [`TransportError`], classified; nothing was sent.
     async fn open(&self, format: &Format) -> Result<Box<dyn Stream>, TransportError>;
 
+    /// Creates a persistent stream of records of this message, or resumes the one of that name. From then on nothing that
+    /// was sent to it before, and is not committed, can become so.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`], classified; nothing was sent. One that was to be created may be there all the same, without
+    /// anything in it.
+    async fn open_persistent(
+        &self,
+        descriptor: &Arc<DescriptorProto>,
+        resume: Option<&str>,
+    ) -> Result<PersistentStream, TransportError>;
+
     /// The next stream shall be opened with a token that is fetched anew.
     fn forget_token(&self);
 }
@@ -62,6 +75,17 @@ pub trait Stream: Send + Sync {
 
     /// Ends a stream that has nothing in flight.
     async fn close(self: Box<Self>);
+}
+
+/// A stream that the service remembers: what is committed on it stays known under its name.
+pub struct PersistentStream {
+    /// Its name.
+    pub id: String,
+    /// Up to which stream offset it was committed when it was opened; none if nothing was. The next request has the one
+    /// after it.
+    pub committed: Option<StreamOffset>,
+    /// The stream itself.
+    pub stream: Box<dyn Stream>,
 }
 
 /// What the rows of a stream are.
@@ -105,28 +129,39 @@ pub struct TransportError {
     pub message: String,
     /// The wait that the server asked for.
     pub retry_after: Option<Duration>,
+    /// What it is a symptom of, if that was seen.
+    pub(crate) symptom: Option<Symptom>,
 }
 
 impl TransportError {
     /// A failure with the class and code that the table has for it.
     pub(crate) fn of(symptom: Symptom, message: impl Into<String>) -> TransportError {
         let (class, code) = symptom.class();
-        TransportError { class, code, message: message.into(), retry_after: None }
+        TransportError { class, code, message: message.into(), retry_after: None, symptom: Some(symptom) }
+    }
+
+    fn unseen(class: ErrorClass, code: ErrorCode, message: impl Into<String>) -> TransportError {
+        TransportError { class, code, message: message.into(), retry_after: None, symptom: None }
+    }
+
+    /// Whether the service answered with this code.
+    pub(crate) fn is_grpc(&self, code: tonic::Code) -> bool {
+        self.symptom == Some(Symptom::Grpc(code))
     }
 
     /// A failure that the next attempt may not meet.
     pub fn transient(code: ErrorCode, message: impl Into<String>) -> TransportError {
-        TransportError { class: ErrorClass::Transient, code, message: message.into(), retry_after: None }
+        TransportError::unseen(ErrorClass::Transient, code, message)
     }
 
     /// A refusal that lasts until somebody changes a grant, a secret or a table.
     pub fn blocked(code: ErrorCode, message: impl Into<String>) -> TransportError {
-        TransportError { class: ErrorClass::Blocked, code, message: message.into(), retry_after: None }
+        TransportError::unseen(ErrorClass::Blocked, code, message)
     }
 
     /// A refusal of what we sent.
     pub fn poison(code: ErrorCode, message: impl Into<String>) -> TransportError {
-        TransportError { class: ErrorClass::Poison, code, message: message.into(), retry_after: None }
+        TransportError::unseen(ErrorClass::Poison, code, message)
     }
 }
 

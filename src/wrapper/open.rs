@@ -14,19 +14,21 @@ use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
 use crate::admission::{Admission, Limits};
 use crate::catalog::{Catalog, KnownTable, Reader};
-use crate::config::{Validated, WrapperConfiguration, invalid, writer_directory};
+use crate::config::{DeliveryGuarantee, Validated, WrapperConfiguration, invalid, writer_directory};
 use crate::convert::{Policies, TableSchema};
-use crate::drain::{Grace, Lane, LaneSettings, Plans, Reads, Settler, SettlerStatus, TableToRemember};
+use crate::drain::{
+    Grace, Lane, LaneSettings, Plans, Progress, Reads, Settler, SettlerStatus, TableToRemember,
+};
 use crate::error::chain;
 use crate::http;
 use crate::io::Env;
-use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord};
+use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, RecordedStream, Streams};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
-use crate::types::{Epoch, TableName};
+use crate::types::{Epoch, Lsn, TableName};
 use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
 
 pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
@@ -49,8 +51,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let max_bytes = configuration.quarantine_max_bytes;
-    let OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage, quarantine } =
-        open_log(&env, locked, options, &destination.table, max_bytes)?;
+    let OpenedLog { epoch, wal, ledger, record, streams, cached_table, stored, damage, quarantine } =
+        open_log(&env, locked, options, &destination.table, max_bytes, configuration.delivery)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -58,8 +60,8 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
     let limits = Limits::from(configuration);
     let runtime_handle = runtime.handle().clone();
     let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
-    let acknowledged = watch::Sender::new(record);
-    let lane_status = Lane::new_status();
+    let lane_status = Lane::new_status(&streams);
+    let acknowledged = watch::Sender::new(Progress { record, streams: Arc::new(streams) });
     let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
     let nudge = Arc::new(Notify::new());
     let stop = watch::Sender::new(false);
@@ -91,6 +93,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         settings: LaneSettings::from(configuration),
         status: lane_status,
         acknowledged,
+        settler: settler.clone(),
         nudge: Arc::clone(&nudge),
         admission: Arc::clone(&admission),
         reads: Reads::new(),
@@ -160,6 +163,7 @@ struct OpenedLog {
     wal: Wal,
     ledger: Ledger,
     record: LedgerRecord,
+    streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
     damage: Vec<Damage>,
@@ -172,9 +176,12 @@ fn open_log(
     options: WalOptions,
     table: &TableName,
     quarantine_max_bytes: u64,
+    delivery: DeliveryGuarantee,
 ) -> Result<OpenedLog, OpenError> {
     let epoch = locked.epoch();
-    let LedgerOpened { ledger, record, table: cached_table, set_aside } = Ledger::open(locked.path(), epoch)?;
+    let opened = Ledger::open(locked.path(), epoch)?;
+    let LedgerOpened { ledger, record, table: cached_table, streams, set_aside } = opened;
+    let is_lost = set_aside.is_some() || streams.is_err();
     if let Some((path, reason)) = set_aside {
         tracing::error!(
             path = %path.display(),
@@ -182,11 +189,17 @@ fn open_log(
             "the ledger was unreadable and is set aside; what was delivered and not reclaimed is delivered again"
         );
     }
+    let mut streams = streams.unwrap_or_else(|reason| {
+        tracing::error!(reason, "which persistent stream was in use is not known; a new one is begun");
+        Streams::default()
+    });
     let source = quarantine::Source { table: table.clone(), epoch };
     let settled = record.settled.through;
     let quarantine = Quarantine::open(env, locked.path(), source, settled, quarantine_max_bytes)?;
-    // [I12] A frame that went with a power cut can have rows in quarantine: no other frame may have its number.
-    let highest = record.settled.highest().max(quarantine.highest());
+    // [I12] A frame that went with a power cut can have rows in quarantine or in a request that was sent: no other frame
+    // may have its number.
+    let recorded = streams.current.as_ref().map_or(Lsn::ZERO, RecordedStream::highest);
+    let highest = record.settled.highest().max(quarantine.highest()).max(recorded);
     let (wal, recovery) = Wal::open(env, locked, options, highest)?;
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
@@ -198,7 +211,21 @@ fn open_log(
     let rows = record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows;
     let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
-    Ok(OpenedLog { epoch, wal, ledger, record, cached_table, stored, damage: recovery.damage, quarantine })
+    if is_lost && delivery == DeliveryGuarantee::ExactlyOnce {
+        // What of it was delivered is not known.
+        streams.doubtful_rows += waiting.rows;
+    }
+    Ok(OpenedLog {
+        epoch,
+        wal,
+        ledger,
+        record,
+        streams,
+        cached_table,
+        stored,
+        damage: recovery.damage,
+        quarantine,
+    })
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
@@ -259,6 +286,7 @@ impl From<&WrapperConfiguration> for LaneSettings {
             stream_max_age: configuration.stream_max_age,
             retry_base_delay: configuration.retry_base_delay,
             retry_max_delay: configuration.retry_max_delay,
+            delivery: configuration.delivery,
         }
     }
 }

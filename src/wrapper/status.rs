@@ -49,6 +49,10 @@ pub struct Status {
     /// Null lists and maps among the delivered rows that became empty ones, as `null_list = "empty"` has it. Counted
     /// as timestamps are.
     pub emptied_lists: u64,
+    /// Rows that were sent again on a persistent stream because nobody could say what had become of them, since the log
+    /// began: with `delivery = "exactly_once"` at most so many are in the table twice.
+    #[serde(default)]
+    pub doubtful_rows: u64,
     /// What there is in quarantine.
     #[serde(default)]
     pub quarantine: QuarantineReport,
@@ -111,7 +115,11 @@ pub struct LaneReport {
     pub streams_opened: u64,
     /// Rows that were sent and not acknowledged when a stream failed, and so are sent again: at most so many are in the
     /// table twice because of that, since the wrapper was opened. A killed process leaves at most one full window more.
+    /// None with `delivery = "exactly_once"`.
     pub resent_rows: u64,
+    /// The persistent stream in use, with `delivery = "exactly_once"`.
+    #[serde(default)]
+    pub stream_id: Option<String>,
 }
 
 /// What is known of the table's columns.
@@ -192,6 +200,7 @@ impl Inner {
             damaged_frames: settler.settled.damaged_frames,
             floored_timestamps: settler.settled.bent.floored_timestamps,
             emptied_lists: settler.settled.bent.emptied_lists,
+            doubtful_rows: lane.doubtful_rows,
             quarantine: self.quarantine.report(),
             log_bytes: self.wal.bytes(),
             retained_bytes: retained_bytes(&self.wal.segment_infos(), settled.through),
@@ -209,6 +218,7 @@ impl Inner {
                 failures: lane.failures,
                 streams_opened: lane.streams_opened,
                 resent_rows: lane.resent_rows,
+                stream_id: lane.stream_id,
             }),
             table_schema: TableReport::new(
                 table.schema.as_deref(),

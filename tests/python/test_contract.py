@@ -56,6 +56,7 @@ DESIGN_DEFAULTS = {
     "schema_grace_secs": 300,
     "quarantine_max_bytes": 2**30,
     "transport": "protobuf",
+    "delivery": "at_least_once",
     "compression": None,
     "request_max_bytes": 1_000_000,
     "max_inflight_requests": 16,

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import deltalake
@@ -32,7 +33,6 @@ from arrow_zerobus_sdk_wrapper.emulator import Emulator, EmulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT NOT NULL, name STRING, price DECIMAL(10,2)"
@@ -181,6 +181,14 @@ def test_a_start_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Path) -
         assert first.pid is not None
     with pytest.raises(ValueError, match="together"):
         Emulator(client_id="me")
+
+
+def test_persistent_streams_are_there_unless_they_are_switched_off() -> None:
+    for switch, is_given in [(True, False), (False, True)]:
+        with Emulator(tables={TABLE: COLUMNS}, persistent_streams=switch) as emulator:
+            command = Path(f"/proc/{emulator.pid}/cmdline").read_bytes().split(b"\0")
+            assert (b"--no-persistent-streams" in command) == is_given
+            open_stream(emulator).close()
 
 
 def test_a_temporary_data_directory_goes_away_with_the_emulator() -> None:

@@ -8,11 +8,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarms;
 mod backlog;
 mod blocked;
 mod catalog;
 mod classes;
 mod delivery;
+mod exactly;
 mod faults;
 mod flight;
 mod full_disk;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arrow_zerobus_sdk_wrapper::{OnFull, ZerobusWrapper};
+#[cfg(feature = "sim")]
+use arrow_zerobus_sdk_wrapper::deaths;
+use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, OnFull, Validate, ZerobusWrapper};
 use chaos_tests::{Announcement, Orders, batch, configuration};
 
 fn announce(announcement: Announcement) -> io::Result<()> {
@@ -28,19 +30,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         configuration.wal_max_bytes = bytes;
         configuration.on_full = OnFull::DropOldest;
     }
+    // A victim that is told more is also one that keeps little waiting, so that the rest comes to its turn.
+    let is_patient = orders.exactly_once.is_some();
+    let mut bad_ids = Vec::new();
+    if let Some(orders) = orders.exactly_once {
+        configuration.delivery = DeliveryGuarantee::ExactlyOnce;
+        configuration.max_inflight_requests = orders.max_inflight_requests;
+        configuration.validate = Validate::Off;
+        bad_ids = orders.bad_ids;
+        #[cfg(feature = "sim")]
+        if let Some((death, nth)) = orders.die_at {
+            deaths::plan(deaths::Death::ALL[death], nth);
+        }
+    }
+    let bad_ids = Arc::new(bad_ids);
     let wrapper = ZerobusWrapper::open(configuration)?;
     announce(Announcement::Open)?;
     let next_id = Arc::new(AtomicI64::new(orders.first_id));
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..orders.senders {
         let (wrapper, next_id, rows) = (wrapper.clone(), Arc::clone(&next_id), orders.batch_rows);
+        let bad_ids = Arc::clone(&bad_ids);
         senders.spawn(async move {
             loop {
                 let first = next_id.fetch_add(rows, Ordering::Relaxed);
                 announce(Announcement::Intent { first, rows }).map_err(|error| error.to_string())?;
-                let batch = batch(first, rows).map_err(|error| error.to_string())?;
-                wrapper.send_batch(batch).await.map_err(|error| format!("{error:?}"))?;
+                let batch = batch(first, rows, &bad_ids).map_err(|error| error.to_string())?;
+                let stored = wrapper.send_batch(batch).await.map_err(|error| format!("{error:?}"))?;
                 announce(Announcement::Acknowledged { first, rows }).map_err(|error| error.to_string())?;
+                if let Some(lsn) = stored.lsn.filter(|lsn| is_patient && lsn.get() % 4 == 0) {
+                    // That some of its rows are refused is told here, and intended.
+                    let _ = wrapper.wait_delivered(lsn, None).await;
+                }
             }
         });
     }

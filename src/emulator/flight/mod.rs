@@ -26,9 +26,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use self::columns::Cause;
 use self::session::{BatchLink, Session};
 use super::catalog::Table;
-use super::faults::{Fault, Occasion};
 use super::link::{check_opening, gone};
-use super::opening::{Service, TABLE_HEADER, spawn};
+use super::opening::{Service, named_table, spawn};
 use crate::transport::{Details, ErrorInfo};
 use crate::types::TableName;
 
@@ -45,12 +44,7 @@ impl FlightSide {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<mpsc::Receiver<Result<PutResult, Status>>, Status> {
-        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-        if !self.0.tokens.accepts(header("authorization")) {
-            return Err(Status::unauthenticated("the access token is missing, expired or not ours"));
-        }
-        let name = header(TABLE_HEADER).ok_or_else(|| Status::invalid_argument("no table header"))?;
-        let name = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let name = named_table(self.0.admit(request.metadata())?)?;
         let (link, receiver) = self.0.link(request);
         let (service, failing) = (self.0.clone(), link.answers.clone());
         spawn(failing, async move { open(service, name, link).await?.run().await });
@@ -62,11 +56,7 @@ async fn open(service: Service, name: TableName, mut link: BatchLink) -> Result<
     let first = link.requests.message().await?.ok_or_else(gone)?;
     let schema = Schema::try_from(&first);
     let schema = schema.map_err(|_| Status::invalid_argument("the first message must be a schema"))?;
-    match service.faults.strike(Occasion::Open, Some(&name)) {
-        Some(Fault::FailOpen { refusal }) => return Err(refusal.status()),
-        Some(Fault::HangOpen {}) => return Err(link.hang().await),
-        _ => {}
-    }
+    service.open_or_fail(&mut link, &name).await?;
     let table = service.table(name, || columns_of(&schema).map(Some)).await?;
     check_opening(&table)?;
     let problems = columns::check(schema.fields(), table.columns().fields());

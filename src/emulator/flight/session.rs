@@ -20,7 +20,7 @@ use crate::emulator::catalog::Table;
 use crate::emulator::faults::{Fault, Occasion};
 use crate::emulator::link::{Link, at, check_grant, gone, writer_stopped};
 use crate::emulator::server::stopped;
-use crate::emulator::writer::Chunk;
+use crate::emulator::writer::{Chunk, Progress};
 
 /// What comes with a batch.
 #[derive(Deserialize)]
@@ -69,7 +69,7 @@ impl Session {
         table: Arc<Table>,
         schema: SchemaRef,
     ) -> Result<Session, Status> {
-        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults));
+        let acks = Acks::new(table.name().clone(), Arc::clone(&link.faults), Progress::watched(-1));
         let mut session = Session {
             link,
             table,
@@ -171,7 +171,8 @@ impl Session {
                 let room = self.table.writer().room(data.data_body.len()).await.map_err(writer_stopped)?;
                 let count = rows.num_rows();
                 let progress = self.acks.progress();
-                let chunk = Chunk { rows, upto: self.next_offset, progress, room: vec![room] };
+                let room = vec![room];
+                let chunk = Chunk { rows, upto: self.next_offset, progress, stream: None, room };
                 self.table.writer().append(chunk).map_err(writer_stopped)?;
                 count
             }

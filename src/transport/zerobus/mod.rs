@@ -1,10 +1,13 @@
-//! The official Zerobus client as a transport: gRPC streams of protobuf records, Arrow Flight streams of batches.
+//! The official Zerobus client as a transport: gRPC streams of protobuf records, which the service remembers or does not, and
+//! Arrow Flight streams of batches.
 //!
 //! This folder is the only user of the client crate. Its own recovery is off: retries have one owner, the
 //! drainer.
 
 mod classify;
 mod flight;
+mod persistent;
+mod records;
 mod tls;
 mod token;
 
@@ -12,19 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use databricks_zerobus_ingest_sdk::{ProtoBytes, StreamBuilder, ZerobusResult, ZerobusSdk, ZerobusStream};
+use databricks_zerobus_ingest_sdk::{StreamBuilder, ZerobusResult, ZerobusSdk};
 use futures::future::BoxFuture;
 use prost_types::DescriptorProto;
 
 use self::classify::classify;
 use self::flight::FlightStream;
+use self::records::RecordStream;
 use self::token::TokenProvider;
-use super::{Format, Payload, Stream, Symptom, Transport, TransportError};
+use super::{Format, PersistentStream, Stream, Symptom, Transport, TransportError};
 use crate::config::{Compression, REQUEST_BYTES_MAX};
-use crate::error::ErrorCode;
 use crate::principal::Principal;
 use crate::trust::Trust;
-use crate::types::StreamOffset;
 use crate::wal::Destination;
 
 /// An opening that takes longer has failed: neither the client's connection nor the token request
@@ -78,6 +80,21 @@ impl ZerobusTransport {
             compression,
         })
     }
+
+    /// Waits for an opening, for as long as one may take.
+    async fn opened<T>(&self, opening: impl Future<Output = ZerobusResult<T>>) -> Result<T, TransportError> {
+        // A failure of an earlier opening that was given up says nothing about this one.
+        self.tokens.take_failure();
+        match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
+            Ok(Ok(opened)) => Ok(opened),
+            // The provider knows more about a failed token than the client's error can carry.
+            Ok(Err(error)) => Err(self.tokens.take_failure().unwrap_or_else(|| classify(error))),
+            Err(_) => Err(TransportError::of(
+                Symptom::NoConnection,
+                format!("no stream was opened within {} s", OPEN_TIMEOUT.as_secs()),
+            )),
+        }
+    }
 }
 
 #[async_trait]
@@ -93,7 +110,7 @@ impl Transport for ZerobusTransport {
                     .max_inflight_requests(window)
                     .max_ingest_payload_bytes(REQUEST_BYTES_MAX)
                     .build();
-                Box::pin(async { Ok(Box::new(ProtobufStream { stream: building.await? }) as _) })
+                Box::pin(async { Ok(Box::new(RecordStream { stream: building.await? }) as _) })
             }
             Format::Arrow(schema) => {
                 let building = common(builder.arrow(Arc::clone(schema)))
@@ -103,17 +120,23 @@ impl Transport for ZerobusTransport {
                 Box::pin(async { Ok(Box::new(FlightStream::new(building.await?)) as _) })
             }
         };
-        // A failure of an earlier opening that was given up says nothing about this one.
-        self.tokens.take_failure();
-        match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
-            Ok(Ok(stream)) => Ok(stream),
-            // The provider knows more about a failed token than the client's error can carry.
-            Ok(Err(error)) => Err(self.tokens.take_failure().unwrap_or_else(|| classify(error))),
-            Err(_) => Err(TransportError::of(
-                Symptom::NoConnection,
-                format!("no stream was opened within {} s", OPEN_TIMEOUT.as_secs()),
-            )),
-        }
+        self.opened(opening).await
+    }
+
+    async fn open_persistent(
+        &self,
+        descriptor: &Arc<DescriptorProto>,
+        resume: Option<&str>,
+    ) -> Result<PersistentStream, TransportError> {
+        let window = self.max_inflight_requests + 1;
+        let builder = self
+            .sdk
+            .persistent_stream_builder()
+            .table(&self.table)
+            .headers_provider(Arc::clone(&self.tokens) as _)
+            .max_inflight_requests(window)
+            .max_ingest_payload_bytes(REQUEST_BYTES_MAX);
+        self.opened(persistent::open(builder, descriptor, resume)).await.map_err(persistent::explained)
     }
 
     fn forget_token(&self) {
@@ -128,35 +151,4 @@ fn common(builder: StreamBuilder<'_>) -> StreamBuilder<'_> {
         .recovery_timeout_ms(OPEN_TIMEOUT.as_millis() as u64)
         .server_lack_of_ack_timeout_ms(NEVER_MS)
         .flush_timeout_ms(NEVER_MS)
-}
-
-struct ProtobufStream {
-    stream: ZerobusStream,
-}
-
-#[async_trait]
-impl Stream for ProtobufStream {
-    async fn send(&self, payload: Payload) -> Result<StreamOffset, TransportError> {
-        let Payload::Records(records) = payload else {
-            return Err(TransportError::poison(ErrorCode::Internal, "an Arrow batch on a stream of records"));
-        };
-        match self.stream.ingest_records_offset(records.into_iter().map(ProtoBytes)).await {
-            Ok(Some(offset)) => Ok(StreamOffset::new(offset)),
-            Ok(None) => Err(TransportError::poison(ErrorCode::Internal, "a request without records")),
-            // A stream that ended earlier says only that it is closed; its flush has the cause.
-            Err(error) => Err(match self.stream.flush().await {
-                Err(cause) if self.stream.is_closed() => classify(cause),
-                _ => classify(error),
-            }),
-        }
-    }
-
-    async fn acknowledged(&self, offset: StreamOffset) -> Result<(), TransportError> {
-        self.stream.wait_for_offset(offset.get()).await.map_err(classify)
-    }
-
-    async fn close(mut self: Box<Self>) {
-        // What it returns acknowledges nothing [I7]; an unfinished close is ended by the drop.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.close()).await;
-    }
 }

@@ -8,13 +8,20 @@
 #![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod exactly_once;
+mod fence;
+mod persistent;
+mod persistent_call;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
@@ -507,8 +514,8 @@ async fn a_table_that_is_altered_keeps_its_rows_and_ends_its_streams() {
     };
     let status = run(&format!("ALTER TABLE {EVENTS} ADD COLUMNS (extra INT, more STRUCT<x: DATE>)"));
     assert_eq!(status["state"], "SUCCEEDED", "{status}");
-    // What the stream had handed over is there; what comes now finds no writer.
-    stream.ingest(1, vec![event(2, "after").encode_to_vec()]).await.unwrap();
+    // What the stream had handed over is there; what comes now finds no writer, or a stream that has ended.
+    let _ = stream.ingest(1, vec![event(2, "after").encode_to_vec()]).await;
     let (acknowledged, end) = stream.acknowledged().await;
     assert_eq!(end.map_err(|status| status.code()), Err(Code::Unavailable));
     assert_eq!(by_id(&service.read(EVENTS)).len() as i64, acknowledged + 1);
@@ -532,6 +539,32 @@ async fn a_table_that_is_altered_keeps_its_rows_and_ends_its_streams() {
     }
     // A change that was refused leaves a table that takes rows.
     raw_events(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_whenever_its_table_is_altered_and_what_landed_was_acknowledged() {
+    let service = Arc::new(serve(|options| options.commit_interval = Duration::from_millis(1)));
+    let mut acknowledged = 0;
+    for round in 0..30 {
+        let mut stream = raw_events(&service).await;
+        let sending = tokio::spawn(async move {
+            let id = |offset: i64| (round << 32) + offset;
+            for offset in 0.. {
+                if stream.ingest(offset, vec![event(id(offset), "x").encode_to_vec()]).await.is_err() {
+                    break;
+                }
+            }
+            stream.acknowledged().await
+        });
+        tokio::time::sleep(Duration::from_micros(rand::random::<u64>() % 10_000)).await;
+        let (service, statement) =
+            (Arc::clone(&service), format!("ALTER TABLE {EVENTS} ADD COLUMNS (c{round} INT)"));
+        tokio::task::spawn_blocking(move || service.emulator.sql(&statement)).await.unwrap().unwrap();
+        let (last, end) = tokio::time::timeout(DEADLINE, sending).await.unwrap().unwrap();
+        assert_eq!(end.map_err(|status| status.code()), Err(Code::Unavailable), "round {round}");
+        acknowledged += last + 1;
+    }
+    assert_eq!(by_id(&service.read(EVENTS)).len() as i64, acknowledged);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -645,13 +678,6 @@ async fn a_stream_begins_with_its_creation_for_the_table_of_its_header() {
     let mut stream = raw(&service, "main.default.other").await;
     let end = stream.create(EVENTS, &service.descriptor(EVENTS)).await;
     assert_eq!(end.unwrap_err().code(), Code::InvalidArgument);
-    let authorization = bearer(service.emulator.unity_catalog_url());
-    let channel = tonic::transport::Endpoint::from_shared(service.emulator.endpoint().to_owned()).unwrap();
-    let mut client = api::zerobus_client::ZerobusClient::new(channel.connect().await.unwrap());
-    let mut call = tonic::Request::new(futures::stream::empty());
-    call.metadata_mut().insert("authorization", authorization.parse().unwrap());
-    let end = client.persistent_stream(call).await;
-    assert_eq!(end.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -762,11 +788,16 @@ struct Process {
 
 impl Process {
     fn start(data_dir: &Path, ports: (&str, &str)) -> Process {
+        Process::start_with(data_dir, ports, &[])
+    }
+
+    fn start_with(data_dir: &Path, ports: (&str, &str), options: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zerobus-wal"))
             .args(["emulator", "--commit-interval-ms", "30", "--table"])
             .arg(format!("{EVENTS}={EVENT_COLUMNS}"))
             .args(["--port", ports.0, "--http-port", ports.1, "--data-dir"])
             .arg(data_dir)
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -1,0 +1,50 @@
+//! What tests that kill producers have in common: what the victims said, and what is in the table.
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use chaos_tests::{Announcement, content};
+
+/// What the victims have said, all of them together.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) intended: BTreeSet<i64>,
+    pub(crate) acknowledged: BTreeSet<i64>,
+    pub(crate) opened: u64,
+}
+
+impl Oracle {
+    pub(crate) fn hear(&mut self, announcement: Announcement) {
+        match announcement {
+            Announcement::Open => self.opened += 1,
+            Announcement::Intent { first, rows } => self.intended.extend(first..first + rows),
+            Announcement::Acknowledged { first, rows } => self.acknowledged.extend(first..first + rows),
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> i64 {
+        self.intended.last().map_or(0, |last| last + 1)
+    }
+}
+
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+}
+
+/// How often each row landed in the table of this directory; all of them as they were sent.
+pub(crate) fn landed(table_path: &Path) -> BTreeMap<i64, u64> {
+    let table = support::read_table(table_path);
+    let mut landed: BTreeMap<i64, u64> = BTreeMap::new();
+    let ids = table.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+    let contents = table.column_by_name("content").unwrap().as_string::<i32>();
+    for row in 0..table.num_rows() {
+        assert_eq!(contents.value(row), content(ids.value(row)), "a row was altered");
+        *landed.entry(ids.value(row)).or_default() += 1;
+    }
+    landed
+}

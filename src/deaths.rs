@@ -1,0 +1,69 @@
+//! Moments at which a test can have the process killed, so that each of them is met and not only the long ones.
+//!
+//! Without the feature `sim` nothing of this is compiled in: [`reached`] does nothing.
+
+/// A moment on the way of a row to a persistent stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// A stream is created and not recorded yet.
+    Created,
+    /// Requests are recorded, and the first of them is not sent yet.
+    Recorded,
+    /// A request was handed to the client.
+    Sent,
+    /// A request is acknowledged, and the ledger knows nothing of it.
+    Acknowledged,
+    /// The ledger is durable, and nobody knows that yet.
+    Settled,
+    /// Refused rows are in quarantine, and no record passes them yet.
+    Quarantined,
+    /// A stream was resumed, and what it has committed is not settled yet.
+    Resumed,
+    /// The rest of a stream was given up, and its successor is not there yet.
+    Void,
+}
+
+impl Death {
+    /// Every moment.
+    pub const ALL: [Death; 8] = [
+        Death::Created,
+        Death::Recorded,
+        Death::Sent,
+        Death::Acknowledged,
+        Death::Settled,
+        Death::Quarantined,
+        Death::Resumed,
+        Death::Void,
+    ];
+}
+
+#[cfg(feature = "sim")]
+mod planned {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Death;
+
+    /// How often each moment is still to come, the deadly time included; zero is not planned.
+    static LEFT: [AtomicU32; Death::ALL.len()] = [const { AtomicU32::new(0) }; Death::ALL.len()];
+
+    /// Has this process killed with SIGKILL when it comes to this moment for the n-th time, n from 1.
+    pub fn plan(death: Death, nth: u32) {
+        LEFT[death as usize].store(nth, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reached(death: Death) {
+        let left = &LEFT[death as usize];
+        if left.load(Ordering::Relaxed) > 0 && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+pub use planned::plan;
+#[cfg(feature = "sim")]
+pub(crate) use planned::reached;
+
+/// The process has come to this moment.
+#[cfg(not(feature = "sim"))]
+pub(crate) const fn reached(_death: Death) {}
