@@ -175,33 +175,36 @@ impl Delivery {
             }
             transport.open_persistent(descriptor, None).await.map(|opened| (opened, true))
         };
-        match self.lane.open(request, table_version, opening).await? {
-            Opened::Stream((opened, is_new)) => self.begin(opened, is_new, bytes, Opened::Stream),
-            Opened::Spare((opened, is_new)) => self.begin(opened, is_new, bytes, Opened::Spare),
-            Opened::Outdated => Ok(Opened::Outdated),
-        }
+        let ((opened, is_new), is_spare) = match self.lane.open(request, table_version, opening).await? {
+            Opened::Stream(opened) => (opened, false),
+            Opened::Spare(opened) => (opened, true),
+            Opened::Outdated => return Ok(Opened::Outdated),
+        };
+        Ok(match self.begin(opened, is_new, bytes)? {
+            Some(stream) if is_spare => Opened::Spare(stream),
+            Some(stream) => Opened::Stream(stream),
+            None => Opened::Outdated,
+        })
     }
 
+    /// Records a stream that is new, or settles what one that is not has committed. None if that was news: then the
+    /// request was sent before.
     fn begin(
         &mut self,
         opened: PersistentStream,
         is_new: bool,
         descriptor: Arc<[u8]>,
-        as_what: fn(Box<dyn Stream>) -> Opened<Box<dyn Stream>>,
-    ) -> Result<Opened<Box<dyn Stream>>, Failure> {
+    ) -> Result<Option<Box<dyn Stream>>, Failure> {
         let PersistentStream { id, committed, stream } = opened;
         if is_new {
             reached(Death::Created);
             // The end of the old one and the beginning of this one are one record.
             self.change_streams(|streams| streams.begin(id, descriptor));
-            return Ok(as_what(stream));
+            return Ok(Some(stream));
         }
         reached(Death::Resumed);
-        match self.settle_committed(committed).map_err(Failure::Other)? {
-            false => Ok(as_what(stream)),
-            // The request was sent before, by a process that nobody has heard of.
-            true => Ok(Opened::Outdated),
-        }
+        let is_news = self.settle_committed(committed).map_err(Failure::Other)?;
+        Ok((!is_news).then_some(stream))
     }
 
     /// [I7] Everything on the stream up to there is committed. Says whether anything was not known to be.

@@ -22,6 +22,7 @@ mod lane;
 mod opening;
 mod parts;
 mod plans;
+mod pump;
 mod recipe;
 mod refill;
 mod refusals;

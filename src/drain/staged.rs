@@ -61,7 +61,8 @@ impl Staged {
 
     /// Takes out the first one, if it is recorded.
     fn pop(&mut self, recorded: u64) -> Option<What> {
-        let Waiting { what, .. } = self.waiting.pop_front_if(|first| first.number <= recorded)?;
+        self.waiting.front().filter(|first| first.number <= recorded)?;
+        let Waiting { what, .. } = self.waiting.pop_front()?;
         if let What::Send(request) = &what {
             self.bytes -= request.framed_bytes;
         }

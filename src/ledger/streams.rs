@@ -405,7 +405,9 @@ mod tests {
     fn streams(requests: impl IntoIterator<Item = RecordedRequest>) -> Streams {
         let mut streams = Streams { doubtful_rows: 7, ..Streams::default() };
         streams.begin("stream-1".to_owned(), descriptor());
-        requests.into_iter().for_each(|request| drop(streams.push(request)));
+        for request in requests {
+            streams.push(request);
+        }
         streams
     }
 

@@ -255,8 +255,7 @@ async fn rows_in_quarantine_are_left_out_of_a_request_that_is_made_again() {
     drop(wrapper);
     silent.stop().unwrap();
     let emulator = site.serve_with(|options| options.tables.clear());
-    let before = emulator.faults();
-    before.add([Rule::new(Fault::DropAck { reset: false }).after(1).times(1)]).unwrap();
+    emulator.faults().add([Rule::new(Fault::DropAck { reset: false }).after(1).times(1)]).unwrap();
     let wrapper = site.open_with(exactly);
     let status = drained(&wrapper).await;
     let bad = (0..400).filter(|id| is_bad(*id)).count() as u64;
@@ -269,11 +268,7 @@ async fn rows_in_quarantine_are_left_out_of_a_request_that_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_is_counted_and_what_is_not_lands_once() {
     let site = Site::new();
-    let mut options = None;
-    let emulator = site.serve_with(|it| {
-        it.commit_interval = Duration::from_millis(150);
-        options = Some(it.clone());
-    });
+    let emulator = site.serve_with(|options| options.commit_interval = Duration::from_millis(150));
     emulator.faults().add([Rule::new(Fault::DropAck { reset: true }).probability(0.05, 7)]).unwrap();
     let wrapper = site.open_with(|c| {
         exactly(c);

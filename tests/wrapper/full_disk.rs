@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode, chain};
 use arrow_zerobus_sdk_wrapper::{OnFull, WrapperConfiguration, ZerobusWrapper};
 
+use crate::exactly::exactly;
 use crate::site::{Site, assert_conserved, batch, once, wait_until};
 
 /// Names the small disk to the test that was started again.
@@ -149,6 +150,31 @@ fn a_log_on_a_full_disk_opens_after_a_crash_and_drains() {
         wrapper.shutdown().await.unwrap();
         emulator.stop().unwrap();
         assert_eq!(site.landed(), once(0..(stored + 1) * ROWS));
+    });
+}
+
+#[test]
+fn what_is_sent_exactly_once_is_recorded_on_a_full_disk_too() {
+    let name = "full_disk::what_is_sent_exactly_once_is_recorded_on_a_full_disk_too";
+    on_a_small_disk(name, |disk| async move {
+        let site = Site::new();
+        let change = |c: &mut WrapperConfiguration| {
+            unlimited(c, &disk, OnFull::Reject);
+            exactly(c);
+            c.request_max_bytes = 32 * 1024;
+        };
+        let wrapper = site.open_with(change);
+        let (stored, _) = fill(&wrapper).await;
+        take_the_rest(&disk);
+        let emulator = site.serve();
+        wait_until(&wrapper, "some rows", |it| it.rows.delivered > 0).await;
+        drop(wrapper);
+        let wrapper = site.open_with(change);
+        let status = wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
+        assert_eq!((status.settling_failure, status.doubtful_rows), (None, 0));
+        wrapper.shutdown().await.unwrap();
+        emulator.stop().unwrap();
+        assert_eq!(site.landed(), once(0..stored * ROWS));
     });
 }
 
