@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use arrow_zerobus_sdk_wrapper::deaths::Death;
 use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, Status, Validate, ZerobusWrapper};
-use chaos_tests::{Announcement, ExactlyOnce, Orders, ServiceOrders, TABLE, configuration};
-use oracle::{Oracle, landed, number};
+use chaos_tests::{ExactlyOnce, Orders, ServiceOrders, TABLE, configuration};
+use oracle::{Oracle, landed, number, start_victim};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
@@ -119,17 +119,7 @@ struct End {
 
 /// Runs a victim to its end and hears what it said; whether it died at its moment.
 fn run_one(orders: &Orders, end: &End, service: &mut Service, oracle: &mut Oracle) -> bool {
-    let mut victim = Command::new(env!("CARGO_BIN_EXE_victim"))
-        .arg(serde_json::to_string(orders).unwrap())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(victim.stdout.take().unwrap());
-    let listener = std::thread::spawn(move || {
-        let lines = output.lines().map_while(Result::ok);
-        lines.map(|line| serde_json::from_str(&line).unwrap()).collect::<Vec<Announcement>>()
-    });
+    let (mut victim, listener) = start_victim(orders);
     let started = Instant::now();
     let mut service_dies = end.service_dies;
     let (status, is_own) = loop {

@@ -18,33 +18,20 @@
 mod oracle;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
 use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
-use chaos_tests::{Announcement, COLUMNS, Orders, TABLE, configuration};
-use oracle::{Oracle, number};
+use chaos_tests::{COLUMNS, Orders, TABLE, configuration};
+use oracle::{Oracle, number, start_victim};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 const KILLS: u64 = 25;
-const VICTIM: &str = env!("CARGO_BIN_EXE_victim");
 
 /// Starts a victim, kills it after a while and hears what it said.
 fn kill_one(orders: &Orders, after: Duration, oracle: &mut Oracle) {
-    let mut victim = Command::new(VICTIM)
-        .arg(serde_json::to_string(orders).unwrap())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(victim.stdout.take().unwrap());
-    let listener = std::thread::spawn(move || {
-        let lines = output.lines().map_while(Result::ok);
-        lines.map(|line| serde_json::from_str(&line).unwrap()).collect::<Vec<Announcement>>()
-    });
+    let (mut victim, listener) = start_victim(orders);
     std::thread::sleep(after);
     assert_eq!(victim.try_wait().unwrap(), None, "the victim ended by itself, with an error of its own");
     victim.kill().unwrap();

@@ -4,11 +4,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use chaos_tests::{Announcement, content};
+use chaos_tests::{Announcement, Orders, content};
 
 /// What the victims have said, all of them together.
 #[derive(Default)]
@@ -30,6 +33,22 @@ impl Oracle {
     pub(crate) fn next_id(&self) -> i64 {
         self.intended.last().map_or(0, |last| last + 1)
     }
+}
+
+/// A victim that runs, and what it says until it ends.
+pub(crate) fn start_victim(orders: &Orders) -> (Child, JoinHandle<Vec<Announcement>>) {
+    let mut victim = Command::new(env!("CARGO_BIN_EXE_victim"))
+        .arg(serde_json::to_string(orders).unwrap())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(victim.stdout.take().unwrap());
+    let listener = std::thread::spawn(move || {
+        let lines = output.lines().map_while(Result::ok);
+        lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
+    });
+    (victim, listener)
 }
 
 pub(crate) fn number(name: &str, default: u64) -> u64 {
