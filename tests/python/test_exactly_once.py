@@ -1,7 +1,7 @@
 """``delivery="exactly_once"`` from Python.
 
-Goal: the keyword does what it says. Method: a real emulator that drops acknowledgements, and ``deltalake`` as the
-reader.
+Goal: the keyword does what it says. Method: a real emulator that drops acknowledgements, and ``deltalake`` as
+the reader.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def test_rows_land_once_although_their_acknowledgements_are_lost(tmp_path: Path)
             assert lane is not None and lane["stream_id"] is not None and lane["failures"] >= 2
             assert (status["doubtful_rows"], lane["resent_rows"]) == (0, 0)
 
-    with Emulator(data_dir=tmp_path / "tables", tables={TABLE: "id BIGINT"}, commit_interval_ms=20) as emulator:
+    tables = {TABLE: "id BIGINT"}
+    with Emulator(data_dir=tmp_path / "tables", tables=tables, commit_interval_ms=20) as emulator:
         emulator.faults({"fault": "drop_ack", "after": 1, "times": 2})
         asyncio.run(deliver(emulator))
         landed = DeltaTable(str(emulator.table_path(TABLE))).to_pyarrow_table()
