@@ -486,6 +486,11 @@ mod tests {
         let mut exactly = good();
         exactly.delivery = "exactly_once".parse().unwrap();
         assert!(exactly.validate().is_ok());
+        let text = refused(|c| {
+            c.delivery = DeliveryGuarantee::ExactlyOnce;
+            c.max_inflight_requests = 2_001;
+        });
+        assert!(text.contains("at most 2000 with delivery=\"exactly_once\""), "{text}");
         assert!("once".parse::<DeliveryGuarantee>().unwrap_err().to_string().contains("at_least_once"));
     }
 

@@ -1,6 +1,7 @@
 //! The settings of the way to the service: as what the rows travel, how often they arrive, and how they are compressed.
 
 use super::{ConfigError, WrapperConfiguration, invalid};
+use crate::ledger::REQUESTS_MAX;
 
 /// As what the rows travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +109,11 @@ impl WrapperConfiguration {
             let allowed = "at_least_once with transport=\"arrow_flight\", for the service remembers only streams of \
                            transport=\"protobuf\"";
             return Err(invalid("delivery", self.delivery.as_str(), allowed));
+        }
+        if self.delivery == DeliveryGuarantee::ExactlyOnce && self.max_inflight_requests > REQUESTS_MAX {
+            // The ledger names each of them.
+            let allowed = format!("at most {REQUESTS_MAX} with delivery=\"exactly_once\"");
+            return Err(invalid("max_inflight_requests", &self.max_inflight_requests.to_string(), &allowed));
         }
         match (self.transport, self.compression) {
             (TransportKind::Protobuf, Some(compression)) => Err(invalid(

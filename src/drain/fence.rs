@@ -234,10 +234,9 @@ impl Delivery {
     }
 
     fn change_streams(&self, change: impl FnOnce(&mut Streams)) {
-        self.lane.acknowledged.send_modify(|Progress { streams, .. }| {
-            change(Arc::make_mut(streams));
-            self.lane.status.send_modify(|status| status.tell(streams));
-        });
+        self.lane.acknowledged.send_modify(|Progress { streams, .. }| change(Arc::make_mut(streams)));
+        let streams = Arc::clone(&self.lane.acknowledged.borrow().streams);
+        self.lane.status.send_modify(|status| status.tell(&streams));
     }
 }
 

@@ -25,7 +25,7 @@ use crate::config::DeliveryGuarantee;
 use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::io::Env;
-use crate::ledger::{REQUESTS_MAX, Streams};
+use crate::ledger::Streams;
 use crate::quarantine::Quarantine;
 use crate::transport::{ErrorClass, Stream, Transport};
 use crate::types::StreamOffset;
@@ -99,8 +99,7 @@ impl Lane {
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        // What is recorded of a window is bounded.
-        let window_max = self.settings.max_inflight_requests.min(REQUESTS_MAX);
+        let window_max = self.settings.max_inflight_requests;
         let window_bytes = window_max.saturating_mul(self.settings.request_max_bytes);
         let mut delivery = Delivery {
             window: Window::new(window_max, window_bytes),

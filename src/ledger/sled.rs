@@ -94,8 +94,8 @@ impl LedgerPlace for SledPlace {
 struct SledStore {
     path: PathBuf,
     db: sled::Db,
-    /// Holds the table and the descriptors of streams. sled writes all values of a page anew after a few changes of any one of them: what is small
-    /// and changes with every checkpoint lies elsewhere.
+    /// Holds the table and the descriptors of streams. sled writes all values of a page anew after a few changes of any
+    /// one of them: what is small and changes with every checkpoint lies elsewhere.
     large: sled::Tree,
     file: File,
 }

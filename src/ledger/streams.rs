@@ -8,8 +8,8 @@ use super::bytes::Reader;
 use super::{Bent, Quarantined, Settled};
 use crate::types::{Epoch, Lsn, StreamOffset};
 
-/// How many requests a record names; more wait before they are sent. It keeps a record below what sled puts into a
-/// file of its own.
+/// How many requests a record names at most; no more are in flight. It keeps a record below what sled puts into a file of
+/// its own.
 pub const REQUESTS_MAX: usize = 2_000;
 
 /// A longer name of a stream is none that we were given.
