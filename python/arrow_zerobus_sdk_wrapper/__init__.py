@@ -19,11 +19,13 @@ from ._errors import (
     LockedError,
     PoisonedError,
     RetryExhausted,
+    SourceError,
     StorageError,
     TokenRefreshError,
     TransmissionError,
     ZerobusError,
 )
+from ._inputs import ArrowBatchStream, ArrowRecordBatch
 from ._results import (
     Counts,
     LaneReport,
@@ -32,9 +34,11 @@ from ._results import (
     TableReport,
     TransmissionResult,
 )
-from ._wrapper import ArrowRecordBatch, ZerobusWrapper
+from ._sync import SyncZerobusWrapper
+from ._wrapper import ZerobusWrapper
 
 __all__ = [
+    "ArrowBatchStream",
     "ArrowRecordBatch",
     "AuthenticationError",
     "BatchTooLargeError",
@@ -52,8 +56,10 @@ __all__ = [
     "PoisonedError",
     "QuarantineReport",
     "RetryExhausted",
+    "SourceError",
     "Status",
     "StorageError",
+    "SyncZerobusWrapper",
     "TableReport",
     "TokenRefreshError",
     "TransmissionError",
