@@ -6,6 +6,7 @@ table goes on by itself, across lost networks, refused secrets, killed processes
 
 from ._core import __version__
 from ._errors import (
+    ArgumentTypeError,
     AuthenticationError,
     BatchTooLargeError,
     BufferFullError,
@@ -38,6 +39,7 @@ from ._sync import SyncZerobusWrapper
 from ._wrapper import ZerobusWrapper
 
 __all__ = [
+    "ArgumentTypeError",
     "ArrowBatchStream",
     "ArrowRecordBatch",
     "AuthenticationError",

@@ -187,6 +187,12 @@ class SourceError(ZerobusError):
     default_code = "source"
 
 
+class ArgumentTypeError(ZerobusError, TypeError):
+    """An argument of a call is of a wrong type, such as a batch that is none. Nothing was stored."""
+
+    default_code = "argument_type"
+
+
 CLASSES: dict[str, type[ZerobusError]] = {
     cls.__name__: cls
     for cls in (
@@ -208,6 +214,7 @@ CLASSES: dict[str, type[ZerobusError]] = {
         ClosedError,
         ForkedProcessError,
         SourceError,
+        ArgumentTypeError,
     )
 }
 

@@ -41,7 +41,7 @@ def exported(given: object) -> tuple[object, object] | BatchStream | None:
     What exports both an array and a stream is one batch, unless it says that it cannot be.
 
     Raises:
-        TypeError: It exports a stream of something else than record batches.
+        ArgumentTypeError: It exports a stream of something else than record batches.
         Exception: Whatever the exporter raises.
     """
     if isinstance(given, type):

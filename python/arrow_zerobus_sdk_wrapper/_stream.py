@@ -13,7 +13,7 @@ import os
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from ._errors import SourceError
+from ._errors import ArgumentTypeError, SourceError
 
 # The capsules point to their names.
 _STREAM = b"arrow_array_stream"
@@ -86,7 +86,7 @@ class BatchStream:
         capsule: What its ``__arrow_c_stream__`` returned.
 
     Raises:
-        TypeError: It is not a stream of record batches, or one that was taken before.
+        ArgumentTypeError: It is not a stream of record batches, or one that was taken before.
         SourceError: The exporter gives no schema.
     """
 
@@ -148,8 +148,8 @@ class BatchStream:
         reason = text.decode(errors="replace").strip() if text else os.strerror(code)
         raise SourceError(f"the stream of {self.name} failed (errno {code}): {reason}")
 
-    def _refused(self, why: str) -> TypeError:
-        return TypeError(
+    def _refused(self, why: str) -> ArgumentTypeError:
+        return ArgumentTypeError(
             "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch, "
             f"or with __arrow_c_stream__ that is a stream of them, got {self.name}{why}"
         )

@@ -247,7 +247,7 @@ class ZerobusWrapper:
             What became of the batch, with its ``lsn``; of all batches of a stream, with their ``lsns``.
 
         Raises:
-            TypeError: ``batch`` is neither a record batch nor a stream of them.
+            ArgumentTypeError: ``batch`` is neither a record batch nor a stream of them.
             SourceError: The stream failed to give a batch.
             ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
                 of ours; the error names the column, its types and what to do. Or it has values that are not
@@ -301,8 +301,8 @@ class ZerobusWrapper:
             The result with ``state="delivered"``; that of an empty batch as it is.
 
         Raises:
-            TypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
-            ValueError: No frame has this number, or ``timeout`` is negative.
+            ArgumentTypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
+            ConfigurationError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
             TransmissionError: ``rows`` of it were refused for good and are in quarantine, the others are
@@ -329,8 +329,8 @@ class ZerobusWrapper:
                 ``retry_max_attempts`` have failed.
 
         Raises:
-            TypeError: ``timeout`` is not a number.
-            ValueError: ``timeout`` is negative.
+            ArgumentTypeError: ``timeout`` is not a number.
+            ConfigurationError: ``timeout`` is negative.
             FlushTimeoutError: The time is over.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
