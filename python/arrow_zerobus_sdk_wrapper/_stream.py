@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Self
 
 from ._errors import ArgumentTypeError, SourceError
 
@@ -31,11 +31,9 @@ _capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p,
     ("PyCapsule_New", ctypes.pythonapi)
 )
 
-_Fields = list[tuple[str, Any]]
-
 
 class _ArrowSchema(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("format", ctypes.c_char_p),
         ("name", ctypes.c_char_p),
         ("metadata", ctypes.c_void_p),
@@ -45,11 +43,11 @@ class _ArrowSchema(ctypes.Structure):
         ("dictionary", ctypes.c_void_p),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class _ArrowArray(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("length", ctypes.c_int64),
         ("null_count", ctypes.c_int64),
         ("offset", ctypes.c_int64),
@@ -60,17 +58,17 @@ class _ArrowArray(ctypes.Structure):
         ("dictionary", ctypes.c_void_p),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class _ArrowArrayStream(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("get_schema", _Get),
         ("get_next", _Get),
         ("get_last_error", _GetError),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class BatchStream:
