@@ -39,6 +39,24 @@ class SyncZerobusWrapper:
     afterwards. A wrapper belongs to the process that made it, as a ``ZerobusWrapper`` does.
 
     Args and errors of the constructor are those of ``ZerobusWrapper``.
+
+    Examples:
+        With a local Zerobus, an ``Emulator``, and a table that is sent batch by batch:
+
+        >>> with SyncZerobusWrapper(
+        ...     emulator.endpoint,
+        ...     "main.default.events",
+        ...     client_id="id",
+        ...     client_secret="s3cret",
+        ...     unity_catalog_url=emulator.unity_catalog_url,
+        ...     wal_dir=wal_dir,
+        ... ) as wrapper:
+        ...     table = pyarrow.table({"id": pyarrow.chunked_array([[1, 2], [3]])})
+        ...     result = wrapper.send_batch(table)
+        ...     print(result.state, result.lsns)
+        ...     print(wrapper.wait_delivered(result, timeout=30).state)
+        stored (range(1, 3),)
+        delivered
     """
 
     __slots__ = ("__weakref__", "_wrapper")

@@ -116,6 +116,27 @@ class ZerobusWrapper:
             Nothing was created on disk.
         LockedError: Another process owns the writer directory; it is named.
         StorageError: The log cannot be opened or created.
+
+    Examples:
+        With a local Zerobus, an ``Emulator``:
+
+        >>> async def main():
+        ...     async with ZerobusWrapper(
+        ...         emulator.endpoint,
+        ...         "main.default.events",
+        ...         client_id="id",
+        ...         client_secret="s3cret",
+        ...         unity_catalog_url=emulator.unity_catalog_url,
+        ...         wal_dir=wal_dir,
+        ...     ) as wrapper:
+        ...         batch = pyarrow.record_batch({"id": [1, 2, 3], "name": ["a", "b", None]})
+        ...         result = await wrapper.send_batch(batch)
+        ...         print(result.state, result.lsn)
+        ...         await wrapper.flush(timeout=30)
+        ...         print(wrapper.status()["rows"]["delivered"])
+        >>> asyncio.run(main())
+        stored 1
+        3
     """
 
     __slots__ = ("__weakref__", "_core", "_endpoint", "_table_name", "_wal_dir")
