@@ -49,7 +49,6 @@ WAYS: dict[str, tuple[Callable[[Any], Any], str, bool, int | None, type[Exceptio
     "size": (lambda w: w.send_batch(make_batch(rows=200_000)), "batch_too_large", False, None, ZerobusError),
     "wait": (lambda w: w.wait_delivered(1, timeout=0), "flush_timeout", True, 1, TimeoutError),
     "flush": (lambda w: w.flush(timeout=0), "flush_timeout", True, None, TimeoutError),
-    "attempts": (lambda w: w.flush(), "retry_exhausted", True, None, ZerobusError),
     "no such frame": (lambda w: w.wait_delivered(10**6), "configuration", False, None, ValueError),
     "no LSN": (lambda w: w.wait_delivered(0), "configuration", False, None, ValueError),
     "LSN of text": (lambda w: w.wait_delivered("1"), "argument_type", False, None, TypeError),
@@ -80,19 +79,20 @@ def texts(error: BaseException) -> str:
 
 @pytest.mark.parametrize("cls", [ZerobusWrapper, SyncZerobusWrapper])
 def test_whatever_is_raised_is_a_zerobus_error_with_everything(tmp_path: Path, cls: Any) -> None:
-    wrapper = cls(
-        UNREACHABLE,
-        TABLE,
-        client_id="id",
-        client_secret=SECRET,
-        unity_catalog_url="http://127.0.0.1:9",
-        wal_dir=tmp_path,
-        segment_bytes=2**20,
-        retry_max_attempts=1,
-        retry_base_delay_ms=1,
-        retry_max_delay_ms=1,
-        shutdown_timeout_secs=0,
-    )
+    def make(wal_dir: Path, attempts: int) -> Any:
+        return cls(
+            UNREACHABLE,
+            TABLE,
+            client_id="id",
+            client_secret=SECRET,
+            unity_catalog_url="http://127.0.0.1:9",
+            wal_dir=wal_dir,
+            segment_bytes=2**20,
+            retry_max_attempts=attempts,
+            shutdown_timeout_secs=0,
+        )
+
+    wrapper = make(tmp_path / "one", 2**32 - 1)
 
     async def awaited(call: Callable[[Any], Any]) -> Any:
         outcome = call(wrapper)
@@ -116,6 +116,10 @@ def test_whatever_is_raised_is_a_zerobus_error_with_everything(tmp_path: Path, c
     asyncio.run(awaited(lambda w: w.shutdown()))
     check(lambda w: w.send_batch(make_batch()), "closed", False, None, ZerobusError)
     check(lambda w: w.flush(), "closed", False, None, ZerobusError)
+    wrapper = make(tmp_path / "other", 1)
+    asyncio.run(awaited(lambda w: w.send_batch(make_batch())))
+    check(lambda w: w.flush(), "retry_exhausted", True, None, ZerobusError)
+    asyncio.run(awaited(lambda w: w.shutdown()))
 
 
 @pytest.mark.parametrize("cls", [ZerobusWrapper, SyncZerobusWrapper])
@@ -147,6 +151,7 @@ def test_no_text_of_a_refused_secret_shows_it(emulator: Emulator, tmp_path: Path
         client_secret=SECRET,
         unity_catalog_url=emulator.unity_catalog_url,
         wal_dir=tmp_path / "wal",
+        retry_max_delay_ms=200,
         shutdown_timeout_secs=0,
     ) as wrapper:
         result = wrapper.send_batch(make_batch())
