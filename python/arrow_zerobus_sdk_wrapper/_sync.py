@@ -36,7 +36,9 @@ class SyncZerobusWrapper:
     All methods may be called from any thread, and by many at the same time: each releases the GIL while it
     waits. In a thread that runs an event loop they hold up that loop; use ``ZerobusWrapper`` there. Ctrl-C,
     or whatever else a signal handler raises, ends any wait within 100 ms, and the wrapper can be used
-    afterwards. A wrapper belongs to the process that made it, as a ``ZerobusWrapper`` does.
+    afterwards. A ``with`` block that it leaves is shut down first, as any other, for at most
+    ``shutdown_timeout_secs``; a second Ctrl-C ends that wait too. A wrapper belongs to the process that made
+    it, as a ``ZerobusWrapper`` does.
 
     Args and errors of the constructor are those of ``ZerobusWrapper``.
 
@@ -73,8 +75,10 @@ class SyncZerobusWrapper:
         to have an order.
 
         A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
-        stored, so that there is one in memory, however many there are. It is asked for in the thread of this
-        call, and what the stream does for it holds up whatever else this thread has to do, and Ctrl-C.
+        stored, or acknowledged with ``wait_for="delivered"``, so that there is one in memory, however many
+        there are. Each is a frame with a sync of its own; small ones are better put together before. A batch is
+        asked for in the thread of this call: what the stream does for it holds up whatever else this thread has
+        to do, and Ctrl-C.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the

@@ -76,6 +76,10 @@ INPUTS: dict[str, Callable[[], Any]] = {
     "pandas_arrow_types": lambda: WHOLE.to_pandas(types_mapper=pandas.ArrowDtype),
     "duckdb_relation": lambda: duckdb.connect().from_arrow(WHOLE),
     "duckdb_query": lambda: duckdb.connect().from_arrow(WHOLE).query("it", "SELECT * FROM it ORDER BY id"),
+    # Its threads ask for the GIL while the batch is waited for.
+    "duckdb_over_python": lambda: duckdb.connect().from_arrow(
+        pa.RecordBatchReader.from_batches(PIECES.schema, (batch for batch in PIECES.to_batches()))
+    ),
     "duckdb_reader": lambda: duckdb.connect().from_arrow(WHOLE).to_arrow_reader(),
     "arro3_batch": lambda: arro3.core.RecordBatch.from_arrow(BATCH),
     "arro3_table": lambda: arro3.core.Table.from_arrow(PIECES),

@@ -12,7 +12,7 @@ import ctypes
 import gc
 import pickle
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +37,7 @@ from conftest import DEADLINE_SECS, MakeWrapper, make_batch, until
 from test_end_to_end import landed
 
 SCHEMA = make_batch().schema
+Run = Callable[..., Any]
 
 
 def reader(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
@@ -145,7 +146,7 @@ def test_the_numbers_of_streams_that_are_sent_at_once_are_told_truly(
     assert ids == [source * 1000 + number for source in range(5) for number in range(30)]
 
 
-def test_one_batch_of_a_stream_is_in_memory_at_a_time(offline: MakeWrapper) -> None:
+def test_one_batch_of_a_stream_is_in_memory_at_a_time(offline: MakeWrapper, run: Run) -> None:
     wrapper = offline()
     alive, most = 0, 0
 
@@ -168,7 +169,7 @@ def test_one_batch_of_a_stream_is_in_memory_at_a_time(offline: MakeWrapper) -> N
             yield pa.record_batch({"id": ids, "name": pa.nulls(1000, pa.string())})
             del ids
 
-    result = asyncio.run(wrapper.send_batch(reader(batches())))
+    result = run(wrapper.send_batch(reader(batches())))
     assert numbers(result) == list(range(1, 201))
     # The one that is made, the one before it, which the generator still has in its hands, and no more.
     assert most <= 3
@@ -195,10 +196,10 @@ def test_batches_without_rows_are_left_out_of_a_stream(offline: MakeWrapper) -> 
     assert (result.state, result.lsns) == ("stored", (range(1, 3),))
 
 
-def test_a_source_that_fails_is_an_error_that_says_what_is_stored(offline: MakeWrapper) -> None:
+def test_a_source_that_fails_is_an_error_that_says_what_is_stored(offline: MakeWrapper, run: Run) -> None:
     wrapper = offline()
     with pytest.raises(SourceError, match="the source is gone") as caught:
-        asyncio.run(wrapper.send_batch(reader(breaking(3))))
+        run(wrapper.send_batch(reader(breaking(3))))
     error = caught.value
     assert "batch 4 of the stream of pyarrow.lib.RecordBatchReader" in str(error)
     assert "3 batches are stored under LSN 1 to 3 and must not be sent again" in str(error)
@@ -267,7 +268,7 @@ def test_the_runs_in_a_message_are_few_however_many_there_are() -> None:
     assert len(error.stored_lsns) == 1000
 
 
-def test_a_cancelled_stream_says_in_a_note_what_is_stored(offline: MakeWrapper) -> None:
+def test_a_cancelled_stream_says_in_a_note_what_is_stored(offline: MakeWrapper, run: Run) -> None:
     wrapper = offline(wal_max_bytes=2**20, wal_min_free_bytes=0)
     sources: list[weakref.ref[Any]] = []
 
@@ -287,7 +288,7 @@ def test_a_cancelled_stream_says_in_a_note_what_is_stored(offline: MakeWrapper) 
             await sending
         return caught.value
 
-    error = asyncio.run(main())
+    error = run(main())
     stored = wrapper.status()["frames"]["stored"]
     assert stored > 1
     (note,) = error.__notes__
@@ -337,7 +338,7 @@ def test_a_stream_that_was_taken_before_is_a_type_error(offline: MakeWrapper) ->
         asyncio.run(wrapper.send_batch(twice))
 
 
-def test_other_tasks_run_between_the_batches_of_a_stream(offline: MakeWrapper) -> None:
+def test_other_tasks_run_between_the_batches_of_a_stream(offline: MakeWrapper, run: Run) -> None:
     wrapper = offline()
     turns: list[int] = []
 
@@ -351,7 +352,7 @@ def test_other_tasks_run_between_the_batches_of_a_stream(offline: MakeWrapper) -
         await wrapper.send_batch(reader(numbered(10)))
         turning.cancel()
 
-    asyncio.run(main())
+    run(main())
     assert len(turns) >= 10
 
 
