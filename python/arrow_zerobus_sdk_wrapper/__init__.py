@@ -25,6 +25,7 @@ from ._errors import (
     ZerobusError,
 )
 from ._results import (
+    AdoptionReport,
     Counts,
     LaneReport,
     QuarantineReport,
@@ -35,6 +36,7 @@ from ._results import (
 from ._wrapper import ArrowRecordBatch, ZerobusWrapper
 
 __all__ = [
+    "AdoptionReport",
     "ArrowRecordBatch",
     "AuthenticationError",
     "BatchTooLargeError",

@@ -5,7 +5,7 @@ mod bounds;
 mod transport;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -14,6 +14,7 @@ use crate::convert::{NullList, TimestampNs};
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
+use crate::wrapper::table_directory;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
@@ -89,6 +90,9 @@ pub struct WrapperConfiguration {
     pub proxy: Option<String>,
     /// Root of all logs. Default: `$XDG_STATE_HOME/arrow-zerobus`.
     pub wal_dir: Option<PathBuf>,
+    /// Whether a wrapper is refused while another one of this table and `wal_dir` lives. Otherwise it takes a log of its
+    /// own beside it.
+    pub exclusive: bool,
     /// What an append must survive before `send_batch` returns.
     pub durability: Durability,
     /// When `send_batch` returns.
@@ -162,6 +166,7 @@ impl WrapperConfiguration {
             client_key_file: None,
             proxy: None,
             wal_dir: None,
+            exclusive: false,
             durability: Durability::Sync,
             wait_for: WaitFor::Stored,
             validate: Validate::Strict,
@@ -217,7 +222,7 @@ impl WrapperConfiguration {
             Some(dir) => dir.clone(),
             None => default_wal_dir()?,
         };
-        let directory = writer_directory(&wal_dir, &table);
+        let directory = table_directory(&wal_dir, &table);
         if !directory.components().all(|part| is_file_name(part.as_os_str())) {
             let allowed = "a path whose parts have at most 255 bytes each, and no NUL";
             return Err(match is_file_name(table.as_str().as_ref()) {
@@ -340,11 +345,6 @@ impl Coded for ConfigError {
 
 pub(crate) fn invalid(setting: &'static str, value: &str, allowed: &str) -> ConfigError {
     ConfigError::Invalid { setting, value: value.to_owned(), allowed: allowed.to_owned() }
-}
-
-/// The writer directory of the one process that writes this table below this root.
-pub(crate) fn writer_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
-    wal_dir.join(table.as_str()).join("writer-001")
 }
 
 fn is_file_name(name: &OsStr) -> bool {

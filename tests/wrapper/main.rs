@@ -28,3 +28,4 @@ mod refusal;
 mod site;
 mod storing;
 mod tls;
+mod writers;
