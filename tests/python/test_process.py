@@ -175,7 +175,9 @@ def test_ctrl_c_ends_a_blocking_shutdown(tmp_path: Path) -> None:
         assert "interrupted" in process.stdout.read() or process.returncode == -signal.SIGINT
 
 
-def test_a_second_process_that_wants_to_be_alone_is_told_who_is_there(tmp_path: Path, offline: MakeWrapper) -> None:
+def test_a_second_process_that_wants_to_be_alone_is_told_who_is_there(
+    tmp_path: Path, offline: MakeWrapper
+) -> None:
     program = """
     wrapper = make_wrapper()
     print("open", flush=True)
