@@ -134,6 +134,25 @@ class Emulator:
         return self._answer("unity_catalog_url")
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What a wrapper needs to reach it: arguments of ``ZerobusWrapper``, without the table.
+
+        The secret is in it.
+        """
+        settings = {
+            "endpoint": self.endpoint,
+            "unity_catalog_url": self.unity_catalog_url,
+            "client_id": self._client_id or "anybody",
+            "client_secret": self._client_secret or "anything",
+        }
+        if self.ca_certificate_file is not None:
+            settings["ca_certificate_file"] = str(self.ca_certificate_file)
+        if self._client_certificates:
+            settings["client_certificate_file"] = str(self.client_certificate_file)
+            settings["client_key_file"] = str(self.client_key_file)
+        return settings
+
+    @property
     def data_dir(self) -> Path:
         """The directory with the tables."""
         return Path(self._answer("data_dir"))
@@ -250,8 +269,8 @@ class Emulator:
         form = {
             "grant_type": "client_credentials",
             "scope": "all-apis",
-            "client_id": self._client_id or "anybody",
-            "client_secret": self._client_secret or "anything",
+            "client_id": self.settings["client_id"],
+            "client_secret": self.settings["client_secret"],
         }
         token = self._post("/oidc/v1/token", urllib.parse.urlencode(form))["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
