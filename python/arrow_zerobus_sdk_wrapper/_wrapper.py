@@ -62,9 +62,9 @@ class ZerobusWrapper:
             ``wait_for="delivered"`` give up waiting. Delivery itself never gives up.
         retry_base_delay_ms: First upper bound of the random wait between attempts, in milliseconds.
         retry_max_delay_ms: Last upper bound of it, in milliseconds.
-        wal_dir: Root of all logs. Default: ``$XDG_STATE_HOME/arrow-zerobus``. Each live wrapper has a log of its
-            own below it, ``<table>/writer-NNN``: the first that nobody owns. What waits in logs whose owners
-            are gone, and goes to the same endpoint, is delivered by any wrapper of the table beside its own.
+        wal_dir: Root of all logs. Default: ``$XDG_STATE_HOME/arrow-zerobus``. Each live wrapper has a log of
+            its own below it, ``<table>/writer-NNN``: the first that nobody owns. What waits in logs whose
+            owners are gone, and goes to the same endpoint, is delivered by any wrapper of the table.
         exclusive: Raises ``LockedError`` while another wrapper of this table and ``wal_dir`` lives, in this
             process or another.
         durability: ``"sync"``: synced to the disk before ``send_batch`` returns. ``"interval"``:

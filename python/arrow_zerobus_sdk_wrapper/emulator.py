@@ -20,14 +20,14 @@ import tempfile
 import time
 import urllib.parse
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Emulator", "EmulatorError"]
+__all__ = ["ConnectionSettings", "Emulator", "EmulatorError"]
 
 _CREDENTIAL_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
 _STOP_TIMEOUT_SECS = 60.0
@@ -47,6 +47,18 @@ class EmulatorError(RuntimeError):
 
     def __reduce__(self) -> tuple[type[EmulatorError], tuple[str, int | None]]:
         return type(self), (str(self), self.exit_code)
+
+
+class ConnectionSettings(TypedDict):
+    """What a wrapper needs to reach an emulator, under the names of its arguments."""
+
+    endpoint: str
+    unity_catalog_url: str
+    client_id: str
+    client_secret: str
+    ca_certificate_file: NotRequired[str]
+    client_certificate_file: NotRequired[str]
+    client_key_file: NotRequired[str]
 
 
 class Emulator:
@@ -134,12 +146,12 @@ class Emulator:
         return self._answer("unity_catalog_url")
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> ConnectionSettings:
         """What a wrapper needs to reach it: arguments of ``ZerobusWrapper``, without the table.
 
         The secret is in it.
         """
-        settings = {
+        settings: ConnectionSettings = {
             "endpoint": self.endpoint,
             "unity_catalog_url": self.unity_catalog_url,
             "client_id": self._client_id or "anybody",

@@ -35,7 +35,8 @@ def test_the_closest_marker_counts_and_each_test_has_its_own_service(tmp_path: P
     text = """
 import pytest
 
-pytestmark = pytest.mark.zerobus(tables={"a.b.of_module": "id BIGINT"}, client_id="id", client_secret="s3cret")
+ON_MODULE = {"tables": {"a.b.of_module": "id BIGINT"}, "client_id": "id", "client_secret": "s3cret"}
+pytestmark = pytest.mark.zerobus(**ON_MODULE)
 
 @pytest.mark.zerobus(tables={"a.b.of_test": "id BIGINT"})
 def test_one(zerobus_emulator, tmp_path):
