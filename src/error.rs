@@ -41,6 +41,8 @@ pub enum ErrorCode {
     Closed,
     /// The wrapper belongs to the parent process.
     Forked,
+    /// The stream of batches that the caller gave failed.
+    Source,
     /// A bug of ours.
     Internal,
 }
@@ -64,7 +66,7 @@ const fn row(name: &'static str, retryable: bool, python_class: &'static str, ex
 
 impl ErrorCode {
     /// Every code, in the order of the table.
-    pub const ALL: [ErrorCode; 17] = [
+    pub const ALL: [ErrorCode; 18] = [
         ErrorCode::Configuration,
         ErrorCode::Authentication,
         ErrorCode::Connection,
@@ -81,6 +83,7 @@ impl ErrorCode {
         ErrorCode::Locked,
         ErrorCode::Closed,
         ErrorCode::Forked,
+        ErrorCode::Source,
         ErrorCode::Internal,
     ];
 
@@ -103,6 +106,7 @@ impl ErrorCode {
             ErrorCode::Locked => row("locked", true, "LockedError", 23),
             ErrorCode::Closed => row("closed", false, "ClosedError", 24),
             ErrorCode::Forked => row("forked", false, "ForkedProcessError", 25),
+            ErrorCode::Source => row("source", false, "SourceError", 26),
             ErrorCode::Internal => row("internal", false, "ZerobusError", 1),
         }
     }

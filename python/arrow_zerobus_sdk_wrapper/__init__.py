@@ -19,11 +19,13 @@ from ._errors import (
     LockedError,
     PoisonedError,
     RetryExhausted,
+    SourceError,
     StorageError,
     TokenRefreshError,
     TransmissionError,
     ZerobusError,
 )
+from ._inputs import ArrowBatchStream, ArrowRecordBatch
 from ._results import (
     AdoptionReport,
     Counts,
@@ -33,10 +35,12 @@ from ._results import (
     TableReport,
     TransmissionResult,
 )
-from ._wrapper import ArrowRecordBatch, ZerobusWrapper
+from ._sync import SyncZerobusWrapper
+from ._wrapper import ZerobusWrapper
 
 __all__ = [
     "AdoptionReport",
+    "ArrowBatchStream",
     "ArrowRecordBatch",
     "AuthenticationError",
     "BatchTooLargeError",
@@ -54,8 +58,10 @@ __all__ = [
     "PoisonedError",
     "QuarantineReport",
     "RetryExhausted",
+    "SourceError",
     "Status",
     "StorageError",
+    "SyncZerobusWrapper",
     "TableReport",
     "TokenRefreshError",
     "TransmissionError",

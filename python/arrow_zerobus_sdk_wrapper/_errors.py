@@ -20,6 +20,9 @@ class ZerobusError(Exception):
             log and goes on being delivered, unless the message says that it was dropped or that rows of it
             are in quarantine.
         table: The table that the wrapper writes to.
+        stored_lsns: The frames of a stream that are stored, though ``send_batch`` failed in its middle, in
+            ascending order as runs without a gap: they go on being delivered, and their batches, the first of
+            the stream, must not be sent again. Empty for anything else.
     """
 
     default_code: ClassVar[str] = "internal"
@@ -29,6 +32,7 @@ class ZerobusError(Exception):
     retryable: bool
     lsn: int | None
     table: str | None
+    stored_lsns: tuple[range, ...]
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class ZerobusError(Exception):
         self.retryable = self.default_retryable if retryable is None else retryable
         self.lsn = lsn
         self.table = table
+        self.stored_lsns = ()
 
 
 class ConfigurationError(ZerobusError, ValueError):
@@ -173,6 +178,15 @@ class ForkedProcessError(ZerobusError):
     default_code = "forked"
 
 
+class SourceError(ZerobusError):
+    """The stream that was given to ``send_batch`` failed to give its next batch, or its schema.
+
+    The message has what the exporter said.
+    """
+
+    default_code = "source"
+
+
 CLASSES: dict[str, type[ZerobusError]] = {
     cls.__name__: cls
     for cls in (
@@ -193,6 +207,7 @@ CLASSES: dict[str, type[ZerobusError]] = {
         LockedError,
         ClosedError,
         ForkedProcessError,
+        SourceError,
     )
 }
 

@@ -18,8 +18,13 @@ class TransmissionResult:
         batch_size_bytes: Size of the frame in the log.
         state: ``"stored"``, ``"delivered"``, or ``"empty"`` for a batch without rows, of which
             nothing is stored.
-        lsn: Number of the frame in its log, for ``wait_delivered``; None for an empty batch.
-        durable: Whether the frame was synced to the disk before the call returned.
+        lsn: Number of the frame in its log; None for an empty batch. Of a stream, that of the last frame.
+        durable: Whether the frame was synced to the disk before the call returned, or all frames of a stream.
+        lsns: The numbers of all its frames in ascending order, as runs without a gap: one run for a batch;
+            one for a stream, or more if others stored in between.
+
+    Of a stream, ``attempts`` is the largest of any frame, ``batch_size_bytes`` the sum, and ``latency_ms``
+    the whole call.
     """
 
     success: bool
@@ -30,6 +35,7 @@ class TransmissionResult:
     state: Literal["stored", "delivered", "empty"]
     lsn: int | None
     durable: bool
+    lsns: tuple[range, ...] = ()
 
 
 class Counts(TypedDict):

@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import math
 import os
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Protocol, Self, cast
+from typing import Any, Literal, NoReturn, Self, cast
 
-from . import _core, _options
+from . import _blocking, _core, _options
 from ._bridge import running_bridge
+from ._frames import Together, checked_timeout, each_frame
+from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
 from ._results import Status, TransmissionResult
-
-
-class ArrowRecordBatch(Protocol):
-    """Whatever exports a record batch over the Arrow C data interface.
-
-    ``pyarrow.RecordBatch``, ``arro3.core.RecordBatch``, a struct array of ``nanoarrow`` and others do.
-    """
-
-    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
-        """Schema and array as PyCapsules."""
 
 
 class ZerobusWrapper:
@@ -235,11 +226,16 @@ class ZerobusWrapper:
         }
         self._core = _core.Wrapper(settings)
 
-    async def send_batch(self, batch: ArrowRecordBatch) -> TransmissionResult:
+    async def send_batch(self, batch: ArrowRecordBatch | ArrowBatchStream) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
 
-        The buffers of the batch are read while the call is under way; do not change them. Calls that are
-        under way at the same time are stored in any order; await one before the next to have an order.
+        The buffers of the batch are read while the call is under way; do not change them before it has
+        returned. Calls that are under way at the same time are stored in any order; make one after the other
+        to have an order.
+
+        A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
+        stored, so that there is one in memory, however many there are. It is asked for in the thread of this
+        call, and what the stream does for it holds up whatever else this thread has to do, and Ctrl-C.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the
@@ -247,14 +243,18 @@ class ZerobusWrapper:
         into quarantine with the reason, and the other rows are delivered.
 
         Args:
-            batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``. A batch
-                without rows is a success that stores nothing. The schema may differ from the last.
+            batch: ``pyarrow.RecordBatch`` or another object with ``__arrow_c_array__``; or a stream of record
+                batches, an object with ``__arrow_c_stream__`` such as ``pyarrow.Table``,
+                ``pyarrow.RecordBatchReader``, ``polars.DataFrame``, ``pandas.DataFrame`` or a relation of
+                ``duckdb``. A batch without rows is a success that stores nothing. The schema may differ from
+                the last.
 
         Returns:
-            What became of the batch, with its ``lsn``.
+            What became of the batch, with its ``lsn``; of all batches of a stream, with their ``lsns``.
 
         Raises:
-            TypeError: ``batch`` is not a record batch.
+            TypeError: ``batch`` is neither a record batch nor a stream of them.
+            SourceError: The stream failed to give a batch.
             ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
                 of ours; the error names the column, its types and what to do. Or it has values that are not
                 valid Arrow. Nothing was stored. The catalog was asked again before, which may take seconds: a
@@ -272,12 +272,22 @@ class ZerobusWrapper:
                 stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
+            An error in the middle of a stream has ``stored_lsns``, the frames that are stored and must not be
+            sent again, and its message, or a note of an exception that is not ours, says how many they are.
+
         Cancellation:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
-            stored and then is delivered. An append that was started is always finished.
+            stored and then is delivered. An append that was started is always finished. What was stored of a
+            stream before is said in a note of the exception.
         """
+        given = exported(batch)
+        if given is not None and not isinstance(given, tuple):
+            with given as batches, Together(given.name) as sent:
+                for one in batches:
+                    sent.add(await self.send_batch(one))
+                return sent.result()
         bridge = running_bridge()
-        token, outcome = bridge.send(self._core, batch, _exported(batch))
+        token, outcome = bridge.send(self._core, batch, given)
         try:
             return await outcome
         except (asyncio.CancelledError, GeneratorExit):
@@ -287,10 +297,10 @@ class ZerobusWrapper:
     async def wait_delivered(
         self, result_or_lsn: TransmissionResult | int, timeout: float | None = None
     ) -> TransmissionResult:
-        """Waits until a stored batch is delivered.
+        """Waits until a stored batch is delivered, or all batches of a stream, one after the other.
 
         Args:
-            result_or_lsn: What ``send_batch`` returned, or its ``lsn``.
+            result_or_lsn: What ``send_batch`` returned, or an LSN.
             timeout: Longest wait in seconds; None waits for ever.
 
         Returns:
@@ -306,20 +316,16 @@ class ZerobusWrapper:
                 ``on_full="drop_oldest"`` allows, and is not delivered.
             ClosedError: The wrapper was shut down.
 
+            The frame is the error's ``lsn``; those of a stream behind it were not waited for.
+
         Cancellation:
             Ends the wait and nothing else.
         """
-        lsn: object = result_or_lsn
-        if isinstance(result_or_lsn, TransmissionResult):
-            if result_or_lsn.lsn is None:
-                return result_or_lsn
-            lsn = result_or_lsn.lsn
-        if isinstance(lsn, bool) or not isinstance(lsn, int):
-            raise TypeError(f"expected a TransmissionResult or an LSN, got {type(lsn).__name__}")
-        if not 1 <= lsn < 2**64:
-            raise ValueError(f"LSN {lsn} does not exist, the first is 1")
-        start = functools.partial(self._core.wait_delivered, lsn, _checked_timeout(timeout))
-        return cast(TransmissionResult, await running_bridge().run(start))
+        waited = Together()
+        for lsn, left in each_frame(result_or_lsn, timeout):
+            start = functools.partial(self._core.wait_delivered, lsn, left)
+            waited.add(cast(TransmissionResult, await running_bridge().run(start)))
+        return waited.of_what_was_waited_for(result_or_lsn)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Waits until every batch that was stored before the call is delivered, or in quarantine.
@@ -344,7 +350,7 @@ class ZerobusWrapper:
         Cancellation:
             Ends the wait and nothing else.
         """
-        await running_bridge().run(functools.partial(self._core.flush, _checked_timeout(timeout)))
+        await running_bridge().run(functools.partial(self._core.flush, checked_timeout(timeout)))
 
     async def shutdown(self) -> None:
         """Stops intake, delivers for at most ``shutdown_timeout_secs``, closes the log.
@@ -398,9 +404,9 @@ class ZerobusWrapper:
     ) -> None:
         """Shuts down and blocks until it is done; Ctrl-C ends the wait."""
         try:
-            self._core.shutdown_blocking()
+            _blocking.shut_down(self._core)
         except Exception as error:
-            _keep(exc_val, error)
+            keep(exc_val, error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -415,7 +421,7 @@ class ZerobusWrapper:
         try:
             await self.shutdown()
         except Exception as error:
-            _keep(exc_val, error)
+            keep(exc_val, error)
 
     def __repr__(self) -> str:
         return (
@@ -427,29 +433,8 @@ class ZerobusWrapper:
         raise TypeError("a ZerobusWrapper belongs to its process and cannot be pickled")
 
 
-def _exported(batch: object) -> tuple[object, object] | None:
-    """The export of the batch, if it has one; made here, so that ``_core`` need not call back into Python.
-
-    An exporter may let go of the GIL. Python ends a daemon thread that asks for it back while the interpreter
-    exits, and a thread cannot be ended that way inside of ``_core``.
-    """
-    export = getattr(batch, "__arrow_c_array__", None)
-    return None if export is None or isinstance(batch, type) else export()
-
-
-def _keep(body_error: BaseException | None, error: Exception) -> None:
+def keep(body_error: BaseException | None, error: Exception) -> None:
     """Raises the error of a shutdown, unless it would hide that of the ``with`` body."""
     if body_error is None:
         raise error
     body_error.add_note(f"and the shutdown failed: {error}")
-
-
-def _checked_timeout(timeout: object) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout is a {type(timeout).__name__}, allowed is: seconds or None")
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout is {timeout!r}, allowed is: seconds that are not negative, or None")
-    # Beyond what the clock can count a wait is for ever.
-    return float(timeout) if timeout < 2**32 else None

@@ -96,6 +96,12 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "exclusive",
+        meaning: "refuse to start while another wrapper of this table and `wal_dir` lives",
+        place: Place::Flag(|c| &mut c.exclusive),
+        ..PLAIN
+    },
+    Setting {
         name: "durability",
         meaning: "`sync`: synced before `send_batch` returns; `interval`: every `sync_interval_ms`; `os`: by the \
                   operating system",

@@ -325,11 +325,7 @@ fn no_error_repeats_a_secret_however_a_file_went_wrong() {
 
 #[test]
 fn a_flag_is_true_or_false() {
-    fn unused(_: &mut WrapperConfiguration) -> &mut bool {
-        unreachable!("no configuration is looked at")
-    }
-    let flag =
-        Setting { name: "exclusive", place: super::setting::Place::Flag(unused), ..super::registry::PLAIN };
+    let flag = setting("exclusive").unwrap();
     assert_eq!(flag.kind(), Kind::Flag);
     assert!(matches!(flag.parse("true"), Ok(Value::Flag(true))));
     assert!(matches!(flag.parse("false"), Ok(Value::Flag(false))));

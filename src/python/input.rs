@@ -19,8 +19,8 @@ use super::failure::Failure;
 use super::schemas::{KnownSchemas, StructSchema};
 use crate::error::ErrorCode;
 
-const EXPECTED: &str =
-    "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch";
+const EXPECTED: &str = "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch, \
+     or with __arrow_c_stream__ that is a stream of them";
 
 /// What a caller gave, until the outcome is told. Who drops it last frees its buffers, which only Python's thread may.
 #[derive(Debug)]
@@ -58,16 +58,7 @@ impl Given {
             Ok(name) => PyTypeError::new_err(format!("{EXPECTED}, got {name}{why}")),
             Err(error) => error,
         };
-        let Some(exported) = exported else {
-            let hint = if given.hasattr("to_batches")? {
-                "; send each batch of its to_batches()"
-            } else if given.hasattr("__arrow_c_stream__")? {
-                "; send each batch of pyarrow.RecordBatchReader.from_stream(…)"
-            } else {
-                ""
-            };
-            return Err(refused(hint));
-        };
+        let Some(exported) = exported else { return Err(refused("")) };
         let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>() else {
             return Err(refused(" whose __arrow_c_array__ returns something else than two capsules"));
         };

@@ -1,7 +1,7 @@
 //! The Python class `TransmissionResult`, made without running Python code: a program that sends much gets many.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyRange, PyString, PyTuple, PyType};
 use pyo3::{BoundObject as _, ffi, intern};
 
 use crate::types::Lsn;
@@ -33,7 +33,15 @@ pub(super) fn instance<'py>(
     set(&made, intern!(py, "state"), state)?;
     set(&made, intern!(py, "lsn"), result.lsn.map(Lsn::get))?;
     set(&made, intern!(py, "durable"), result.durable)?;
+    set(&made, intern!(py, "lsns"), lsns(py, result.lsn)?)?;
     Ok(made)
+}
+
+/// The numbers of its frames, of which there is one at most, as the runs that a stream has.
+fn lsns(py: Python<'_>, lsn: Option<Lsn>) -> PyResult<Bound<'_, PyTuple>> {
+    let Some(lsn) = lsn.map(Lsn::get) else { return Ok(PyTuple::empty(py)) };
+    let run = py.get_type::<PyRange>().call1((lsn, u128::from(lsn) + 1))?;
+    PyTuple::new(py, [run])
 }
 
 /// Sets a field as the constructor of a frozen class does, which its assignment refuses.

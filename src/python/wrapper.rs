@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -22,9 +21,6 @@ use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
 use crate::wal::Durability;
 use crate::wrapper::ZerobusWrapper;
-
-/// How long a blocking call may leave a signal unnoticed.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The settings, under their public names; the Python class has checked their types.
 #[derive(FromPyObject)]
@@ -230,30 +226,6 @@ impl Wrapper {
         let table = Arc::clone(&self.table);
         let future = async move { outcome(closing.await, |()| Outcome::Done, &table) };
         Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
-    }
-
-    /// Shuts down and waits for it. A signal that raises ends the wait; the shutdown goes on.
-    fn shutdown_blocking(&self, py: Python<'_>) -> PyResult<()> {
-        let wrapper = self.wrapper(py)?;
-        let closing = wrapper.shutdown();
-        let (sender, mut receiver) = mpsc::channel();
-        wrapper.runtime().spawn(async move {
-            let ended = closing.await.map_err(|error| Failure::of(&error));
-            // Nobody receives when a signal has ended the wait.
-            let _ = sender.send(ended);
-        });
-        loop {
-            let (received, returned) = py.detach(move || (receiver.recv_timeout(SIGNAL_INTERVAL), receiver));
-            receiver = returned;
-            match received {
-                Ok(ended) => return ended.map_err(|failure| failure.about(&self.table).raise(py)),
-                Err(RecvTimeoutError::Timeout) => py.check_signals()?,
-                Err(RecvTimeoutError::Disconnected) => {
-                    let failure = Failure::new(ErrorCode::Internal, "the shutdown panicked, which is a bug");
-                    return Err(failure.about(&self.table).raise(py));
-                }
-            }
-        }
     }
 
     /// Changes the credentials; the types were checked.
