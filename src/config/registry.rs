@@ -90,7 +90,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "wal_dir",
-        meaning: "root of all logs",
+        meaning: "root of all logs; each live wrapper has one of its own",
         default_note: Some("`$XDG_STATE_HOME/arrow-zerobus`"),
         place: Place::Path(|c| &mut c.wal_dir),
         ..PLAIN

@@ -48,7 +48,6 @@ pub(super) enum Place {
     Millis(Field<Duration>),
     Seconds(Field<Duration>),
     SecondsOrNone(Field<Option<Duration>>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "no setting is of this kind yet"))]
     Flag(Field<bool>),
     Choice(&'static dyn Choices),
     /// Part of another setting's value.
