@@ -14,6 +14,7 @@ mod blocked;
 mod catalog;
 mod classes;
 mod delivery;
+mod examples;
 mod exactly;
 mod faults;
 mod flight;
