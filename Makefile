@@ -58,6 +58,14 @@ test-python: build ## Runs the tests of the Python package against the installed
 .PHONY: build
 build: $(WHEEL) ## Builds the wheel and installs it into .venv
 
+DIST := target/dist
+
+.PHONY: wheel
+wheel: $(TOOLS) need-cargo ## Builds the wheel as it is published, and tries it in a new venv of each Python on this machine
+	rm -rf $(DIST)
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out $(DIST)
+	$(BIN)/python tests/python/wheel/try_wheel.py $(DIST)/*.whl
+
 # Options for the benchmarks, such as BENCH_ARGS="--quick --dir /mnt/disk".
 BENCH_ARGS ?=
 # Options for the benchmark of the conversion, which knows no disk.
@@ -92,13 +100,14 @@ bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust an
 	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)
 
 .PHONY: lint
-lint: $(TOOLS) need-cargo ## Checks format, lints and types
+lint: $(TOOLS) need-cargo ## Checks format, lints, types and workflows
 	cargo fmt --all --check
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --locked --workspace --all-targets --features python -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/basedpyright
+	$(BIN)/zizmor --quiet --offline .github
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
 		else echo 'cargo-deny is not installed, its checks are left out'; fi
 

@@ -85,9 +85,9 @@ pub use drain::LaneState;
 pub use quarantine::QuarantineReport;
 pub use wal::Durability;
 pub use wrapper::{
-    BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, ROWS_NAMED_MAX, STATUS_VERSION,
-    SendError, SendFailure, ShutdownError, Status, TableReport, TransmissionResult, UpdateError,
-    ZerobusWrapper,
+    AdoptionReport, BatchState, Counts, DeliveryError, ForkedProcess, LaneReport, OpenError, ROWS_NAMED_MAX,
+    STATUS_VERSION, SendError, SendFailure, ShutdownError, Status, TableReport, TransmissionResult,
+    UpdateError, ZerobusWrapper,
 };
 
 /// The examples of the README are tests.

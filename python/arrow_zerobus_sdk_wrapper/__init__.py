@@ -28,6 +28,7 @@ from ._errors import (
 )
 from ._inputs import ArrowBatchStream, ArrowRecordBatch
 from ._results import (
+    AdoptionReport,
     Counts,
     LaneReport,
     QuarantineReport,
@@ -39,6 +40,7 @@ from ._sync import SyncZerobusWrapper
 from ._wrapper import ZerobusWrapper
 
 __all__ = [
+    "AdoptionReport",
     "ArgumentTypeError",
     "ArrowBatchStream",
     "ArrowRecordBatch",

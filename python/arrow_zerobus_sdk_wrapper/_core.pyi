@@ -21,6 +21,7 @@ class Settings(TypedDict):
     proxy: str | None
     unity_catalog_url: str | None
     wal_dir: str | None
+    exclusive: bool
     durability: str
     sync_interval_ms: int
     wait_for: str

@@ -84,6 +84,13 @@ def integer(name: str, value: object, maximum: int = INTEGER_MAX) -> int:
     return value
 
 
+def boolean(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise _refuse(name, value, "True or False")
+    return value
+
+
 def seconds(name: str, value: object) -> float:
     """A number of seconds from 0 on."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= SECONDS_MAX:

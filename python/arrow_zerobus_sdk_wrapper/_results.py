@@ -115,6 +115,22 @@ class TableReport(TypedDict):
     reason: str | None
 
 
+class AdoptionReport(TypedDict):
+    """What was done for owners of other logs of the table that are gone, since the wrapper was opened.
+
+    Attributes:
+        drained_logs: Writer directories that were drained to the end.
+        delivered_rows: Rows that were delivered for them.
+        draining: The writer directory that is being drained.
+        left: Writer directories that are left alone although nobody owns them, each with the reason.
+    """
+
+    drained_logs: int
+    delivered_rows: int
+    draining: str | None
+    left: list[str]
+
+
 class Status(TypedDict):
     """How a log stands; the same as ``zerobus-wal status --format json`` says of one log.
 
@@ -150,6 +166,7 @@ class Status(TypedDict):
         oldest_waiting_secs: Age in seconds of the oldest frame that waits.
         lane: What the delivery is doing; None when nobody owns the log.
         table_schema: What is known of the table's columns.
+        adoption: What was done for owners of other logs of the table that are gone.
         settling_failure: Why settling does not move on, if it does not.
         damage: What is damaged, by name.
     """
@@ -180,5 +197,6 @@ class Status(TypedDict):
     oldest_waiting_secs: float | None
     lane: LaneReport | None
     table_schema: TableReport
+    adoption: AdoptionReport
     settling_failure: str | None
     damage: list[str]

@@ -76,9 +76,9 @@ class SyncZerobusWrapper:
 
         A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
         stored, or acknowledged with ``wait_for="delivered"``, so that there is one in memory, however many
-        there are. Each is a frame with a sync of its own; small ones are better put together before. A batch
-        is asked for in the thread of this call: what the stream does for it holds up whatever else this thread
-        has to do, and Ctrl-C.
+        there are. It is asked for in the thread of this call: what the stream does for it holds up whatever
+        else this thread has to do, and Ctrl-C. Each batch is a frame with a sync of its own; small ones are
+        better put together before.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the

@@ -53,7 +53,11 @@ class ZerobusWrapper:
             ``wait_for="delivered"`` give up waiting. Delivery itself never gives up.
         retry_base_delay_ms: First upper bound of the random wait between attempts, in milliseconds.
         retry_max_delay_ms: Last upper bound of it, in milliseconds.
-        wal_dir: Root of all logs. Default: ``$XDG_STATE_HOME/arrow-zerobus``.
+        wal_dir: Root of all logs. Default: ``$XDG_STATE_HOME/arrow-zerobus``. Each live wrapper has a log of
+            its own below it, ``<table>/writer-NNN``: the first that nobody owns. What waits in logs whose
+            owners are gone, and goes to the same endpoint, is delivered by any wrapper of the table.
+        exclusive: Raises ``LockedError`` while another wrapper of this table and ``wal_dir`` lives, in this
+            process or another.
         durability: ``"sync"``: synced to the disk before ``send_batch`` returns. ``"interval"``:
             synced every ``sync_interval_ms``. ``"os"``: left to the operating system; survives a
             killed process, not a power cut.
@@ -114,7 +118,7 @@ class ZerobusWrapper:
     Raises:
         ConfigurationError: An argument is wrong; it is named, with its value and what is allowed.
             Nothing was created on disk.
-        LockedError: Another process owns the writer directory; it is named.
+        LockedError: With ``exclusive=True``: another wrapper of the table lives; its process is named.
         StorageError: The log cannot be opened or created.
 
     Examples:
@@ -165,6 +169,7 @@ class ZerobusWrapper:
         retry_base_delay_ms: int = 100,
         retry_max_delay_ms: int = 30000,
         wal_dir: str | os.PathLike[str] | None = None,
+        exclusive: bool = False,
         durability: Literal["sync", "interval", "os"] = "sync",
         sync_interval_ms: int = 100,
         wait_for: Literal["stored", "delivered"] = "stored",
@@ -211,6 +216,7 @@ class ZerobusWrapper:
             "proxy": _options.optional_text("proxy", proxy),
             "unity_catalog_url": _options.optional_text("unity_catalog_url", unity_catalog_url),
             "wal_dir": self._wal_dir,
+            "exclusive": _options.boolean("exclusive", exclusive),
             "durability": _options.choice("durability", durability, ("sync", "interval", "os")),
             "sync_interval_ms": _options.integer("sync_interval_ms", sync_interval_ms),
             "wait_for": _options.choice("wait_for", wait_for, ("stored", "delivered")),
@@ -250,9 +256,9 @@ class ZerobusWrapper:
 
         A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
         stored, or acknowledged with ``wait_for="delivered"``, so that there is one in memory, however many
-        there are. Each is a frame with a sync of its own; small ones are better put together before. A batch
-        is asked for in the thread of this call: what the stream does for it holds up whatever else this thread
-        has to do, and Ctrl-C.
+        there are. It is asked for in the thread of this call: what the stream does for it holds up whatever
+        else this thread has to do, and Ctrl-C. Each batch is a frame with a sync of its own; small ones are
+        better put together before.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the

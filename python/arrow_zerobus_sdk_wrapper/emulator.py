@@ -20,14 +20,14 @@ import tempfile
 import time
 import urllib.parse
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Emulator", "EmulatorError"]
+__all__ = ["ConnectionSettings", "Emulator", "EmulatorError"]
 
 _CREDENTIAL_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
 _STOP_TIMEOUT_SECS = 60.0
@@ -47,6 +47,18 @@ class EmulatorError(RuntimeError):
 
     def __reduce__(self) -> tuple[type[EmulatorError], tuple[str, int | None]]:
         return type(self), (str(self), self.exit_code)
+
+
+class ConnectionSettings(TypedDict):
+    """What a wrapper needs to reach an emulator, under the names of its arguments."""
+
+    endpoint: str
+    unity_catalog_url: str
+    client_id: str
+    client_secret: str
+    ca_certificate_file: NotRequired[str]
+    client_certificate_file: NotRequired[str]
+    client_key_file: NotRequired[str]
 
 
 class Emulator:
@@ -136,6 +148,25 @@ class Emulator:
     def unity_catalog_url(self) -> str:
         """URL of the token endpoint and the catalog, as clients take it."""
         return self._answer("unity_catalog_url")
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """What a wrapper needs to reach it: arguments of ``ZerobusWrapper``, without the table.
+
+        The secret is in it.
+        """
+        settings: ConnectionSettings = {
+            "endpoint": self.endpoint,
+            "unity_catalog_url": self.unity_catalog_url,
+            "client_id": self._client_id or "anybody",
+            "client_secret": self._client_secret or "anything",
+        }
+        if self.ca_certificate_file is not None:
+            settings["ca_certificate_file"] = str(self.ca_certificate_file)
+        if self._client_certificates:
+            settings["client_certificate_file"] = str(self.client_certificate_file)
+            settings["client_key_file"] = str(self.client_key_file)
+        return settings
 
     @property
     def data_dir(self) -> Path:
@@ -254,8 +285,8 @@ class Emulator:
         form = {
             "grant_type": "client_credentials",
             "scope": "all-apis",
-            "client_id": self._client_id or "anybody",
-            "client_secret": self._client_secret or "anything",
+            "client_id": self.settings["client_id"],
+            "client_secret": self.settings["client_secret"],
         }
         token = self._post("/oidc/v1/token", urllib.parse.urlencode(form))["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

@@ -9,7 +9,7 @@ use crate::ledger::{self, LedgerError};
 use crate::quarantine;
 use crate::reclaim::retained_bytes;
 use crate::wal::{self, LogView, OpenError, ReadError};
-use crate::wrapper::{Counts, STATUS_VERSION, Status, TableReport, age_secs};
+use crate::wrapper::{AdoptionReport, Counts, STATUS_VERSION, Status, TableReport, age_secs};
 
 /// A log whose status cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +142,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
             now,
             Some("nobody owns the log, so the catalog is not asked".to_owned()),
         ),
+        adoption: AdoptionReport::default(),
         settling_failure: None,
         damage: view.damage().iter().map(ToString::to_string).collect(),
     })

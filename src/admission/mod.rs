@@ -265,6 +265,20 @@ impl Admission {
         self.room_made.notify_waiters();
     }
 
+    /// Returns when no batch is between the gate and the log.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // Registered before the look, so that a permit that ends in between is not missed.
+            let room_made = self.room_made.notified();
+            tokio::pin!(room_made);
+            room_made.as_mut().enable();
+            if *self.entering_bytes() == 0 {
+                return;
+            }
+            room_made.await;
+        }
+    }
+
     fn before<T>(
         &self,
         patience: Patience,

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print, root};
 use crate::admin;
-use crate::config::{Compression, DeliveryGuarantee, TransportKind, WrapperConfiguration, writer_directory};
+use crate::config::{Compression, DeliveryGuarantee, TransportKind, WrapperConfiguration};
 use crate::convert::{NullList, TimestampNs};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
@@ -110,14 +110,14 @@ pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
 fn drain_one(args: &DrainArgs, directory: &Path) -> Result<(), Failure> {
     let before = admin::status(directory)?;
     if before.rows.waiting == 0 {
-        return print(&format!("{}: nothing waits", before.table));
+        return print(&format!("{}: nothing waits", before.name()));
     }
     drain(args, directory, &before)
 }
 
 fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Failure> {
     let configuration = configuration(args, directory, before)?;
-    let wrapper = ZerobusWrapper::open(configuration)?;
+    let wrapper = ZerobusWrapper::open_in(configuration, directory)?;
     let runtime = wrapper.runtime();
     let outcome = runtime.block_on(async {
         // A limit on file sizes shall be an error of the write, not the end of the process.
@@ -141,11 +141,11 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     let after = wrapper.status();
     let delivered = after.rows.delivered.saturating_sub(before.rows.delivered);
     match outcome.and(shut_down) {
-        Ok(()) => print(&format!("{}: {} rows delivered", before.table, HumanCount(delivered))),
+        Ok(()) => print(&format!("{}: {} rows delivered", before.name(), HumanCount(delivered))),
         Err(failure) if after.rows.waiting == 0 => Err(Failure {
             text: format!(
                 "{}: {}; {} rows were delivered",
-                before.table,
+                before.name(),
                 failure.text,
                 HumanCount(delivered)
             ),
@@ -154,7 +154,7 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
         Err(failure) => Err(Failure {
             text: format!(
                 "{}: {}; {} rows were delivered, {} wait in {}: run this again",
-                before.table,
+                before.name(),
                 failure.text,
                 HumanCount(delivered),
                 HumanCount(after.rows.waiting),
@@ -207,16 +207,11 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.schema_grace = Duration::from_secs(args.schema_grace_secs);
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;
+    // It is known already; a program without a home has no other.
+    configuration.wal_dir = Some(directory.to_owned());
     if args.keep {
         configuration.retain_delivered = KEPT_FOR_EVER;
     }
-    let wal_dir = directory.ancestors().nth(2).unwrap_or(directory);
-    if writer_directory(wal_dir, &log.table) != directory {
-        let expected = writer_directory(Path::new("<wal_dir>"), &log.table);
-        let text = format!("{} was moved: a log lies in {}", directory.display(), expected.display());
-        return Err(Failure { code: ErrorCode::Configuration, text });
-    }
-    configuration.wal_dir = Some(wal_dir.to_owned());
     Ok(configuration)
 }
 
@@ -225,7 +220,7 @@ async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::conver
     let bar = if std::io::stderr().is_terminal() {
         let template = "{prefix} {bar:30} {human_pos}/{human_len} rows, {per_sec}, {eta} left {msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(before.rows.waiting).with_style(style).with_prefix(before.table.to_string())
+        ProgressBar::new(before.rows.waiting).with_style(style).with_prefix(before.name())
     } else {
         ProgressBar::hidden()
     };
@@ -237,7 +232,7 @@ async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::conver
         let reason = status.lane.and_then(|lane| lane.reason).unwrap_or_default();
         if bar.is_hidden() {
             let waiting = HumanCount(status.rows.waiting);
-            eprintln!("{}: {waiting} rows wait {reason}", before.table);
+            eprintln!("{}: {waiting} rows wait {reason}", before.name());
         }
         bar.set_message(reason);
     }

@@ -32,7 +32,7 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Failure> {
             Some(status) => {
                 let lane = status.lane.as_ref().map_or("unknown", |lane| lane.state.as_str());
                 let waiting = HumanCount(status.rows.waiting);
-                print(&format!("{}: tries now; it was {lane}, {waiting} rows wait", status.table))?;
+                print(&format!("{}: tries now; it was {lane}, {waiting} rows wait", status.name()))?;
             }
             None => {
                 not_owned += 1;

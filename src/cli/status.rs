@@ -68,6 +68,7 @@ fn tables(found: &[Status]) -> String {
     table.load_style(presets::UTF8_BORDERS_ONLY);
     let header = [
         "table",
+        "log",
         "owner",
         "lane",
         "rows stored",
@@ -88,6 +89,7 @@ fn tables(found: &[Status]) -> String {
         });
         table.add_row([
             Cell::new(&status.table),
+            Cell::new(status.writer()),
             Cell::new(owner),
             Cell::new(lane),
             number(status.rows.stored),
@@ -102,7 +104,7 @@ fn tables(found: &[Status]) -> String {
     let mut text = table.to_string();
     for status in found {
         for remark in bounds(status).into_iter().chain(remarks(status)) {
-            text.push_str(&format!("\n{}: {remark}", status.table));
+            text.push_str(&format!("\n{}: {remark}", status.name()));
         }
     }
     text
@@ -185,6 +187,11 @@ fn remarks(status: &Status) -> Vec<String> {
             status.directory.display()
         ));
     }
+    if let Some(directory) = &status.adoption.draining {
+        remarks.push(format!("its owner drains {} too, whose owner is gone", directory.display()));
+    }
+    remarks
+        .extend(status.adoption.left.iter().map(|left| format!("left alone, though nobody owns it: {left}")));
     if let Some(failure) = &status.settling_failure {
         remarks.push(format!("what is delivered cannot be recorded: {failure}"));
     }

@@ -2,10 +2,18 @@
 
 mod access;
 mod bounds;
+mod file;
+mod page;
+mod parse;
+mod registry;
+mod setting;
+mod sources;
 mod transport;
+#[cfg(test)]
+mod sources_tests;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -14,9 +22,14 @@ use crate::convert::{NullList, TimestampNs};
 use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
+use crate::wrapper::table_directory;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
+pub use page::page;
+pub use registry::{SETTINGS, setting};
+pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
+pub use sources::{Origin, Resolved, Sources};
 pub use transport::{Compression, DeliveryGuarantee, TransportKind};
 
 const MIB: u64 = 1024 * 1024;
@@ -89,6 +102,9 @@ pub struct WrapperConfiguration {
     pub proxy: Option<String>,
     /// Root of all logs. Default: `$XDG_STATE_HOME/arrow-zerobus`.
     pub wal_dir: Option<PathBuf>,
+    /// Whether a wrapper is refused while another one of this table and `wal_dir` lives. Otherwise it takes a log of its
+    /// own beside it.
+    pub exclusive: bool,
     /// What an append must survive before `send_batch` returns.
     pub durability: Durability,
     /// When `send_batch` returns.
@@ -162,6 +178,7 @@ impl WrapperConfiguration {
             client_key_file: None,
             proxy: None,
             wal_dir: None,
+            exclusive: false,
             durability: Durability::Sync,
             wait_for: WaitFor::Stored,
             validate: Validate::Strict,
@@ -217,7 +234,7 @@ impl WrapperConfiguration {
             Some(dir) => dir.clone(),
             None => default_wal_dir()?,
         };
-        let directory = writer_directory(&wal_dir, &table);
+        let directory = table_directory(&wal_dir, &table);
         if !directory.components().all(|part| is_file_name(part.as_os_str())) {
             let allowed = "a path whose parts have at most 255 bytes each, and no NUL";
             return Err(match is_file_name(table.as_str().as_ref()) {
@@ -330,6 +347,53 @@ pub enum ConfigError {
         /// Why it is needed.
         needed_for: &'static str,
     },
+    /// No source gives a setting that every wrapper needs.
+    #[error("{setting} is missing: give it as an argument, in the environment as {variables}, or in a file")]
+    Required {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its variables in the environment.
+        variables: String,
+    },
+    /// No setting has this name.
+    #[error("{name} in {place} is no setting, {hint}")]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// Where it stands.
+        place: String,
+        /// The name that was meant, or those that there are.
+        hint: String,
+    },
+    /// A file of settings cannot be read.
+    #[error("the settings in {path} cannot be read: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A value is wrong that came from the environment or a file.
+    #[error("{error}; it was set {origin}")]
+    Set {
+        /// What is wrong with it.
+        error: Box<ConfigError>,
+        /// Where it came from.
+        origin: String,
+    },
+}
+
+impl ConfigError {
+    /// The setting that is wrong, if it is about one.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            ConfigError::Invalid { setting, .. }
+            | ConfigError::Missing { setting, .. }
+            | ConfigError::Required { setting, .. } => Some(setting),
+            ConfigError::Set { error, .. } => error.setting(),
+            ConfigError::Unknown { .. } | ConfigError::File { .. } => None,
+        }
+    }
 }
 
 impl Coded for ConfigError {
@@ -340,11 +404,6 @@ impl Coded for ConfigError {
 
 pub(crate) fn invalid(setting: &'static str, value: &str, allowed: &str) -> ConfigError {
     ConfigError::Invalid { setting, value: value.to_owned(), allowed: allowed.to_owned() }
-}
-
-/// The writer directory of the one process that writes this table below this root.
-pub(crate) fn writer_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
-    wal_dir.join(table.as_str()).join("writer-001")
 }
 
 fn is_file_name(name: &OsStr) -> bool {

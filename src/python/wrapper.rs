@@ -37,6 +37,7 @@ struct Settings {
     proxy: Option<String>,
     unity_catalog_url: Option<String>,
     wal_dir: Option<PathBuf>,
+    exclusive: bool,
     durability: String,
     sync_interval_ms: u64,
     wait_for: String,
@@ -76,6 +77,7 @@ impl Settings {
         configuration.proxy = self.proxy;
         configuration.unity_catalog_url = self.unity_catalog_url;
         configuration.wal_dir = self.wal_dir;
+        configuration.exclusive = self.exclusive;
         configuration.durability = match self.durability.as_str() {
             "sync" => Durability::Sync,
             "interval" => Durability::Interval(Duration::from_millis(self.sync_interval_ms)),

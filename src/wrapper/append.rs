@@ -195,10 +195,11 @@ impl Future for CountedAppend {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some((append, _)) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
         let outcome = ready!(Pin::new(append).poll(context));
-        self.append = None;
         if let Ok(appended) = &outcome {
             self.inner.stored.add(appended.lsn, self.rows);
         }
+        // After the count: whoever sees that nobody is before the log any more sees it counted.
+        self.append = None;
         Poll::Ready(outcome)
     }
 }

@@ -1,6 +1,7 @@
 //! The wrapper: opens the parts of one log and wires them together. What the parts do is theirs.
 
 mod access;
+mod adopt;
 mod append;
 mod check;
 mod delivery;
@@ -11,6 +12,7 @@ mod runtime;
 mod shutdown;
 mod status;
 mod undelivered;
+mod writers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -20,11 +22,13 @@ use arrow_array::RecordBatch;
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
+pub use adopt::AdoptionReport;
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
 pub use undelivered::{DeliveryError, ROWS_NAMED_MAX};
+pub(crate) use writers::table_directory;
 
 use self::append::Stored;
 use self::check::CheckedSchemas;
@@ -76,6 +80,8 @@ pub(crate) struct Inner {
     nudge: Arc<Notify>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,
+    /// What is done for logs of the dead; none if this is one of them.
+    adopted: Option<watch::Receiver<AdoptionReport>>,
     is_closed: AtomicBool,
     tasks: std::sync::Mutex<Option<Tasks>>,
     stop: watch::Sender<bool>,
@@ -98,16 +104,28 @@ struct Settings {
 }
 
 impl ZerobusWrapper {
-    /// Opens the log of this table, recovers it and begins to deliver what it holds.
+    /// Opens a log of this table, recovers it and begins to deliver what it holds.
+    ///
+    /// It is the first one below `wal_dir` that nobody owns, made if there is none; each live wrapper has its own. What
+    /// waits in the logs of owners that are gone is delivered beside it.
     ///
     /// Needs no network: an unreachable or refusing service is seen in [`ZerobusWrapper::status`] \[I15\].
     ///
     /// # Errors
     ///
-    /// [`OpenError`] if a setting is wrong (then nothing was created), if another process owns the log, or
-    /// if the disk fails.
+    /// [`OpenError`] if a setting is wrong (then nothing was created), if the log shall be the only one and another has
+    /// a live owner ([`WrapperConfiguration::exclusive`]), or if the disk fails.
     pub fn open(configuration: WrapperConfiguration) -> Result<ZerobusWrapper, OpenError> {
-        open::open(&configuration, Env::os()).map(|inner| ZerobusWrapper { inner })
+        open::open(configuration, Env::os()).map(|inner| ZerobusWrapper { inner })
+    }
+
+    /// Opens the log in this writer directory and no other, to deliver what waits in it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn open_in(
+        configuration: WrapperConfiguration,
+        directory: &std::path::Path,
+    ) -> Result<ZerobusWrapper, OpenError> {
+        open::open_in(configuration, directory, Env::os()).map(|inner| ZerobusWrapper { inner })
     }
 
     /// Stores a batch, and waits for its delivery too if the wrapper was opened with

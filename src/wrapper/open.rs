@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{Notify, watch};
 
+use super::adopt::{Adopter, AdoptionReport};
 use super::append::Stored;
 use super::check::CheckedSchemas;
 use super::runtime::SharedRuntime;
-use super::shutdown::Tasks;
+use super::shutdown::{Adoption, Tasks};
+use super::writers::{self, table_directory};
 use super::{Inner, OpenError, Settings};
 use crate::admin::socket::OwnerSocket;
 use crate::admission::{Admission, Limits};
 use crate::catalog::{Catalog, KnownTable, Reader};
-use crate::config::{DeliveryGuarantee, Validated, WrapperConfiguration, invalid, writer_directory};
+use crate::config::{DeliveryGuarantee, Validated, WrapperConfiguration, invalid};
 use crate::convert::{Policies, TableSchema};
 use crate::drain::{
     Grace, Lane, LaneSettings, Plans, Progress, Reads, Settler, SettlerStatus, TableToRemember,
@@ -29,26 +31,93 @@ use crate::reclaim::{self, Retention};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
 use crate::types::{Epoch, Lsn, TableName};
-use crate::wal::{self, Damage, LogDirectory, Wal, WalOptions};
+use crate::wal::{self, Damage, Destination, LogDirectory, Wal, WalOptions};
 
-pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
-    let Validated { destination, credentials, wal_dir, segment_bytes } = configuration.validate()?;
-    let runtime = SharedRuntime::get()?;
-    let trust = Trust::read(configuration)?;
-    check_secret_file(configuration)?;
-    let http = http::client(&trust)?;
-    let principal = credentials.map(|credentials| Arc::new(Principal::new(credentials)));
+/// What the logs of one wrapper have in common: its own, and those that it adopts.
+pub(super) struct Access {
+    configuration: WrapperConfiguration,
+    validated: Validated,
+    runtime: Arc<SharedRuntime>,
+    trust: Trust,
+    http: reqwest::Client,
+    principal: Option<Arc<Principal>>,
+}
+
+impl Access {
+    /// # Errors
+    ///
+    /// [`OpenError`] if a setting is wrong; nothing was created then.
+    fn new(configuration: WrapperConfiguration) -> Result<Access, OpenError> {
+        let validated = configuration.validate()?;
+        let runtime = SharedRuntime::get()?;
+        let trust = Trust::read(&configuration)?;
+        check_secret_file(&configuration)?;
+        let http = http::client(&trust)?;
+        let principal =
+            validated.credentials.clone().map(|credentials| Arc::new(Principal::new(credentials)));
+        Ok(Access { configuration, validated, runtime, trust, http, principal })
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.validated.destination
+    }
+
+    /// Whether this is the service that ours goes to, told from the same workspace.
+    pub(super) fn delivers_to(&self, endpoint: &str, unity_catalog_url: Option<&str>) -> bool {
+        let destination = self.destination();
+        destination.endpoint == endpoint && destination.unity_catalog_url.as_deref() == unity_catalog_url
+    }
+
+    fn transport(&self) -> Result<ZerobusTransport, OpenError> {
+        let _entered = self.runtime.handle().enter();
+        let (http, principal) = (self.http.clone(), self.principal.clone());
+        let window = self.configuration.max_inflight_requests;
+        let compression = self.configuration.compression.unwrap_or_default();
+        Ok(ZerobusTransport::new(http, self.destination(), principal, &self.trust, window, compression)?)
+    }
+}
+
+/// Opens the first log of the table that nobody owns, and drains those of the dead beside it.
+pub(super) fn open(configuration: WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
+    let access = Arc::new(Access::new(configuration)?);
+    let Validated { destination, wal_dir, .. } = &access.validated;
+    let table_directory = table_directory(wal_dir, &destination.table);
+    let locked = writers::claim(&env, &table_directory, destination, access.configuration.exclusive)
+        .map_err(|error| unusable(wal_dir, error))?;
+    let own = locked.path().to_owned();
+    let adopter = Adopter::new(Arc::clone(&access), env.clone(), table_directory, own);
+    start(&access, env, locked, Some(adopter))
+}
+
+/// Opens the log in this writer directory and no other.
+#[cfg(feature = "cli")]
+pub(super) fn open_in(
+    configuration: WrapperConfiguration,
+    directory: &Path,
+    env: Env,
+) -> Result<Arc<Inner>, OpenError> {
+    let access = Access::new(configuration)?;
+    let locked = LogDirectory::open(&env, directory, access.destination())?;
+    start(&access, env, locked, None)
+}
+
+/// Starts what delivers this log. Without an adopter nobody appends to it for long, and nothing is kept ready for that.
+pub(super) fn start(
+    access: &Access,
+    env: Env,
+    locked: LogDirectory,
+    adopter: Option<(Adopter, watch::Receiver<AdoptionReport>)>,
+) -> Result<Arc<Inner>, OpenError> {
+    let Access { configuration, validated, runtime, http, principal, .. } = access;
+    let (destination, segment_bytes) = (validated.destination.clone(), validated.segment_bytes);
+    let (runtime, principal) = (Arc::clone(runtime), principal.clone());
+    let directory = locked.path().to_owned();
     let catalog = Catalog::new(http.clone(), &destination, principal.clone());
-    let transport = {
-        let _entered = runtime.handle().enter();
-        let window = configuration.max_inflight_requests;
-        let compression = configuration.compression.unwrap_or_default();
-        ZerobusTransport::new(http, &destination, principal.clone(), &trust, window, compression)?
+    let transport = access.transport()?;
+    let spare_segments = match adopter {
+        Some(_) => spare_segments(configuration.wal_max_bytes, segment_bytes),
+        None => 0,
     };
-    let directory = writer_directory(&wal_dir, &destination.table);
-    let locked =
-        LogDirectory::open(&env, &directory, &destination).map_err(|error| unusable(&wal_dir, error))?;
-    let spare_segments = spare_segments(configuration.wal_max_bytes, segment_bytes);
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let max_bytes = configuration.quarantine_max_bytes;
     let OpenedLog { epoch, wal, ledger, record, streams, cached_table, stored, damage, quarantine } =
@@ -105,9 +174,18 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         let reader = Reader { catalog, table: Arc::clone(&table), clock, patience };
         runtime.handle().spawn(reader.run(stop.subscribe()));
     }
+    let (adoption, adopted) = match adopter {
+        Some((adopter, adopted)) => {
+            let closing = watch::Sender::new(false);
+            let task = runtime.handle().spawn(adopter.run(closing.subscribe()));
+            (Some(Adoption { closing, task }), Some(adopted))
+        }
+        None => (None, None),
+    };
     let tasks = Tasks {
         lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
         settler: runtime.handle().spawn(settling.run()),
+        adoption,
     };
     Ok(Arc::new_cyclic(|inner| {
         if let Ok(socket) = socket {
@@ -134,6 +212,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             settler,
             nudge,
             principal,
+            adopted,
             is_closed: AtomicBool::new(false),
             tasks: std::sync::Mutex::new(Some(tasks)),
             stop,

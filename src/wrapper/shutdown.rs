@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{DeliveryError, Inner, ShutdownError, delivery};
@@ -12,6 +13,24 @@ use super::{DeliveryError, Inner, ShutdownError, delivery};
 pub(super) struct Tasks {
     pub(super) lane: JoinHandle<()>,
     pub(super) settler: JoinHandle<()>,
+    pub(super) adoption: Option<Adoption>,
+}
+
+/// The task that drains logs of the dead.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    pub(super) closing: watch::Sender<bool>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl Adoption {
+    /// Goes on with the log that is adopted for as long as a shutdown may take, then gives it back.
+    async fn end(self) {
+        self.closing.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a background task ended early");
+        }
+    }
 }
 
 pub(super) async fn shutdown(inner: Arc<Inner>) -> Result<(), ShutdownError> {
@@ -31,7 +50,12 @@ pub(super) async fn shutdown(inner: Arc<Inner>) -> Result<(), ShutdownError> {
 
 async fn stop(inner: Arc<Inner>, tasks: Tasks) {
     inner.admission.close();
-    drain(&inner).await;
+    let adoption = async {
+        if let Some(adoption) = tasks.adoption {
+            adoption.end().await;
+        }
+    };
+    tokio::join!(drain(&inner), adoption);
     inner.stop.send_replace(true);
     for task in [tasks.lane, tasks.settler] {
         if let Err(error) = task.await {
@@ -65,10 +89,12 @@ fn verdict(inner: &Inner) -> Result<(), String> {
 /// will not change its mind while we wait.
 async fn drain(inner: &Inner) {
     let failures_before = inner.lane.borrow().failures;
-    let last = inner.stored.last();
     let mut lane = inner.lane.clone();
     inner.nudge.notify_one();
     let patient = async {
+        // What has passed the gate will be in the log, whether its sender waits for it or not.
+        inner.admission.emptied().await;
+        let last = inner.stored.last();
         loop {
             lane.mark_unchanged();
             match delivery::settled(inner, last, failures_before).await {
@@ -92,6 +118,9 @@ impl Drop for Inner {
         if let Some(tasks) = tasks {
             tasks.lane.abort();
             tasks.settler.abort();
+            if let Some(adoption) = tasks.adoption {
+                adoption.task.abort();
+            }
             self.wal.close();
         }
     }

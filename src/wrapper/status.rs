@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Inner;
+use super::{AdoptionReport, Inner};
 use crate::config::OnFull;
 use crate::convert::TableSchema;
 use crate::error::chain;
@@ -76,10 +76,25 @@ pub struct Status {
     pub lane: Option<LaneReport>,
     /// What is known of the table's columns.
     pub table_schema: TableReport,
+    /// What was done for owners of other logs of the table that are gone, since the wrapper was opened.
+    #[serde(default)]
+    pub adoption: AdoptionReport,
     /// Why settling does not move on, if it does not.
     pub settling_failure: Option<String>,
     /// What is damaged, by name.
     pub damage: Vec<String>,
+}
+
+impl Status {
+    /// The name of the writer directory.
+    pub(crate) fn writer(&self) -> std::borrow::Cow<'_, str> {
+        self.directory.file_name().unwrap_or_default().to_string_lossy()
+    }
+
+    /// The log as people call it; several may be for one table.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.table, self.writer())
+    }
 }
 
 /// A quantity and where it is.
@@ -226,6 +241,7 @@ impl Inner {
                 now,
                 table.doubt.as_ref().map(ToString::to_string),
             ),
+            adoption: self.adopted.as_ref().map(|adopted| adopted.borrow().clone()).unwrap_or_default(),
             settling_failure: settler.failure,
             damage: self.damage.iter().map(ToString::to_string).chain(uncounted).collect(),
         }

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from arrow_zerobus_sdk_wrapper import ZerobusWrapper
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
-from conftest import DEADLINE_SECS, TABLE, MakeWrapper, make_batch
+from conftest import COLUMNS, DEADLINE_SECS, TABLE, MakeWrapper, make_batch
 
 SCRIPT = Path(sys.executable).with_name("zerobus-wal")
 
@@ -130,3 +131,24 @@ def test_a_reader_that_goes_away_is_no_error(offline: MakeWrapper, tmp_path: Pat
     shell = f"{SCRIPT} status {tmp_path / 'wal'} --format json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_drain_delivers_as_it_is_told(tmp_path: Path) -> None:
+    wal_dir = tmp_path / "wal"
+    login = {"ZEROBUS_CLIENT_ID": "id", "ZEROBUS_CLIENT_SECRET": "s3cret"}
+    with Emulator(
+        data_dir=tmp_path / "tables", tables={TABLE: COLUMNS}, persistent_streams=False
+    ) as emulator:
+        with ZerobusWrapper(
+            table_name=TABLE, wal_dir=wal_dir, shutdown_timeout_secs=0, **emulator.settings
+        ) as wrapper:
+            emulator.kill()
+            asyncio.run(wrapper.send_batch(make_batch()))
+        emulator.restart()
+        refused = command("drain", wal_dir, "--delivery", "exactly_once", "--timeout", "20", **login)
+        assert refused.returncode != 0
+        assert "persistent" in refused.stderr.lower(), "an older service has no such streams"
+        assert status(wal_dir)["rows"]["waiting"] == 3
+        done = command("drain", wal_dir, "--delivery", "at_least_once", **login)
+        assert done.returncode == 0, done.stderr
+        assert DeltaTable(str(emulator.table_path(TABLE))).count() == 3

@@ -273,7 +273,9 @@ def test_ctrl_c_ends_a_blocking_shutdown(tmp_path: Path) -> None:
         assert "interrupted" in process.stdout.read() or process.returncode == -signal.SIGINT
 
 
-def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path, offline: MakeWrapper) -> None:
+def test_a_second_process_that_wants_to_be_alone_is_told_who_is_there(
+    tmp_path: Path, offline: MakeWrapper
+) -> None:
     program = """
     wrapper = make_wrapper()
     print("open", flush=True)
@@ -283,9 +285,9 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path, offlin
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         with pytest.raises(LockedError, match=str(process.pid)):
-            offline()
+            offline(exclusive=True)
     # Its lock went with it.
-    wrapper = offline()
+    wrapper = offline(exclusive=True)
     assert wrapper.status()["frames"]["stored"] == 0
 
 
