@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ._errors import ArgumentTypeError, SourceError
+from ._gate import gate
 
 # The capsules point to their names.
 _STREAM = b"arrow_array_stream"
@@ -102,7 +103,9 @@ class BatchStream:
         if not self._stream.release:
             raise self._refused(" whose data were taken before")
         try:
-            self._check(self._stream.get_schema(self._address, ctypes.addressof(self._schema)))
+            with gate:
+                code = self._stream.get_schema(self._address, ctypes.addressof(self._schema))
+            self._check(code)
             # A struct, which is how a record batch travels.
             if self._schema.format != b"+s":
                 form = (self._schema.format or b"").decode(errors="replace")
@@ -126,17 +129,20 @@ class BatchStream:
         return self
 
     def __next__(self) -> StreamedBatch:
-        _release(self._array)
-        self._check(self._stream.get_next(self._address, ctypes.addressof(self._array)))
+        with gate:
+            _release(self._array)
+            code = self._stream.get_next(self._address, ctypes.addressof(self._array))
+        self._check(code)
         if not self._array.release:
             raise StopIteration
         return StreamedBatch(self._schema, self._array)
 
     def close(self) -> None:
         """Releases what the exporter holds. A batch that ``_core`` has taken is its own."""
-        _release(self._array)
-        _release(self._schema)
-        _release(self._stream)
+        with gate:
+            _release(self._array)
+            _release(self._schema)
+            _release(self._stream)
 
     def _check(self, code: int) -> None:
         if code == 0:

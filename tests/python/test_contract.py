@@ -40,6 +40,7 @@ DESIGN_DEFAULTS = {
     "client_key_file": None,
     "proxy": None,
     "wal_dir": None,
+    "exclusive": False,
     "durability": "sync",
     "sync_interval_ms": 100,
     "wait_for": "stored",

@@ -131,7 +131,7 @@ def test_whatever_a_constructor_raises_is_a_zerobus_error(tmp_path: Path, cls: A
         ({"colour": "red"}, "configuration", ValueError),
         ({"client_id": "id", "client_secret": SECRET.encode()}, "configuration", ValueError),
         ({"client_secret": SECRET}, "configuration", ValueError),
-        ({}, "locked", ZerobusError),
+        ({"exclusive": True}, "locked", ZerobusError),
     ]
     for settings, code, also in wrong:
         with pytest.raises(ZerobusError) as caught:

@@ -89,8 +89,12 @@ def test_exit_in_the_middle_of_everything_is_silent_quick_and_clean_each_time(tm
     stored = other.send_batch(make_batch())
 
     def endless():
-        batch = make_batch()
-        return pa.RecordBatchReader.from_batches(batch.schema, iter(lambda: batch, None))
+        # Python that is run by the exporter, which is what an exit finds it in.
+        def batches():
+            while True:
+                yield make_batch()
+
+        return pa.RecordBatchReader.from_batches(make_batch().schema, batches())
 
     def forever(call):
         threading.Thread(target=call, daemon=True).start()
@@ -164,6 +168,34 @@ def test_daemon_threads_that_wait_in_a_call_do_not_disturb_the_exit(tmp_path: Pa
         ready.acquire()
     """
     assert finish(program, tmp_path) == (0, "", "")
+
+
+def test_a_source_that_gives_nothing_holds_up_the_exit_for_a_moment_only(tmp_path: Path) -> None:
+    program = """
+    import atexit, threading, time
+    inside = threading.Event()
+
+    def first(stuck):
+        def batches():
+            yield make_batch()
+            if stuck:
+                inside.set()
+                threading.Event().wait()
+        return pa.RecordBatchReader.from_batches(make_batch().schema, batches())
+
+    def main():
+        wrapper.send_batch(first(stuck=True))
+
+    # Registered before the library is there to close anything, so it is called after that.
+    atexit.register(lambda: print(wrapper.send_batch(first(stuck=False)).lsn, flush=True))
+    wrapper = SyncZerobusWrapper("http://127.0.0.1:9", "main.default.others", wal_dir=sys.argv[1],
+                                 shutdown_timeout_secs=0)
+    threading.Thread(target=main, daemon=True).start()
+    inside.wait()
+    """
+    started = time.monotonic()
+    assert finish(program, tmp_path) == (0, "2\n", "")
+    assert time.monotonic() - started < DEADLINE_SECS / 2
 
 
 def test_a_daemon_thread_with_a_loop_does_not_disturb_the_exit(tmp_path: Path) -> None:
