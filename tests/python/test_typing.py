@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RIGHT = Path(__file__).parent / "typing" / "right.py"
-WRONG = Path(__file__).parent / "typing" / "wrong.py"
+RIGHT = Path(__file__).parent / "calling" / "right.py"
+WRONG = Path(__file__).parent / "calling" / "wrong.py"
 WRONG_LINES = [
     number for number, line in enumerate(WRONG.read_text().splitlines(), 1) if line.endswith("  # wrong")
 ]
