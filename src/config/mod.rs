@@ -378,9 +378,12 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// The setting that is wrong, if it is about one.
-    pub fn setting(&self) -> Option<&'static str> {
+impl Coded for ConfigError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Configuration
+    }
+
+    fn setting(&self) -> Option<&'static str> {
         match self {
             ConfigError::Invalid { setting, .. }
             | ConfigError::Missing { setting, .. }
@@ -388,12 +391,6 @@ impl ConfigError {
             ConfigError::Set { error, .. } => error.setting(),
             ConfigError::Unknown { .. } | ConfigError::File { .. } => None,
         }
-    }
-}
-
-impl Coded for ConfigError {
-    fn code(&self) -> ErrorCode {
-        ErrorCode::Configuration
     }
 }
 

@@ -290,6 +290,8 @@ fn no_error_repeats_a_secret_however_a_file_went_wrong() {
         ("a.yaml", "client_id: id\nclient_secret: hunter2hunter2\nwal_max_bytes: 2GiB\n"),
         ("a.yaml", "client_secret: \"hunter2hunter2\"\n"),
         ("a.yaml", "client_secret: |\n  hunter2hunter2\n"),
+        ("a.yaml", "on_full: \"reject\nclient_secret: hunter2hunter2\"\n"),
+        ("a.toml", "on_full = \"\"\"reject\nclient_secret = hunter2hunter2\"\"\"\n"),
     ];
     let mut refusals = 0;
     for (name, good) in files {

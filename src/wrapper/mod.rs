@@ -6,6 +6,7 @@ mod check;
 mod delivery;
 mod error;
 mod open;
+mod pace;
 mod result;
 mod runtime;
 mod shutdown;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
+    pace: pace::Pace,
     nudge: Arc<Notify>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,

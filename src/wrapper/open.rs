@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::append::Stored;
 use super::check::CheckedSchemas;
+use super::pace::{self, Pace};
 use super::runtime::SharedRuntime;
 use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
@@ -113,6 +114,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         if let Ok(socket) = socket {
             runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
         }
+        runtime.handle().spawn(pace::keep(inner.clone(), stop.subscribe()));
         Inner {
             settings: Settings::from(configuration),
             env,
@@ -132,6 +134,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             checked: CheckedSchemas::new(configuration.transport, policies),
             lane,
             settler,
+            pace: Pace::default(),
             nudge,
             principal,
             is_closed: AtomicBool::new(false),
