@@ -18,7 +18,7 @@ use super::sends::Send;
 use super::settings;
 use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
-use crate::wrapper::ZerobusWrapper;
+use crate::wrapper::{Counts, ZerobusWrapper};
 
 /// How long a blocking call may leave a signal unnoticed.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -164,6 +164,13 @@ impl Wrapper {
     ) -> PyResult<()> {
         let updated = self.wrapper(py)?.update_credentials(client_id, client_secret.into());
         updated.map_err(|error| Failure::of(&error).about(&self.table).raise(py))
+    }
+
+    /// State of the lane and rows stored, delivered, in quarantine, dropped and waiting, without a look at the disk.
+    fn glance(&self, py: Python<'_>) -> PyResult<(&'static str, u64, u64, u64, u64, u64)> {
+        let (state, rows) = self.wrapper(py)?.glance();
+        let Counts { stored, delivered, quarantined, dropped, waiting } = rows;
+        Ok((state.as_str(), stored, delivered, quarantined, dropped, waiting))
     }
 
     /// The status as JSON.

@@ -225,6 +225,12 @@ impl ZerobusWrapper {
         self.inner.status()
     }
 
+    /// State and rows, at once.
+    #[cfg(feature = "python")]
+    pub(crate) fn glance(&self) -> (crate::drain::LaneState, Counts) {
+        self.inner.glance()
+    }
+
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.
     pub fn runtime(&self) -> tokio::runtime::Handle {
         self.inner.runtime.handle().clone()

@@ -8,6 +8,8 @@ use super::Inner;
 use super::pace::Sample;
 use crate::config::OnFull;
 use crate::convert::TableSchema;
+#[cfg(feature = "python")]
+use crate::drain::LaneState;
 use crate::error::chain;
 use crate::ledger::LedgerRecord;
 use crate::quarantine::QuarantineReport;
@@ -175,6 +177,22 @@ impl Inner {
             stored_bytes: self.stored.bytes(),
             settled_rows: settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows,
         }
+    }
+
+    /// What the lane is doing, and how many rows are where, without a look at the disk: what damage took while this
+    /// process ran counts as waiting.
+    #[cfg(feature = "python")]
+    pub(crate) fn glance(&self) -> (LaneState, Counts) {
+        let settled = self.settler.borrow().settled;
+        let mut rows = Counts {
+            stored: self.stored.rows(),
+            delivered: settled.delivered_rows,
+            quarantined: settled.quarantined.rows,
+            dropped: settled.dropped.rows,
+            waiting: 0,
+        };
+        rows.waiting = rows.stored.saturating_sub(rows.delivered + rows.quarantined + rows.dropped);
+        (self.lane.borrow().state, rows)
     }
 
     pub(crate) fn status(&self) -> Status {
