@@ -60,7 +60,9 @@ class _Carrier:
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         while True:
-            poller.poll(_LOOK_INTERVAL_MS)
+            if any(events & select.POLLNVAL for _, events in poller.poll(_LOOK_INTERVAL_MS)):
+                # Somebody closed every descriptor of the process, as daemons do.
+                return
             # Read before the queue: what was logged before the end is handed over.
             ends = self._ends
             taken = json.loads(_core.take_log(_TURN))
@@ -88,7 +90,7 @@ def _least_wanted() -> int:
 
 def _hand_over(told: dict[str, Any]) -> None:
     logger = logging.getLogger(f"{__package__}.{told['area']}") if told["area"] else _ROOT
-    level, fields = told["level"], told["fields"]
+    level, fields = told["level"], dict(told["fields"])
     if not logger.isEnabledFor(level):
         return
     said = ", ".join(f"{name}={value}" for name, value in fields.items())

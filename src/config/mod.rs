@@ -3,12 +3,13 @@
 mod access;
 mod bounds;
 mod file;
-mod page;
 mod parse;
 mod registry;
 mod setting;
 mod sources;
 mod transport;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod sources_tests;
 
@@ -25,7 +26,6 @@ use crate::wal::{Destination, Durability};
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
-pub use page::page;
 pub use registry::{SETTINGS, setting};
 pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
 pub use sources::{Origin, Resolved, Sources};

@@ -17,7 +17,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
@@ -68,7 +68,8 @@ struct Record {
     level: u8,
     area: &'static str,
     message: String,
-    fields: Map<String, Value>,
+    /// In their order.
+    fields: Vec<(&'static str, Value)>,
     file: &'static str,
     line: u32,
     unix_micros: i64,
@@ -189,12 +190,12 @@ impl Subscriber for Forwarder {
 #[derive(Default)]
 struct Seen {
     message: String,
-    fields: Map<String, Value>,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Seen {
     fn add(&mut self, field: &Field, value: Value) {
-        self.fields.insert(field.name().to_owned(), value);
+        self.fields.push((field.name(), value));
     }
 }
 

@@ -29,6 +29,7 @@ pub use undelivered::{DeliveryError, ROWS_NAMED_MAX};
 
 use self::append::Stored;
 use self::check::CheckedSchemas;
+use self::pace::Pace;
 use self::runtime::SharedRuntime;
 use self::shutdown::Tasks;
 use crate::admission::Admission;
@@ -64,7 +65,7 @@ pub(crate) struct Inner {
     directory: std::path::PathBuf,
     damage: Vec<Damage>,
     admission: Arc<Admission>,
-    stored: Stored,
+    stored: Arc<Stored>,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
     quarantine: Quarantine,
@@ -74,7 +75,7 @@ pub(crate) struct Inner {
     checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
-    pace: pace::Pace,
+    pace: Arc<Pace>,
     nudge: Arc<Notify>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,

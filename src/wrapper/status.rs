@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
-use super::pace::Sample;
 use crate::config::OnFull;
 use crate::convert::TableSchema;
 #[cfg(feature = "python")]
 use crate::drain::LaneState;
 use crate::error::chain;
-use crate::ledger::LedgerRecord;
 use crate::quarantine::QuarantineReport;
 use crate::reclaim::retained_bytes;
 use crate::types::{Epoch, Lsn, TableName};
@@ -170,15 +168,6 @@ pub(crate) fn age_secs(then_unix_micros: i64, now_unix_micros: i64) -> f64 {
 }
 
 impl Inner {
-    /// What has gone into the log and out of it.
-    pub(super) fn sample(&self, settled: &LedgerRecord) -> Sample {
-        Sample {
-            stored_rows: self.stored.rows(),
-            stored_bytes: self.stored.bytes(),
-            settled_rows: settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows,
-        }
-    }
-
     /// What the lane is doing, and how many rows are where, without a look at the disk: what damage took while this
     /// process ran counts as waiting.
     #[cfg(feature = "python")]
@@ -217,7 +206,7 @@ impl Inner {
         let (log_bytes, free_bytes) = (self.wal.bytes(), self.admission.free_bytes());
         let retained_bytes = retained_bytes(&self.wal.segment_infos(), settled.through);
         let full = self.admission.why_full().map(|full| full.to_string());
-        let rates = self.pace.until(self.env.clock.monotonic(), self.sample(&settler.settled));
+        let rates = self.pace.rates();
         // What is retained goes first when the log is full.
         let in_quota = (self.settings.wal_max_bytes + retained_bytes).saturating_sub(log_bytes);
         let on_disk =

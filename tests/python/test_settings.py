@@ -1,4 +1,4 @@
-"""Settings from the environment and from files: which counts, what is refused, and that nothing drifts apart."""
+"""Settings from the environment and from files: which counts, what is refused; and nothing drifts apart."""
 
 from __future__ import annotations
 
