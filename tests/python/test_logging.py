@@ -355,7 +355,6 @@ def test_one_thread_serves_all_wrappers_of_a_process(offline: MakeWrapper, tmp_p
 def test_a_wrapper_that_was_refused_before_the_core_saw_it_starts_no_thread(tmp_path: Path) -> None:
     program = """
     import threading
-import time
     try:
         make_wrapper(on_full="explode")
     except ValueError:
