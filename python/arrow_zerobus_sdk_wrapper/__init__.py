@@ -35,6 +35,7 @@ from ._results import (
     TableReport,
     TransmissionResult,
 )
+from ._settings import WrapperArguments
 from ._sync import SyncZerobusWrapper
 from ._wrapper import ZerobusWrapper
 
@@ -66,6 +67,7 @@ __all__ = [
     "TokenRefreshError",
     "TransmissionError",
     "TransmissionResult",
+    "WrapperArguments",
     "ZerobusError",
     "ZerobusWrapper",
     "__version__",
