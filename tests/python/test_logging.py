@@ -274,6 +274,25 @@ def test_a_process_that_logs_under_load_exits_clean(tmp_path: Path, number: int)
     assert (code, err) == (0, "")
 
 
+def test_a_handler_that_takes_its_time_does_not_keep_a_process_from_its_exit(tmp_path: Path) -> None:
+    program = """
+    import threading
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            threading.Event().wait(3)
+
+    logging.getLogger("arrow_zerobus_sdk_wrapper").addHandler(Slow())
+    wrapper = make_wrapper()
+    asyncio.run(wrapper.send_batch(make_batch()))
+    while wrapper.status()["lane"]["failures"] < 20:
+        pass
+    """
+    # All of them would take a minute.
+    code, _, err = finish(program, tmp_path)
+    assert (code, err) == (0, "")
+
+
 def test_what_was_logged_last_is_handed_over_at_exit(tmp_path: Path) -> None:
     program = """
     wrapper = make_wrapper()
