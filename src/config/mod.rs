@@ -2,7 +2,16 @@
 
 mod access;
 mod bounds;
+mod file;
+mod parse;
+mod registry;
+mod setting;
+mod sources;
 mod transport;
+#[cfg(test)]
+mod page;
+#[cfg(test)]
+mod sources_tests;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,6 +26,9 @@ use crate::wal::{Destination, Durability};
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
+pub use registry::{SETTINGS, setting};
+pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
+pub use sources::{Origin, Resolved, Sources};
 pub use transport::{Compression, DeliveryGuarantee, TransportKind};
 
 const MIB: u64 = 1024 * 1024;
@@ -330,11 +342,55 @@ pub enum ConfigError {
         /// Why it is needed.
         needed_for: &'static str,
     },
+    /// No source gives a setting that every wrapper needs.
+    #[error("{setting} is missing: give it as an argument, in the environment as {variables}, or in a file")]
+    Required {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its variables in the environment.
+        variables: String,
+    },
+    /// No setting has this name.
+    #[error("{name} in {place} is no setting, {hint}")]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// Where it stands.
+        place: String,
+        /// The name that was meant, or those that there are.
+        hint: String,
+    },
+    /// A file of settings cannot be read.
+    #[error("the settings in {path} cannot be read: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A value is wrong that came from the environment or a file.
+    #[error("{error}; it was set {origin}")]
+    Set {
+        /// What is wrong with it.
+        error: Box<ConfigError>,
+        /// Where it came from.
+        origin: String,
+    },
 }
 
 impl Coded for ConfigError {
     fn code(&self) -> ErrorCode {
         ErrorCode::Configuration
+    }
+
+    fn setting(&self) -> Option<&'static str> {
+        match self {
+            ConfigError::Invalid { setting, .. }
+            | ConfigError::Missing { setting, .. }
+            | ConfigError::Required { setting, .. } => Some(setting),
+            ConfigError::Set { error, .. } => error.setting(),
+            ConfigError::Unknown { .. } | ConfigError::File { .. } => None,
+        }
     }
 }
 
