@@ -20,15 +20,18 @@ pub(super) struct Stored {
     last_lsn: AtomicU64,
     frames: AtomicU64,
     rows: AtomicU64,
+    /// Of the frames that this process has appended.
+    bytes: AtomicU64,
 }
 
 impl Stored {
     pub(super) fn new(last: Lsn, frames: u64, rows: u64) -> Stored {
-        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into() }
+        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into(), bytes: 0.into() }
     }
 
-    fn add(&self, lsn: Lsn, rows: u32) {
+    fn add(&self, lsn: Lsn, rows: u32, bytes: u64) {
         self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.rows.fetch_add(rows.into(), Ordering::Relaxed);
         // Last, so that who sees the frame sees it counted.
         self.last_lsn.fetch_max(lsn.get(), Ordering::Release);
@@ -45,6 +48,10 @@ impl Stored {
 
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -197,7 +204,7 @@ impl Future for CountedAppend {
         let outcome = ready!(Pin::new(append).poll(context));
         self.append = None;
         if let Ok(appended) = &outcome {
-            self.inner.stored.add(appended.lsn, self.rows);
+            self.inner.stored.add(appended.lsn, self.rows, appended.frame_bytes);
         }
         Poll::Ready(outcome)
     }

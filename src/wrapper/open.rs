@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::append::Stored;
 use super::check::CheckedSchemas;
+use super::pace::Pace;
 use super::runtime::SharedRuntime;
 use super::shutdown::Tasks;
 use super::{Inner, OpenError, Settings};
@@ -109,6 +110,9 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
         lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
         settler: runtime.handle().spawn(settling.run()),
     };
+    let (stored, clock) = (Arc::new(stored), Arc::clone(&env.clock));
+    let pace = Arc::new(Pace::new(clock, Arc::clone(&stored), settler.clone()));
+    runtime.handle().spawn(Arc::clone(&pace).keep(stop.subscribe()));
     Ok(Arc::new_cyclic(|inner| {
         if let Ok(socket) = socket {
             runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
@@ -132,6 +136,7 @@ pub(super) fn open(configuration: &WrapperConfiguration, env: Env) -> Result<Arc
             checked: CheckedSchemas::new(configuration.transport, policies),
             lane,
             settler,
+            pace,
             nudge,
             principal,
             is_closed: AtomicBool::new(false),
