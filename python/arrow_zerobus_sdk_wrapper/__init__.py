@@ -32,6 +32,7 @@ from ._results import (
     TableReport,
     TransmissionResult,
 )
+from ._settings import WrapperArguments
 from ._wrapper import ArrowRecordBatch, ZerobusWrapper
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "TokenRefreshError",
     "TransmissionError",
     "TransmissionResult",
+    "WrapperArguments",
     "ZerobusError",
     "ZerobusWrapper",
     "__version__",
