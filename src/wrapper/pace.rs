@@ -54,7 +54,10 @@ impl Pace {
         stored: Arc<Stored>,
         settler: watch::Receiver<SettlerStatus>,
     ) -> Pace {
-        Pace { clock, stored, settler, samples: Mutex::default() }
+        let pace = Pace { clock, stored, settler, samples: Mutex::default() };
+        // What was before this process says nothing of its pace; what comes before the first tick does.
+        pace.lock().add(pace.clock.monotonic(), pace.sample());
+        pace
     }
 
     /// Takes samples until the wrapper stops or is gone.
