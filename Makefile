@@ -106,6 +106,7 @@ lint: $(TOOLS) need-cargo ## Checks format, lints, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/zizmor --quiet --offline .github
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
 		else echo 'cargo-deny is not installed, its checks are left out'; fi

@@ -43,6 +43,8 @@ pub enum ErrorCode {
     Forked,
     /// The stream of batches that the caller gave failed.
     Source,
+    /// An argument of a call is of a wrong type.
+    ArgumentType,
     /// A bug of ours.
     Internal,
 }
@@ -66,7 +68,7 @@ const fn row(name: &'static str, retryable: bool, python_class: &'static str, ex
 
 impl ErrorCode {
     /// Every code, in the order of the table.
-    pub const ALL: [ErrorCode; 18] = [
+    pub const ALL: [ErrorCode; 19] = [
         ErrorCode::Configuration,
         ErrorCode::Authentication,
         ErrorCode::Connection,
@@ -84,6 +86,7 @@ impl ErrorCode {
         ErrorCode::Closed,
         ErrorCode::Forked,
         ErrorCode::Source,
+        ErrorCode::ArgumentType,
         ErrorCode::Internal,
     ];
 
@@ -107,6 +110,7 @@ impl ErrorCode {
             ErrorCode::Closed => row("closed", false, "ClosedError", 24),
             ErrorCode::Forked => row("forked", false, "ForkedProcessError", 25),
             ErrorCode::Source => row("source", false, "SourceError", 26),
+            ErrorCode::ArgumentType => row("argument_type", false, "ArgumentTypeError", 27),
             ErrorCode::Internal => row("internal", false, "ZerobusError", 1),
         }
     }

@@ -6,6 +6,7 @@ table goes on by itself, across lost networks, refused secrets, killed processes
 
 from ._core import __version__
 from ._errors import (
+    ArgumentTypeError,
     AuthenticationError,
     BatchTooLargeError,
     BufferFullError,
@@ -41,6 +42,7 @@ from ._wrapper import ZerobusWrapper
 
 __all__ = [
     "AdoptionReport",
+    "ArgumentTypeError",
     "ArrowBatchStream",
     "ArrowRecordBatch",
     "AuthenticationError",

@@ -1,9 +1,12 @@
 # The extension module. Private: use the names of the package.
 
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict, final, type_check_only
+
+__all__ = ["CompletionQueue", "Job", "Wrapper", "__version__", "run_cli"]
 
 __version__: str
 
+@type_check_only
 class Settings(TypedDict):
     # The settings, under their public names; their types were checked.
 
@@ -45,26 +48,29 @@ class Settings(TypedDict):
     retry_max_delay_ms: int
     shutdown_timeout_secs: float
 
+@final
 class CompletionQueue:
     # The outcomes for one event loop.
 
-    def __init__(self, result_class: type) -> None: ...
+    def __new__(cls, result_class: type) -> Self: ...
     def fileno(self) -> int: ...
     def take(self, limit: int) -> list[Any]: ...
     def start(self) -> None: ...
     def cancel(self, token: int) -> None: ...
     def close(self) -> None: ...
 
+@final
 class Job:
     # A call under way.
 
     def cancel(self) -> None: ...
 
+@final
 class Wrapper:
     # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
     # Sends begin with `queue.start()`, at the latest when the turn of the loop ends in which the first came.
 
-    def __init__(self, settings: Settings) -> None: ...
+    def __new__(cls, settings: Settings) -> Self: ...
     def send_batch(
         self, batch: object, exported: tuple[object, object] | None, queue: CompletionQueue, token: int
     ) -> bool: ...

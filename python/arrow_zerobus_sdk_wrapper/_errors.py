@@ -23,6 +23,19 @@ class ZerobusError(Exception):
         stored_lsns: The frames of a stream that are stored, though ``send_batch`` failed in its middle, in
             ascending order as runs without a gap: they go on being delivered, and their batches, the first of
             the stream, must not be sent again. Empty for anything else.
+
+    Examples:
+        Nobody listens there:
+
+        >>> with SyncZerobusWrapper(
+        ...     "http://127.0.0.1:9", "a.b.c", wal_dir=wal_dir, shutdown_timeout_secs=0
+        ... ) as wrapper:
+        ...     result = wrapper.send_batch(pyarrow.record_batch({"id": [1]}))
+        ...     try:
+        ...         wrapper.wait_delivered(result, timeout=0.1)
+        ...     except ZerobusError as error:
+        ...         print(error.code, error.retryable, error.lsn, error.table)
+        flush_timeout True 1 a.b.c
     """
 
     default_code: ClassVar[str] = "internal"
@@ -193,6 +206,12 @@ class SourceError(ZerobusError):
     default_code = "source"
 
 
+class ArgumentTypeError(ZerobusError, TypeError):
+    """An argument of a call is of a wrong type, such as a batch that is none. Nothing was stored."""
+
+    default_code = "argument_type"
+
+
 CLASSES: dict[str, type[ZerobusError]] = {
     cls.__name__: cls
     for cls in (
@@ -214,6 +233,7 @@ CLASSES: dict[str, type[ZerobusError]] = {
         ClosedError,
         ForkedProcessError,
         SourceError,
+        ArgumentTypeError,
     )
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from ._errors import ZerobusError
+from ._errors import ArgumentTypeError, ConfigurationError, ZerobusError
 from ._results import TransmissionResult
 
 # So many runs of numbers stand in a message; the attribute has them all.
@@ -19,15 +19,16 @@ def checked_timeout(timeout: object) -> float | None:
     """The seconds to wait, or None for ever.
 
     Raises:
-        TypeError: It is not a number.
-        ValueError: It is negative.
+        ArgumentTypeError: It is not a number.
+        ConfigurationError: It is negative.
     """
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout is a {type(timeout).__name__}, allowed is: seconds or None")
+        raise ArgumentTypeError(f"timeout is a {type(timeout).__name__}, allowed is: seconds or None")
     if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout is {timeout!r}, allowed is: seconds that are not negative, or None")
+        allowed = "seconds that are not negative, or None"
+        raise ConfigurationError(f"timeout is {timeout!r}, allowed is: {allowed}")
     # Beyond what the clock can count a wait is for ever.
     return float(timeout) if timeout < 2**32 else None
 
@@ -36,17 +37,18 @@ def each_frame(result_or_lsn: object, timeout: object) -> Iterator[tuple[int, fl
     """Each frame that is to be waited for, and how long it may still take.
 
     Raises:
-        TypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
-        ValueError: No frame has this number, or ``timeout`` is negative.
+        ArgumentTypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
+        ConfigurationError: No frame has this number, or ``timeout`` is negative.
     """
     left = checked_timeout(timeout)
     runs: tuple[range, ...]
     if isinstance(result_or_lsn, TransmissionResult):
         runs = result_or_lsn.lsns
     elif isinstance(result_or_lsn, bool) or not isinstance(result_or_lsn, int):
-        raise TypeError(f"expected a TransmissionResult or an LSN, got {type(result_or_lsn).__name__}")
+        given = type(result_or_lsn).__name__
+        raise ArgumentTypeError(f"expected a TransmissionResult or an LSN, got {given}")
     elif not 1 <= result_or_lsn < 2**64:
-        raise ValueError(f"LSN {result_or_lsn} does not exist, the first is 1")
+        raise ConfigurationError(f"LSN {result_or_lsn} does not exist, the first is 1")
     else:
         runs = (range(result_or_lsn, result_or_lsn + 1),)
     ends_at = None if left is None else time.monotonic() + left

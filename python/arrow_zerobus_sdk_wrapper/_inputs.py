@@ -8,7 +8,8 @@ way inside of ``_core``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from ._stream import BatchStream
@@ -20,6 +21,7 @@ class ArrowRecordBatch(Protocol):
     ``pyarrow.RecordBatch``, ``arro3.core.RecordBatch``, a struct array of ``nanoarrow`` and others do.
     """
 
+    @abstractmethod
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """Schema and array as PyCapsules."""
 
@@ -31,8 +33,13 @@ class ArrowBatchStream(Protocol):
     relations of ``duckdb``, ``arro3.core.Table`` and others do.
     """
 
+    @abstractmethod
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The stream as a PyCapsule."""
+
+
+def _is_pair(capsules: object) -> TypeGuard[tuple[object, object]]:
+    return isinstance(capsules, tuple)
 
 
 def exported(given: object) -> tuple[object, object] | BatchStream | None:
@@ -41,7 +48,7 @@ def exported(given: object) -> tuple[object, object] | BatchStream | None:
     What exports both an array and a stream is one batch, unless it says that it cannot be.
 
     Raises:
-        TypeError: It exports a stream of something else than record batches.
+        ArgumentTypeError: It exports a stream of something else than record batches.
         Exception: Whatever the exporter raises.
     """
     if isinstance(given, type):
@@ -57,7 +64,7 @@ def exported(given: object) -> tuple[object, object] | BatchStream | None:
                 raise
         else:
             # The protocol promises two capsules; `_core` refuses anything else.
-            return capsules if isinstance(capsules, tuple) else (capsules, None)
+            return capsules if _is_pair(capsules) else (capsules, None)
     if export_stream is None:
         return None
     # Only streams need ctypes.

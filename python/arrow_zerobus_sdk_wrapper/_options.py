@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
 from ._errors import ConfigurationError
 
@@ -125,9 +125,11 @@ def optional_path(name: str, value: object) -> str | None:
     """A path as a string, or None."""
     if value is None:
         return None
-    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    path: object = value
+    if isinstance(value, os.PathLike):
+        path = os.fspath(cast("os.PathLike[str]", value))
     if not isinstance(path, str):
-        raise _refuse(name, value, "a string or a path")
+        raise _refuse(name, path, "a string or a path")
     return text(name, path)
 
 

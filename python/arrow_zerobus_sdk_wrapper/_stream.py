@@ -11,9 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Self
 
-from ._errors import SourceError
+from ._errors import ArgumentTypeError, SourceError
+from ._gate import gate
 
 # The capsules point to their names.
 _STREAM = b"arrow_array_stream"
@@ -31,11 +32,9 @@ _capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p,
     ("PyCapsule_New", ctypes.pythonapi)
 )
 
-_Fields = list[tuple[str, Any]]
-
 
 class _ArrowSchema(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("format", ctypes.c_char_p),
         ("name", ctypes.c_char_p),
         ("metadata", ctypes.c_void_p),
@@ -45,11 +44,11 @@ class _ArrowSchema(ctypes.Structure):
         ("dictionary", ctypes.c_void_p),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class _ArrowArray(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("length", ctypes.c_int64),
         ("null_count", ctypes.c_int64),
         ("offset", ctypes.c_int64),
@@ -60,17 +59,17 @@ class _ArrowArray(ctypes.Structure):
         ("dictionary", ctypes.c_void_p),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class _ArrowArrayStream(ctypes.Structure):
-    _fields_: ClassVar[_Fields] = [
+    _fields_ = (
         ("get_schema", _Get),
         ("get_next", _Get),
         ("get_last_error", _GetError),
         ("release", _Release),
         ("private_data", ctypes.c_void_p),
-    ]
+    )
 
 
 class BatchStream:
@@ -86,7 +85,7 @@ class BatchStream:
         capsule: What its ``__arrow_c_stream__`` returned.
 
     Raises:
-        TypeError: It is not a stream of record batches, or one that was taken before.
+        ArgumentTypeError: It is not a stream of record batches, or one that was taken before.
         SourceError: The exporter gives no schema.
     """
 
@@ -104,7 +103,9 @@ class BatchStream:
         if not self._stream.release:
             raise self._refused(" whose data were taken before")
         try:
-            self._check(self._stream.get_schema(self._address, ctypes.addressof(self._schema)))
+            with gate:
+                code = self._stream.get_schema(self._address, ctypes.addressof(self._schema))
+            self._check(code)
             # A struct, which is how a record batch travels.
             if self._schema.format != b"+s":
                 form = (self._schema.format or b"").decode(errors="replace")
@@ -128,17 +129,20 @@ class BatchStream:
         return self
 
     def __next__(self) -> StreamedBatch:
-        _release(self._array)
-        self._check(self._stream.get_next(self._address, ctypes.addressof(self._array)))
+        with gate:
+            _release(self._array)
+            code = self._stream.get_next(self._address, ctypes.addressof(self._array))
+        self._check(code)
         if not self._array.release:
             raise StopIteration
         return StreamedBatch(self._schema, self._array)
 
     def close(self) -> None:
         """Releases what the exporter holds. A batch that ``_core`` has taken is its own."""
-        _release(self._array)
-        _release(self._schema)
-        _release(self._stream)
+        with gate:
+            _release(self._array)
+            _release(self._schema)
+            _release(self._stream)
 
     def _check(self, code: int) -> None:
         if code == 0:
@@ -148,8 +152,8 @@ class BatchStream:
         reason = text.decode(errors="replace").strip() if text else os.strerror(code)
         raise SourceError(f"the stream of {self.name} failed (errno {code}): {reason}")
 
-    def _refused(self, why: str) -> TypeError:
-        return TypeError(
+    def _refused(self, why: str) -> ArgumentTypeError:
+        return ArgumentTypeError(
             "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch, "
             f"or with __arrow_c_stream__ that is a stream of them, got {self.name}{why}"
         )

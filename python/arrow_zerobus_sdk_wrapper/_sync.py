@@ -38,9 +38,29 @@ class SyncZerobusWrapper:
     All methods may be called from any thread, and by many at the same time: each releases the GIL while it
     waits. In a thread that runs an event loop they hold up that loop; use ``ZerobusWrapper`` there. Ctrl-C,
     or whatever else a signal handler raises, ends any wait within 100 ms, and the wrapper can be used
-    afterwards. A wrapper belongs to the process that made it, as a ``ZerobusWrapper`` does.
+    afterwards. A ``with`` block that it leaves is shut down first, as any other, for at most
+    ``shutdown_timeout_secs``; a second Ctrl-C ends that wait too. A wrapper belongs to the process that made
+    it, as a ``ZerobusWrapper`` does.
 
     Args and errors of the constructor are those of ``ZerobusWrapper``.
+
+    Examples:
+        With a local Zerobus, an ``Emulator``, and a table that is sent batch by batch:
+
+        >>> with SyncZerobusWrapper(
+        ...     emulator.endpoint,
+        ...     "main.default.events",
+        ...     client_id="id",
+        ...     client_secret="s3cret",
+        ...     unity_catalog_url=emulator.unity_catalog_url,
+        ...     wal_dir=wal_dir,
+        ... ) as wrapper:
+        ...     table = pyarrow.table({"id": pyarrow.chunked_array([[1, 2], [3]])})
+        ...     result = wrapper.send_batch(table)
+        ...     print(result.state, result.lsns)
+        ...     print(wrapper.wait_delivered(result, timeout=30).state)
+        stored (range(1, 3),)
+        delivered
     """
 
     __slots__ = ("__weakref__", "_wrapper")
@@ -97,8 +117,10 @@ class SyncZerobusWrapper:
         to have an order.
 
         A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
-        stored, so that there is one in memory, however many there are. It is asked for in the thread of this
-        call, and what the stream does for it holds up whatever else this thread has to do, and Ctrl-C.
+        stored, or acknowledged with ``wait_for="delivered"``, so that there is one in memory, however many
+        there are. It is asked for in the thread of this call: what the stream does for it holds up whatever
+        else this thread has to do, and Ctrl-C. Each batch is a frame with a sync of its own; small ones are
+        better put together before.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the
@@ -116,7 +138,7 @@ class SyncZerobusWrapper:
             What became of the batch, with its ``lsn``; of all batches of a stream, with their ``lsns``.
 
         Raises:
-            TypeError: ``batch`` is neither a record batch nor a stream of them.
+            ArgumentTypeError: ``batch`` is neither a record batch nor a stream of them.
             SourceError: The stream failed to give a batch.
             ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
                 of ours; the error names the column, its types and what to do. Or it has values that are not
@@ -164,8 +186,8 @@ class SyncZerobusWrapper:
             The result with ``state="delivered"``; that of an empty batch as it is.
 
         Raises:
-            TypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
-            ValueError: No frame has this number, or ``timeout`` is negative.
+            ArgumentTypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
+            ConfigurationError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
             TransmissionError: ``rows`` of it were refused for good and are in quarantine, the others are
@@ -192,8 +214,8 @@ class SyncZerobusWrapper:
                 ``retry_max_attempts`` have failed.
 
         Raises:
-            TypeError: ``timeout`` is not a number.
-            ValueError: ``timeout`` is negative.
+            ArgumentTypeError: ``timeout`` is not a number.
+            ConfigurationError: ``timeout`` is negative.
             FlushTimeoutError: The time is over.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.

@@ -121,6 +121,27 @@ class ZerobusWrapper:
             Nothing was created on disk.
         LockedError: With ``exclusive=True``: another wrapper of the table lives; its process is named.
         StorageError: The log cannot be opened or created.
+
+    Examples:
+        With a local Zerobus, an ``Emulator``:
+
+        >>> async def main():
+        ...     async with ZerobusWrapper(
+        ...         emulator.endpoint,
+        ...         "main.default.events",
+        ...         client_id="id",
+        ...         client_secret="s3cret",
+        ...         unity_catalog_url=emulator.unity_catalog_url,
+        ...         wal_dir=wal_dir,
+        ...     ) as wrapper:
+        ...         batch = pyarrow.record_batch({"id": [1, 2, 3], "name": ["a", "b", None]})
+        ...         result = await wrapper.send_batch(batch)
+        ...         print(result.state, result.lsn)
+        ...         await wrapper.flush(timeout=30)
+        ...         print(wrapper.status()["rows"]["delivered"])
+        >>> asyncio.run(main())
+        stored 1
+        3
     """
 
     __slots__ = ("__weakref__", "_core", "_endpoint", "_table_name", "_wal_dir")
@@ -276,8 +297,10 @@ class ZerobusWrapper:
         to have an order.
 
         A stream is stored batch by batch, in its order: the next batch is asked for when the one before is
-        stored, so that there is one in memory, however many there are. It is asked for in the thread of this
-        call, and what the stream does for it holds up whatever else this thread has to do, and Ctrl-C.
+        stored, or acknowledged with ``wait_for="delivered"``, so that there is one in memory, however many
+        there are. It is asked for in the thread of this call: what the stream does for it holds up whatever
+        else this thread has to do, and Ctrl-C. Each batch is a frame with a sync of its own; small ones are
+        better put together before.
 
         Columns are matched with those of the table by name, in any order; nullable ones may be missing. What
         the service cannot hold exactly has a policy, ``timestamp_ns`` and ``null_list``. A value that the
@@ -295,7 +318,7 @@ class ZerobusWrapper:
             What became of the batch, with its ``lsn``; of all batches of a stream, with their ``lsns``.
 
         Raises:
-            TypeError: ``batch`` is neither a record batch nor a stream of them.
+            ArgumentTypeError: ``batch`` is neither a record batch nor a stream of them.
             SourceError: The stream failed to give a batch.
             ConversionError: The schema of the batch does not fit the table, or any table if nothing is known
                 of ours; the error names the column, its types and what to do. Or it has values that are not
@@ -349,8 +372,8 @@ class ZerobusWrapper:
             The result with ``state="delivered"``; that of an empty batch as it is.
 
         Raises:
-            TypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
-            ValueError: No frame has this number, or ``timeout`` is negative.
+            ArgumentTypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
+            ConfigurationError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
             TransmissionError: ``rows`` of it were refused for good and are in quarantine, the others are
@@ -377,8 +400,8 @@ class ZerobusWrapper:
                 ``retry_max_attempts`` have failed.
 
         Raises:
-            TypeError: ``timeout`` is not a number.
-            ValueError: ``timeout`` is negative.
+            ArgumentTypeError: ``timeout`` is not a number.
+            ConfigurationError: ``timeout`` is negative.
             FlushTimeoutError: The time is over.
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.

@@ -64,10 +64,7 @@ class ConnectionSettings(TypedDict):
 class Emulator:
     """A Zerobus service on this machine.
 
-    Use it as a context manager; entering starts it, leaving stops it::
-
-        with Emulator(tables={"main.default.events": "id BIGINT NOT NULL, name STRING"}) as emulator:
-            print(emulator.endpoint, emulator.table_path("main.default.events"))
+    Use it as a context manager; entering starts it, leaving stops it.
 
     The process ends with the one that started it, however that one ends.
 
@@ -90,6 +87,13 @@ class Emulator:
         persistent_streams: Have streams that outlive their connections. ``False`` answers UNIMPLEMENTED to
             their calls, as an older service does.
         start_timeout_secs: How long ``start`` waits until the service takes connections.
+
+    Examples:
+        >>> with Emulator(tables={"main.default.events": "id BIGINT NOT NULL, name STRING"}) as emulator:
+        ...     print(emulator.endpoint.startswith("http://127.0.0.1:"))
+        ...     print(emulator.table_path("main.default.events").name)
+        True
+        events
     """
 
     def __init__(

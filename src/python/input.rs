@@ -7,8 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi_and_data_type};
-use arrow_array::{Array, RecordBatch, RecordBatchOptions, StructArray};
+use arrow_array::{Array, RecordBatch, RecordBatchOptions, StructArray, make_array};
 use arrow_buffer::Buffer;
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType};
 use futures::task::AtomicWaker;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -44,27 +46,32 @@ enum Form {
 
 impl Given {
     /// The record batch that `given` is, without a copy of its buffers; `exported` is what its `__arrow_c_array__`
-    /// returned, if it has one, and `known` what schemas were imported before.
+    /// returned, if it has one, `known` what schemas were imported before, and `table` the one that an error is about.
     ///
     /// # Errors
     ///
-    /// `TypeError` that names what was given and what is expected.
+    /// `ArgumentTypeError` that names what was given and what is expected.
     pub(super) fn new(
         given: &Bound<'_, PyAny>,
         exported: Option<&Bound<'_, PyAny>>,
         known: &KnownSchemas,
+        table: &str,
     ) -> PyResult<Given> {
         let refused = |why: &str| match given.get_type().fully_qualified_name() {
-            Ok(name) => PyTypeError::new_err(format!("{EXPECTED}, got {name}{why}")),
+            Ok(name) => {
+                let message = format!("{EXPECTED}, got {name}{why}");
+                Failure::new(ErrorCode::ArgumentType, message).about(table).raise(given.py())
+            }
             Err(error) => error,
         };
         let Some(exported) = exported else { return Err(refused("")) };
+        let other = || refused(" whose __arrow_c_array__ returns something else than two capsules");
         let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>() else {
-            return Err(refused(" whose __arrow_c_array__ returns something else than two capsules"));
+            return Err(other());
         };
-        let described = match known.find(&schema)? {
+        let described = match known.find(&schema).map_err(|_| other())? {
             Err(described) => Some(described),
-            Ok(schema) => match take_array(&array)? {
+            Ok(schema) => match take_array(&array).map_err(|_| other())? {
                 Some(array) => return Ok(Given::of(array.len(), Form::Exported(array, schema))),
                 None => None,
             },
@@ -134,8 +141,7 @@ impl Given {
             Some(buffer) => Form::Held { _buffer: buffer },
             None => Form::Imported(batch.clone()),
         };
-        check(&batch)?;
-        Ok(batch)
+        check(batch)
     }
 }
 
@@ -184,16 +190,53 @@ fn is_refusal(error: &PyErr, py: Python<'_>) -> bool {
     error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyTypeError>(py)
 }
 
-fn check(batch: &RecordBatch) -> Result<(), Failure> {
-    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+/// The batch, whose values are what their types promise.
+fn check(batch: RecordBatch) -> Result<RecordBatch, Failure> {
+    let schema = batch.schema();
+    let mut mended = Vec::new();
+    for (index, (field, column)) in schema.fields().iter().zip(batch.columns()).enumerate() {
         // Any bits are a value of these, and their buffers are as long as the import has found.
         if column.data_type().is_primitive() {
             continue;
         }
-        column.to_data().validate_full().map_err(|error| {
+        let refused = |error: ArrowError| {
             let message = format!("column {:?} is not valid Arrow data: {error}", field.name());
             Failure::new(ErrorCode::Conversion, message)
-        })?;
+        };
+        let data = column.to_data();
+        match mend_empties(&data).map_err(refused)? {
+            Some(whole) => {
+                whole.validate_full().map_err(refused)?;
+                mended.push((index, make_array(whole)));
+            }
+            None => data.validate_full().map_err(refused)?,
+        }
     }
-    Ok(())
+    if mended.is_empty() {
+        return Ok(batch);
+    }
+    let (schema, mut columns, rows) = batch.into_parts();
+    for (index, column) in mended {
+        columns[index] = column;
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))
+}
+
+/// The same array, if some of its arrays have to be made anew: of a text without values the import takes no bytes,
+/// and so calls its offset wrong where the exporter had cut the values off.
+fn mend_empties(data: &ArrayData) -> Result<Option<ArrayData>, ArrowError> {
+    use DataType::{Binary, LargeBinary, LargeUtf8, Utf8};
+    if data.is_empty() && matches!(data.data_type(), Utf8 | LargeUtf8 | Binary | LargeBinary) {
+        return Ok(Some(ArrayData::new_empty(data.data_type())));
+    }
+    let mended: Vec<Option<ArrayData>> =
+        data.child_data().iter().map(mend_empties).collect::<Result<_, _>>()?;
+    if mended.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let children = mended.into_iter().zip(data.child_data());
+    let children = children.map(|(whole, child)| whole.unwrap_or_else(|| child.clone())).collect();
+    data.clone().into_builder().child_data(children).build().map(Some)
 }

@@ -75,7 +75,7 @@ impl Wrapper {
         token: u64,
     ) -> PyResult<bool> {
         let wrapper = self.wrapper_in(py, queue.pid())?.clone();
-        let given = Arc::new(Given::new(batch, exported, &self.schemas)?);
+        let given = Arc::new(Given::new(batch, exported, &self.schemas, &self.table)?);
         let promise = queue.promise(token);
         let send = Send { wrapper, table: Arc::clone(&self.table), given, promise };
         Ok(queue.sends().add(token, send))

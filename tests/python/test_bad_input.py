@@ -13,6 +13,7 @@ import pytest
 from arro3.core import RecordBatch as Arro3RecordBatch
 
 from arrow_zerobus_sdk_wrapper import (
+    ArgumentTypeError,
     ClosedError,
     ConfigurationError,
     ConversionError,
@@ -121,7 +122,6 @@ def test_no_error_and_no_repr_shows_the_secret(offline: MakeWrapper) -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (pa.table({"id": [1]}), r"pyarrow\.lib\.Table; send each batch of its to_batches\(\)"),
         (pa.array([1]), r"pyarrow\.lib\.Int64Array"),
         (pa.array([{"id": 1}, None]), r"pyarrow\.lib\.StructArray"),
         (pa.RecordBatch, "type"),
@@ -135,8 +135,10 @@ def test_what_is_no_batch_is_a_type_error_that_names_it(
     offline: MakeWrapper, given: object, named: str
 ) -> None:
     wrapper = offline()
-    with pytest.raises(TypeError, match=f"expected a pyarrow.RecordBatch .*, got {named}"):
+    with pytest.raises(ArgumentTypeError, match=f"expected a pyarrow.RecordBatch .*, got {named}") as caught:
         asyncio.run(wrapper.send_batch(given))  # type: ignore[arg-type]
+    assert isinstance(caught.value, TypeError)
+    assert (caught.value.code, caught.value.table, caught.value.lsn) == ("argument_type", TABLE, None)
     assert wrapper.status()["frames"]["stored"] == 0
 
 

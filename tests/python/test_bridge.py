@@ -7,6 +7,8 @@ import concurrent.futures
 import contextlib
 import gc
 import os
+import resource
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -189,6 +191,61 @@ def test_the_buffers_of_a_batch_are_freed_on_the_thread_of_the_loop(offline: Mak
 
     run(main())
     assert freed_on == [threading.get_ident()] * 40
+
+
+def resident_bytes_max() -> int:
+    """The most that the process has had in memory."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def test_ten_thousand_sends_leave_nothing_behind(offline: MakeWrapper, run: Run) -> None:
+    wrapper = offline(durability="os")
+    freed = 0
+
+    class Memory(bytearray):
+        """Weakly referable memory."""
+
+    def count() -> None:
+        nonlocal freed
+        freed += 1
+
+    def batch() -> pa.RecordBatch:
+        memory = Memory(8 * 1000)
+        weakref.finalize(memory, count)
+        return pa.record_batch({"id": pa.Array.from_buffers(pa.int64(), 1000, [None, pa.py_buffer(memory)])})
+
+    async def send(times: int) -> None:
+        for _ in range(times // 50):
+            # Single ones, streams, cancelled ones and refused ones, as a program may have them.
+            await asyncio.gather(*(wrapper.send_batch(batch()) for _ in range(40)))
+            await wrapper.send_batch(pa.Table.from_batches([batch() for _ in range(5)]))
+            cancelled = [asyncio.create_task(wrapper.send_batch(batch())) for _ in range(3)]
+            refused = [wrapper.send_batch(pa.array([number])) for number in range(2)]
+            await asyncio.sleep(0)
+            for task in cancelled:
+                task.cancel()
+            await asyncio.gather(*cancelled, *refused, return_exceptions=True)
+
+    def measured() -> tuple[int, int, int]:
+        gc.collect()
+        return len(gc.get_objects()), len(os.listdir("/dev/fd")), resident_bytes_max()
+
+    async def main() -> None:
+        # Caches fill and the log gets its first segments.
+        await send(1000)
+        objects, descriptors, bytes_before = measured()
+        await send(10_000)
+        objects_after, descriptors_after, bytes_after = measured()
+        # One object, one descriptor or one page for each send would be ten thousand.
+        assert objects_after - objects < 1000
+        assert descriptors_after - descriptors < 100
+        assert bytes_after - bytes_before < 40 * 2**20
+        async with asyncio.timeout(DEADLINE_SECS):
+            while freed < 11_000 * 48 // 50:
+                await asyncio.sleep(0.01)
+
+    run(main())
 
 
 def test_other_threads_run_while_a_shutdown_blocks(offline: MakeWrapper) -> None:

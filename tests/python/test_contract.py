@@ -40,6 +40,7 @@ DESIGN_DEFAULTS = {
     "client_key_file": None,
     "proxy": None,
     "wal_dir": None,
+    "exclusive": False,
     "durability": "sync",
     "sync_interval_ms": 100,
     "wait_for": "stored",
@@ -63,7 +64,7 @@ DESIGN_DEFAULTS = {
     "stream_max_age_secs": 600,
     "shutdown_timeout_secs": 30,
 }
-RESULT = TransmissionResult(True, None, 0, 3, 512, "stored", 7, True)
+RESULT = TransmissionResult(True, None, 0, 3, 512, "stored", 7, True, (range(7, 8),))
 
 
 def test_the_constructor_has_every_argument_of_the_contract_with_its_default() -> None:
@@ -85,7 +86,7 @@ def test_sending_flushing_and_shutting_down_are_coroutines() -> None:
 def test_the_result_has_the_fields_of_the_contract_first() -> None:
     names = [field.name for field in dataclasses.fields(TransmissionResult)]
     assert names[:5] == ["success", "error", "attempts", "latency_ms", "batch_size_bytes"]
-    assert names[5:] == ["state", "lsn", "durable"]
+    assert names[5:] == ["state", "lsn", "durable", "lsns"]
 
 
 def test_a_result_is_frozen_and_pickles() -> None:
@@ -113,6 +114,7 @@ def test_exceptions_are_also_what_python_calls_them() -> None:
     assert issubclass(package.ConnectionError, builtins.ConnectionError)
     assert issubclass(package.ConfigurationError, ValueError)
     assert issubclass(package.FlushTimeoutError, TimeoutError)
+    assert issubclass(package.ArgumentTypeError, TypeError)
 
 
 @pytest.mark.parametrize("cls", EXCEPTIONS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from conftest import DEADLINE_SECS, TABLE, MakeWrapper
 PRELUDE = """
 import asyncio, os, sys
 import pyarrow as pa
-from arrow_zerobus_sdk_wrapper import ForkedProcessError, ZerobusWrapper
+from arrow_zerobus_sdk_wrapper import ForkedProcessError, SyncZerobusWrapper, ZerobusWrapper
 
 def make_wrapper(**settings):
     return ZerobusWrapper("http://127.0.0.1:9", "main.default.events", wal_dir=sys.argv[1],
@@ -74,6 +76,128 @@ def test_exit_with_work_under_way_is_silent(tmp_path: Path, loop_end: str) -> No
     assert err == ""
 
 
+# `EXIT_RUNS=200` for the long run.
+EXIT_RUNS = int(os.environ.get("EXIT_RUNS", "5"))
+
+
+def test_exit_in_the_middle_of_everything_is_silent_quick_and_clean_each_time(tmp_path: Path) -> None:
+    program = """
+    import threading
+
+    other = SyncZerobusWrapper("http://127.0.0.1:9", "main.default.others", wal_dir=sys.argv[1],
+                               retry_max_attempts=2**32 - 1, shutdown_timeout_secs=1000)
+    stored = other.send_batch(make_batch())
+
+    def endless():
+        # Python that is run by the exporter, which is what an exit finds it in.
+        def batches():
+            while True:
+                yield make_batch()
+
+        return pa.RecordBatchReader.from_batches(make_batch().schema, batches())
+
+    def forever(call):
+        threading.Thread(target=call, daemon=True).start()
+
+    forever(lambda: other.send_batch(endless()))
+    forever(lambda: other.wait_delivered(stored))
+    forever(other.flush)
+
+    async def main():
+        wrapper = make_wrapper()
+        forever(lambda: asyncio.run(wrapper.send_batch(endless())))
+        result = await wrapper.send_batch(make_batch())
+        tasks = [asyncio.ensure_future(wrapper.send_batch(make_batch())) for _ in range(50)]
+        tasks += [asyncio.ensure_future(wrapper.wait_delivered(result)) for _ in range(5)]
+        tasks += [asyncio.ensure_future(wrapper.flush())]
+        tasks += [asyncio.ensure_future(wrapper.send_batch(endless()))]
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    print(time.monotonic())
+    """
+    slowest = 0.0
+    for number in range(EXIT_RUNS):
+        wal_dir = tmp_path / str(number)
+        code, out, err = finish("import time\n" + textwrap.dedent(program), wal_dir)
+        shutil.rmtree(wal_dir)
+        slowest = max(slowest, time.monotonic() - float(out))
+        assert (code, err) == (0, ""), f"run {number}"
+        assert slowest < DEADLINE_SECS / 2, f"run {number}"
+    print(f"{EXIT_RUNS} runs, the slowest exit took {slowest:.3f} s")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "wrapper.send_batch(endless())",
+        "asyncio.run(other.send_batch(endless()))",
+        "wrapper.flush()",
+        "wrapper.wait_delivered(1)",
+        "wrapper.shutdown()",
+        "wrapper.__exit__(None, None, None)",
+        "other.__exit__(None, None, None)",
+    ],
+)
+def test_daemon_threads_that_wait_in_a_call_do_not_disturb_the_exit(tmp_path: Path, call: str) -> None:
+    program = f"""
+    import threading
+
+    wrapper = SyncZerobusWrapper("http://127.0.0.1:9", "main.default.others", wal_dir=sys.argv[1],
+                                 retry_max_attempts=2**32 - 1, shutdown_timeout_secs=1000)
+    other = make_wrapper(shutdown_timeout_secs=1000)
+    wrapper.send_batch(make_batch())
+    asyncio.run(other.send_batch(make_batch()))
+    ready = threading.Semaphore(0)
+
+    def endless():
+        # Run by the stream, in the middle of the call.
+        def batches():
+            while True:
+                ready.release()
+                yield make_batch()
+        return pa.RecordBatchReader.from_batches(make_batch().schema, batches())
+
+    def main():
+        ready.release()
+        {call}
+
+    for _ in range(3):
+        threading.Thread(target=main, daemon=True).start()
+    for _ in range(6 if "endless" in {call!r} else 3):
+        ready.acquire()
+    """
+    assert finish(program, tmp_path) == (0, "", "")
+
+
+def test_a_source_that_gives_nothing_holds_up_the_exit_for_a_moment_only(tmp_path: Path) -> None:
+    program = """
+    import atexit, threading, time
+    inside = threading.Event()
+
+    def first(stuck):
+        def batches():
+            yield make_batch()
+            if stuck:
+                inside.set()
+                threading.Event().wait()
+        return pa.RecordBatchReader.from_batches(make_batch().schema, batches())
+
+    def main():
+        wrapper.send_batch(first(stuck=True))
+
+    # Registered before the library is there to close anything, so it is called after that.
+    atexit.register(lambda: print(wrapper.send_batch(first(stuck=False)).lsn, flush=True))
+    wrapper = SyncZerobusWrapper("http://127.0.0.1:9", "main.default.others", wal_dir=sys.argv[1],
+                                 shutdown_timeout_secs=0)
+    threading.Thread(target=main, daemon=True).start()
+    inside.wait()
+    """
+    started = time.monotonic()
+    assert finish(program, tmp_path) == (0, "2\n", "")
+    assert time.monotonic() - started < DEADLINE_SECS / 2
+
+
 def test_a_daemon_thread_with_a_loop_does_not_disturb_the_exit(tmp_path: Path) -> None:
     program = """
     import threading
@@ -98,6 +222,9 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> Non
     warnings.simplefilter("ignore", DeprecationWarning)
     wrapper = make_wrapper(shutdown_timeout_secs=0)
     assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 1
+    sync = SyncZerobusWrapper("http://127.0.0.1:9", "main.default.others", wal_dir=sys.argv[1],
+                              shutdown_timeout_secs=0)
+    assert sync.send_batch(make_batch()).lsn == 1
     child = os.fork()
     if child == 0:
         def refused(call):
@@ -111,11 +238,14 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> Non
         for call in (wrapper.flush, wrapper.shutdown, lambda: wrapper.send_batch(make_batch())):
             refused(lambda: asyncio.run(call()))
         refused(lambda: wrapper.__exit__(None, None, None))
-        del wrapper
+        for call in (sync.status, sync.flush, sync.shutdown, lambda: sync.send_batch(make_batch())):
+            refused(call)
+        del wrapper, sync
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert asyncio.run(wrapper.send_batch(make_batch())).lsn == 2
-    with wrapper:
+    assert sync.send_batch(make_batch()).lsn == 2
+    with wrapper, sync:
         pass
     """
     assert finish(program, tmp_path) == (0, "", "")
