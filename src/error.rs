@@ -131,6 +131,11 @@ pub trait Coded: std::error::Error {
         None
     }
 
+    /// The setting that is wrong, if it is about one.
+    fn setting(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The column that does not fit, if that is what is wrong.
     fn misfit(&self) -> Option<Misfit> {
         None

@@ -36,6 +36,7 @@ from ._results import (
     TableReport,
     TransmissionResult,
 )
+from ._settings import WrapperArguments
 from ._sync import SyncZerobusWrapper
 from ._wrapper import ZerobusWrapper
 
@@ -68,6 +69,7 @@ __all__ = [
     "TokenRefreshError",
     "TransmissionError",
     "TransmissionResult",
+    "WrapperArguments",
     "ZerobusError",
     "ZerobusWrapper",
     "__version__",

@@ -65,9 +65,15 @@ class ZerobusError(Exception):
 
 
 class ConfigurationError(ZerobusError, ValueError):
-    """A setting is wrong. Nothing was created on disk."""
+    """A setting is wrong. Nothing was created on disk.
+
+    Attributes:
+        setting: The name of the setting; None if it is not about one.
+    """
 
     default_code = "configuration"
+
+    setting: str | None = None
 
 
 class AuthenticationError(ZerobusError):
@@ -241,6 +247,7 @@ def make_error(
     table: str | None,
     misfit: tuple[str, str | None, str | None] | None,
     rows: list[int] | None,
+    setting: str | None,
 ) -> ZerobusError:
     """Makes the exception of a failure in ``_core``, which calls this."""
     error = CLASSES[class_name](message, code=code, retryable=retryable, lsn=lsn, table=table)
@@ -248,4 +255,6 @@ def make_error(
         error.column, error.arrow_type, error.delta_type = misfit
     if rows is not None and isinstance(error, TransmissionError):
         error.rows = rows
+    if isinstance(error, ConfigurationError):
+        error.setting = setting
     return error

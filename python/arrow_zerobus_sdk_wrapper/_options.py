@@ -52,7 +52,13 @@ def _unknown(name: str, options: list[str]) -> str:
 
 
 def _refuse(name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{name} is {value!r}, allowed is: {allowed}")
+    return _wrong(name, f"{name} is {value!r}, allowed is: {allowed}")
+
+
+def _wrong(name: str, message: str) -> ConfigurationError:
+    error = ConfigurationError(message)
+    error.setting = name
+    return error
 
 
 def _is_unicode(value: str) -> bool:
@@ -66,9 +72,9 @@ def _is_unicode(value: str) -> bool:
 def text(name: str, value: object) -> str:
     """A string. The text of a wrong value is not repeated: it may be a secret of another type."""
     if isinstance(value, str) and not _is_unicode(value):
-        raise ConfigurationError(f"{name} has a lone surrogate, allowed is: text that is valid Unicode")
+        raise _wrong(name, f"{name} has a lone surrogate, allowed is: text that is valid Unicode")
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} is a {type(value).__name__}, allowed is: a string")
+        raise _wrong(name, f"{name} is a {type(value).__name__}, allowed is: a string")
     return value
 
 
@@ -130,6 +136,6 @@ def optional_path(name: str, value: object) -> str | None:
 def not_yet_available(name: str, value: object, default: object) -> None:
     """Refuses an argument of the API that this version has no use for."""
     if value != default:
-        raise ConfigurationError(
-            f"{name} is not yet available in this version, allowed is only its default, {default!r}"
+        raise _wrong(
+            name, f"{name} is not yet available in this version, allowed is only its default, {default!r}"
         )

@@ -156,6 +156,7 @@ class Status(TypedDict):
             table twice.
         quarantine: What there is in quarantine.
         log_bytes: Bytes of the log.
+        waiting_bytes: Of these, bytes of the frames that wait.
         retained_bytes: Of these, bytes of segments in which every frame is settled: kept for replay, or not
             freed yet.
         wal_max_bytes: Quota of the log in bytes; None when nobody owns the log, as in the next ones.
@@ -164,6 +165,11 @@ class Status(TypedDict):
         on_full: What ``send_batch`` does when the log is full.
         full: Why the log is full, None if it is not.
         oldest_waiting_secs: Age in seconds of the oldest frame that waits.
+        full_in_secs: In how many seconds the log will be full, if what comes and goes does so as in the last
+            minute; 0 if it is. None if it does not fill, or that is not known, as in the first seconds
+            and when nobody owns the log.
+        drained_in_secs: In how many seconds nothing will wait any more, by the same pace; 0 if nothing does.
+            None if what waits does not become less, or that is not known.
         lane: What the delivery is doing; None when nobody owns the log.
         table_schema: What is known of the table's columns.
         adoption: What was done for owners of other logs of the table that are gone.
@@ -188,6 +194,7 @@ class Status(TypedDict):
     doubtful_rows: int
     quarantine: QuarantineReport
     log_bytes: int
+    waiting_bytes: int
     retained_bytes: int
     wal_max_bytes: int | None
     wal_min_free_bytes: int | None
@@ -195,6 +202,8 @@ class Status(TypedDict):
     on_full: Literal["block", "reject", "drop_oldest"] | None
     full: str | None
     oldest_waiting_secs: float | None
+    full_in_secs: float | None
+    drained_in_secs: float | None
     lane: LaneReport | None
     table_schema: TableReport
     adoption: AdoptionReport

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Concatenate, NoReturn, ParamSpec, Self, cast
+from typing import Concatenate, NoReturn, ParamSpec, Self, Unpack, cast
 
-from . import _blocking
+from . import _blocking, _display
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
 from ._results import Status, TransmissionResult
+from ._settings import WrapperArguments, open_with
 from ._wrapper import ZerobusWrapper, keep
 
 _P = ParamSpec("_P")
@@ -66,6 +68,46 @@ class SyncZerobusWrapper:
     @_with_arguments_of(ZerobusWrapper.__init__)
     def __init__(self, *args: object, **kwargs: object) -> None:
         self._wrapper = cast(Callable[..., ZerobusWrapper], ZerobusWrapper)(*args, **kwargs)
+
+    @classmethod
+    def from_env(cls, **arguments: Unpack[WrapperArguments]) -> Self:
+        """Makes a wrapper of what the environment says.
+
+        A variable is ``ARROW_ZEROBUS_`` and the name of an argument in capitals. Also read are
+        ``ZEROBUS_ENDPOINT``, ``ZEROBUS_TABLE_NAME``, ``ZEROBUS_CLIENT_ID``, ``ZEROBUS_CLIENT_SECRET`` and
+        ``UNITY_CATALOG_URL``. One that is empty counts as not set. Sizes and times may have units, such as
+        ``64MiB`` and ``250ms``; ``docs/settings.md`` has the rest.
+
+        Args:
+            **arguments: Arguments of the constructor. They count before the environment.
+
+        Raises:
+            ConfigurationError: A variable or an argument is wrong, or one is missing; it is named, with its
+                value and what is allowed. Nothing was created on disk.
+            LockedError: Another process owns the writer directory; it is named.
+            StorageError: The log cannot be opened or created.
+        """
+        return open_with(cls, arguments)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **arguments: Unpack[WrapperArguments]) -> Self:
+        """Makes a wrapper of what a file says, and the environment, which counts before the file.
+
+        The keys are the names of the constructor's arguments. Relative paths in the file start from its
+        directory.
+
+        Args:
+            path: A TOML or YAML file: ``.toml``, ``.yaml`` or ``.yml``.
+            **arguments: Arguments of the constructor. They count before both.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or a key of it, a variable or an argument is wrong,
+                or one is missing; it is named, with its value and what is allowed. Nothing was created on
+                disk.
+            LockedError: Another process owns the writer directory; it is named.
+            StorageError: The log cannot be opened or created.
+        """
+        return open_with(cls, arguments, path)
 
     def send_batch(self, batch: ArrowRecordBatch | ArrowBatchStream) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
@@ -246,6 +288,10 @@ class SyncZerobusWrapper:
 
     def __repr__(self) -> str:
         return repr(self._wrapper).replace("ZerobusWrapper", "SyncZerobusWrapper", 1)
+
+    def _repr_html_(self) -> str:
+        """The status, for notebooks."""
+        return _display.table(type(self).__name__, self.status)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a SyncZerobusWrapper belongs to its process and cannot be pickled")

@@ -7,13 +7,14 @@ import functools
 import json
 import os
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, NoReturn, Self, Unpack, cast
 
-from . import _blocking, _core, _options
+from . import _blocking, _core, _display, _logging, _options
 from ._bridge import running_bridge
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
 from ._results import Status, TransmissionResult
+from ._settings import WrapperArguments, open_with
 
 
 class ZerobusWrapper:
@@ -245,7 +246,48 @@ class ZerobusWrapper:
             "retry_max_delay_ms": _options.integer("retry_max_delay_ms", retry_max_delay_ms),
             "shutdown_timeout_secs": _options.seconds("shutdown_timeout_secs", shutdown_timeout_secs),
         }
+        _logging.start()
         self._core = _core.Wrapper(settings)
+
+    @classmethod
+    def from_env(cls, **arguments: Unpack[WrapperArguments]) -> Self:
+        """Makes a wrapper of what the environment says.
+
+        A variable is ``ARROW_ZEROBUS_`` and the name of an argument in capitals. Also read are
+        ``ZEROBUS_ENDPOINT``, ``ZEROBUS_TABLE_NAME``, ``ZEROBUS_CLIENT_ID``, ``ZEROBUS_CLIENT_SECRET`` and
+        ``UNITY_CATALOG_URL``. One that is empty counts as not set. Sizes and times may have units, such as
+        ``64MiB`` and ``250ms``; ``docs/settings.md`` has the rest.
+
+        Args:
+            **arguments: Arguments of the constructor. They count before the environment.
+
+        Raises:
+            ConfigurationError: A variable or an argument is wrong, or one is missing; it is named, with its
+                value and what is allowed. Nothing was created on disk.
+            LockedError: Another process owns the writer directory; it is named.
+            StorageError: The log cannot be opened or created.
+        """
+        return open_with(cls, arguments)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **arguments: Unpack[WrapperArguments]) -> Self:
+        """Makes a wrapper of what a file says, and the environment, which counts before the file.
+
+        The keys are the names of the constructor's arguments. Relative paths in the file start from its
+        directory.
+
+        Args:
+            path: A TOML or YAML file: ``.toml``, ``.yaml`` or ``.yml``.
+            **arguments: Arguments of the constructor. They count before both.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or a key of it, a variable or an argument is wrong,
+                or one is missing; it is named, with its value and what is allowed. Nothing was created on
+                disk.
+            LockedError: Another process owns the writer directory; it is named.
+            StorageError: The log cannot be opened or created.
+        """
+        return open_with(cls, arguments, path)
 
     async def send_batch(self, batch: ArrowRecordBatch | ArrowBatchStream) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
@@ -447,10 +489,14 @@ class ZerobusWrapper:
             keep(exc_val, error)
 
     def __repr__(self) -> str:
-        return (
-            f"<ZerobusWrapper endpoint={self._endpoint!r} table_name={self._table_name!r} "
-            f"wal_dir={self._wal_dir!r}>"
-        )
+        names = ("endpoint", "table_name", "wal_dir")
+        # One whose constructor failed has not all of them.
+        told = [(name, getattr(self, f"_{name}", None)) for name in names]
+        return _display.line(type(self).__name__, told, lambda: self._core.glance())
+
+    def _repr_html_(self) -> str:
+        """The status, for notebooks."""
+        return _display.table(type(self).__name__, self.status)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ZerobusWrapper belongs to its process and cannot be pickled")

@@ -128,6 +128,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         doubtful_rows: remembered.streams.read.map_or(0, |streams| streams.doubtful_rows),
         quarantine: quarantine::peek(&env, directory),
         log_bytes: view.bytes(),
+        waiting_bytes: waiting.bytes,
         retained_bytes: retained_bytes(&view.segment_infos(), settled.through),
         wal_max_bytes: None,
         wal_min_free_bytes: None,
@@ -135,6 +136,8 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         on_full: None,
         full: None,
         oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
+        full_in_secs: None,
+        drained_in_secs: None,
         lane: None,
         table_schema: TableReport::new(
             cached.as_ref().map(|cached| &cached.schema),

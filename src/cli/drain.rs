@@ -11,7 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print, root};
 use crate::admin;
-use crate::config::{Compression, DeliveryGuarantee, TransportKind, WrapperConfiguration};
+use crate::config::{
+    Compression, ConfigError, DeliveryGuarantee, TransportKind, Value, WrapperConfiguration, invalid, setting,
+};
 use crate::convert::{NullList, TimestampNs};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
@@ -75,10 +77,10 @@ pub(super) struct DrainArgs {
     compression: Option<Compression>,
     /// How long a schema that the table refuses is waited for, before its frames are put into quarantine; 0 puts them
     /// there at once.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    schema_grace_secs: u64,
+    #[arg(long, value_name = "TIME", default_value = "300", value_parser = duration_of("schema_grace_secs"))]
+    schema_grace_secs: Duration,
     /// How many bytes of refused rows there may be in quarantine; 0 leaves them in the log, and what is behind them too.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024 * 1024)]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = bytes_of("quarantine_max_bytes"))]
     quarantine_max_bytes: u64,
     /// Keep what is delivered, now and before, for replay; without this it is freed.
     #[arg(long)]
@@ -165,6 +167,22 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     }
 }
 
+/// How the option of a setting that is a time reads it: as everywhere.
+fn duration_of(name: &'static str) -> impl Fn(&str) -> Result<Duration, ConfigError> + Clone {
+    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
+        Some(Value::Duration(time)) => Ok(time),
+        _ => Err(invalid(name, text, "a time")),
+    }
+}
+
+/// The same for a size.
+fn bytes_of(name: &'static str) -> impl Fn(&str) -> Result<u64, ConfigError> + Clone {
+    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
+        Some(Value::Number(bytes)) => Ok(bytes),
+        _ => Err(invalid(name, text, "a size")),
+    }
+}
+
 /// Waits until all is delivered, through every failure that passes by itself.
 async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<(), DeliveryError> {
     let patient = async {
@@ -204,7 +222,7 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.transport = args.transport;
     configuration.delivery = args.delivery;
     configuration.compression = args.compression;
-    configuration.schema_grace = Duration::from_secs(args.schema_grace_secs);
+    configuration.schema_grace = args.schema_grace_secs;
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;
     // It is known already; a program without a home has no other.
@@ -235,5 +253,33 @@ async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::conver
             eprintln!("{}: {waiting} rows wait {reason}", before.name());
         }
         bar.set_message(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn an_option_that_is_a_setting_has_its_default_and_its_variable() {
+        let command = DrainArgs::augment_args(clap::Command::new("drain"));
+        let mut compared = 0;
+        for option in command.get_arguments() {
+            let Some(setting) = SETTINGS.iter().find(|setting| option.get_id() == setting.name) else {
+                continue;
+            };
+            let default = option.get_default_values().first().map(|text| text.to_str().unwrap());
+            if let Some(default) = default {
+                let (of_option, of_setting) = (setting.parse(default).unwrap(), setting.default().unwrap());
+                assert_eq!(format!("{of_option:?}"), format!("{of_setting:?}"), "{}", setting.name);
+                compared += 1;
+            }
+            if let Some(variable) = option.get_env() {
+                assert!(setting.variables().any(|name| variable == name.as_str()), "{}", setting.name);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 10, "six defaults and four variables");
     }
 }

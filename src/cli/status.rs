@@ -77,6 +77,7 @@ fn tables(found: &[Status]) -> String {
         "dropped",
         "waiting",
         "oldest",
+        "drained in",
         "log size",
     ];
     table.set_header(header);
@@ -84,9 +85,9 @@ fn tables(found: &[Status]) -> String {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
         let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
         let number = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
-        let oldest = status.oldest_waiting_secs.map_or("-".to_owned(), |secs| {
-            HumanDuration(std::time::Duration::from_secs_f64(secs)).to_string()
-        });
+        let oldest = status.oldest_waiting_secs.map_or("-".to_owned(), human);
+        let drained =
+            status.drained_in_secs.filter(|_| status.rows.waiting > 0).map_or("-".to_owned(), human);
         table.add_row([
             Cell::new(&status.table),
             Cell::new(status.writer()),
@@ -98,6 +99,7 @@ fn tables(found: &[Status]) -> String {
             number(status.rows.dropped),
             number(status.rows.waiting),
             Cell::new(oldest),
+            Cell::new(drained),
             Cell::new(HumanBytes(status.log_bytes)).set_alignment(CellAlignment::Right),
         ]);
     }
@@ -110,14 +112,22 @@ fn tables(found: &[Status]) -> String {
     text
 }
 
+/// A time as people say it; one that is too long to be counted is for ever.
+fn human(secs: f64) -> String {
+    let counted = std::time::Duration::try_from_secs_f64(secs);
+    counted.map_or("for ever".to_owned(), |time| HumanDuration(time).to_string())
+}
+
 /// How the log stands to its bounds, which only its owner knows.
 fn bounds(status: &Status) -> Option<String> {
     let on_full = status.on_full?.as_str();
     let (quota, min_free) = (HumanBytes(status.wal_max_bytes?), HumanBytes(status.wal_min_free_bytes?));
+    let full_in = status.full_in_secs.filter(|_| status.full.is_none());
+    let full_in = full_in.map_or(String::new(), |secs| format!("; full in about {}", human(secs)));
     let free = status.free_bytes.map_or("an unknown size".to_owned(), |free| HumanBytes(free).to_string());
     Some(format!(
         "{} of {quota} used, {} of it delivered and retained; {free} free on its disk, where {min_free} are kept free; \
-         when full: {on_full}",
+         when full: {on_full}{full_in}",
         HumanBytes(status.log_bytes),
         HumanBytes(status.retained_bytes),
     ))

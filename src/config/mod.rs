@@ -3,12 +3,13 @@
 mod access;
 mod bounds;
 mod file;
-mod page;
 mod parse;
 mod registry;
 mod setting;
 mod sources;
 mod transport;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod sources_tests;
 
@@ -26,7 +27,6 @@ use crate::wrapper::table_directory;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
-pub use page::page;
 pub use registry::{SETTINGS, setting};
 pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
 pub use sources::{Origin, Resolved, Sources};
@@ -383,9 +383,12 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// The setting that is wrong, if it is about one.
-    pub fn setting(&self) -> Option<&'static str> {
+impl Coded for ConfigError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Configuration
+    }
+
+    fn setting(&self) -> Option<&'static str> {
         match self {
             ConfigError::Invalid { setting, .. }
             | ConfigError::Missing { setting, .. }
@@ -393,12 +396,6 @@ impl ConfigError {
             ConfigError::Set { error, .. } => error.setting(),
             ConfigError::Unknown { .. } | ConfigError::File { .. } => None,
         }
-    }
-}
-
-impl Coded for ConfigError {
-    fn code(&self) -> ErrorCode {
-        ErrorCode::Configuration
     }
 }
 

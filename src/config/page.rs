@@ -1,4 +1,4 @@
-//! The page of reference, `docs/settings.md`, as the registry has it.
+//! The page of reference, `docs/settings.md`, as the registry has it: a test writes it, and compares it.
 
 use super::registry::SETTINGS;
 use super::setting::{Kind, Setting, Value};
@@ -54,7 +54,7 @@ This page is made from the registry in `src/config/registry.rs` by
 ";
 
 /// The page.
-pub fn page() -> String {
+fn page() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("| setting | value | default | meaning |\n|---|---|---|---|\n");
     for setting in SETTINGS {
@@ -108,20 +108,17 @@ fn size(bytes: u64) -> String {
     unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-#[cfg(test)]
+#[test]
 #[expect(clippy::disallowed_methods, reason = "the page is no part of a log")]
-mod tests {
-    #[test]
-    fn the_page_of_reference_is_what_the_registry_says() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-        if std::env::var_os("UPDATE_SETTINGS_PAGE").is_some() {
-            std::fs::write(path, super::page()).unwrap();
-        }
-        let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            written == super::page(),
-            "docs/settings.md is not what src/config/registry.rs says; write it anew with \
-             UPDATE_SETTINGS_PAGE=1 cargo test --features cli,emulator,sim --lib config::page"
-        );
+fn the_page_of_reference_is_what_the_registry_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+    if std::env::var_os("UPDATE_SETTINGS_PAGE").is_some() {
+        std::fs::write(path, page()).unwrap();
     }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == page(),
+        "docs/settings.md is not what src/config/registry.rs says; write it anew with \
+             UPDATE_SETTINGS_PAGE=1 cargo test --features cli,emulator,sim --lib config::page"
+    );
 }

@@ -44,7 +44,7 @@ impl Setting {
             Kind::Flag => text.parse().ok().map(Value::Flag),
             Kind::Choice => self.choices().contains(&text).then(|| Value::Choice(text.to_owned())),
         };
-        value.ok_or_else(|| invalid(self.name, text, &self.allowed()))
+        value.ok_or_else(|| invalid(self.name, shown(text), &self.allowed()))
     }
 
     /// What a text may be.
@@ -67,6 +67,13 @@ impl Setting {
             Kind::Choice => self.choices().join(", "),
         }
     }
+}
+
+/// A wrong value as errors show it. What looks like more than one value may be a line that ran into the next one, with a
+/// secret in it \[I9\].
+fn shown(text: &str) -> &str {
+    let is_one_value = text.len() <= 40 && !text.contains([':', '=']) && !text.chars().any(char::is_control);
+    if is_one_value { text } else { "(not shown)" }
 }
 
 fn count(text: &str) -> Option<u64> {

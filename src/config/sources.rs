@@ -11,6 +11,7 @@ use super::file::{self, Entry, shown_key};
 use super::registry::{SETTINGS, setting};
 use super::setting::{Kind, Setting, VARIABLE_PREFIX, Value};
 use super::{ConfigError, WrapperConfiguration, invalid};
+use crate::error::Coded;
 
 /// How alike two names must be for the one to be offered for the other, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.8;
@@ -60,10 +61,9 @@ impl fmt::Display for Origin {
 }
 
 /// A setting with the value that counts.
-#[derive(Clone, Debug)]
 pub struct Resolved {
-    /// Name of the setting.
-    pub name: &'static str,
+    /// The setting.
+    pub setting: &'static Setting,
     /// Its value.
     pub value: Value,
     /// Where it came from.
@@ -187,7 +187,7 @@ impl Sources {
             }
             let Given { value, origin } = &layers[own][setting.name];
             if let Some(value) = value.clone() {
-                resolved.push(Resolved { name: setting.name, value, origin: origin.clone() });
+                resolved.push(Resolved { setting, value, origin: origin.clone() });
             }
         }
         Ok(resolved)
@@ -201,13 +201,10 @@ impl Sources {
     pub fn configuration(self) -> Result<WrapperConfiguration, ConfigError> {
         let mut configuration = WrapperConfiguration::new("", "");
         let mut origins = BTreeMap::new();
-        for Resolved { name, value, origin } in self.resolve()? {
-            if let Some(setting) = setting(name) {
-                // A value was parsed as one of its setting.
-                let put = setting.put(&mut configuration, value);
-                put.map_err(|error| invalid(name, "(of another kind)", &error.to_string()))?;
-            }
-            origins.insert(name, origin);
+        for Resolved { setting, value, origin } in self.resolve()? {
+            let put = setting.put(&mut configuration, value);
+            put.map_err(|error| invalid(setting.name, "(of another kind)", &error.to_string()))?;
+            origins.insert(setting.name, origin);
         }
         match configuration.validate() {
             Ok(_) => Ok(configuration),

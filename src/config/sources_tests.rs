@@ -284,12 +284,14 @@ fn what_is_no_flat_list_of_settings_is_refused_with_its_line() {
 #[test]
 fn no_error_repeats_a_secret_however_a_file_went_wrong() {
     let files = [
-        ("a.toml", "client_id = \"id\"\nclient_secret = \"hunter2hunter2\"\nwal_max_bytes = \"2GiB\"\n"),
+        ("a.toml", "proxy = \"x\"\nclient_secret = \"hunter2hunter2\"\n"),
         ("a.toml", "client_secret = \'hunter2hunter2\'\n"),
         ("a.toml", "client_secret = \"\"\"\nhunter2hunter2\"\"\"\n"),
-        ("a.yaml", "client_id: id\nclient_secret: hunter2hunter2\nwal_max_bytes: 2GiB\n"),
+        ("a.yaml", "proxy: x\nclient_secret: hunter2hunter2\n"),
         ("a.yaml", "client_secret: \"hunter2hunter2\"\n"),
         ("a.yaml", "client_secret: |\n  hunter2hunter2\n"),
+        ("a.yaml", "on_full: \"reject\nclient_secret: hunter2hunter2\"\n"),
+        ("a.toml", "on_full = \"\"\"reject\nclient_secret = hunter2hunter2\"\"\"\n"),
     ];
     let mut refusals = 0;
     for (name, good) in files {
@@ -297,10 +299,7 @@ fn no_error_repeats_a_secret_however_a_file_went_wrong() {
         for at in 0..good.len() {
             let (before, after) = (&good[..at], &good[at + 1..]);
             let doubled = &good[at..=at];
-            let replacements = [
-                "", "\n", "\"", "'", ":", " ", "=", "[", "]", "{", "#", "\\", "\0", "&", "*", "!", "%", "\t",
-                "-",
-            ];
+            let replacements = ["", "\n", "\"", "'", ":", " ", "[", "{", "#", "\\", "\0", "&", "!", "-"];
             for put in replacements.into_iter().chain([&*doubled.repeat(2)]) {
                 std::fs::write(&path, format!("{before}{put}{after}")).unwrap();
                 let outcome = Sources::new()

@@ -12,6 +12,8 @@ pub(super) struct Failure {
     message: String,
     lsn: Option<Lsn>,
     table: Option<String>,
+    /// The setting that is wrong, if it is about one.
+    setting: Option<&'static str>,
     /// Few failures have it, and it is large.
     misfit: Option<Box<Misfit>>,
     /// The rows that were refused for good, if it is about such.
@@ -21,14 +23,23 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure without an error of the crate behind it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), lsn: None, table: None, misfit: None, rows: None }
+        Failure {
+            code,
+            message: message.into(),
+            lsn: None,
+            table: None,
+            setting: None,
+            misfit: None,
+            rows: None,
+        }
     }
 
     /// The failure that this error is, with the texts of its sources.
     pub(super) fn of(error: &(impl Coded + 'static)) -> Failure {
         let (lsn, misfit) = (error.lsn(), error.misfit().map(Box::new));
         let rows = error.refused_rows().map(<[u32]>::to_vec);
-        Failure { code: error.code(), message: chain(error), lsn, table: None, misfit, rows }
+        let (code, message, setting) = (error.code(), chain(error), error.setting());
+        Failure { code, message, lsn, table: None, setting, misfit, rows }
     }
 
     /// Its row in the table of errors.
@@ -60,6 +71,7 @@ impl Failure {
             self.table,
             self.misfit.map(|misfit| (misfit.column, misfit.arrow_type, misfit.delta_type)),
             self.rows,
+            self.setting,
         ))
     }
 

@@ -7,9 +7,11 @@ mod call;
 mod completions;
 mod failure;
 mod input;
+mod log;
 mod results;
 mod schemas;
 mod sends;
+mod settings;
 mod wrapper;
 
 use std::ffi::OsString;
@@ -26,6 +28,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<CompletionQueue>()?;
     module.add_class::<Job>()?;
     module.add_class::<Wrapper>()?;
+    module.add_function(wrap_pyfunction!(log::start_log, module)?)?;
+    module.add_function(wrap_pyfunction!(log::set_log_level, module)?)?;
+    module.add_function(wrap_pyfunction!(log::wake_log, module)?)?;
+    module.add_function(wrap_pyfunction!(log::take_log, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

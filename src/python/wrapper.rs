@@ -1,13 +1,11 @@
 //! `_core.Wrapper`: the calls of the Python class, each a task on the wrapper's own runtime.
 
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use secrecy::SecretString;
+use pyo3::types::PyDict;
 use tokio::task::AbortHandle;
 
 use super::call::Call;
@@ -16,109 +14,10 @@ use super::failure::Failure;
 use super::input::Given;
 use super::schemas::KnownSchemas;
 use super::sends::Send;
-use crate::config::{WaitFor, WrapperConfiguration};
+use super::settings;
 use crate::error::{Coded, ErrorCode};
 use crate::types::Lsn;
-use crate::wal::Durability;
-use crate::wrapper::ZerobusWrapper;
-
-/// The settings, under their public names; the Python class has checked their types.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Settings {
-    endpoint: String,
-    table_name: String,
-    client_id: Option<String>,
-    client_secret: Option<String>,
-    client_secret_file: Option<PathBuf>,
-    ca_certificate_file: Option<PathBuf>,
-    client_certificate_file: Option<PathBuf>,
-    client_key_file: Option<PathBuf>,
-    proxy: Option<String>,
-    unity_catalog_url: Option<String>,
-    wal_dir: Option<PathBuf>,
-    exclusive: bool,
-    durability: String,
-    sync_interval_ms: u64,
-    wait_for: String,
-    validate: String,
-    timestamp_ns: String,
-    null_list: String,
-    segment_bytes: u64,
-    wal_max_bytes: u64,
-    wal_min_free_bytes: u64,
-    on_full: String,
-    block_timeout_secs: Option<f64>,
-    retain_delivered_secs: f64,
-    retain_delivered_bytes: u64,
-    schema_grace_secs: f64,
-    quarantine_max_bytes: u64,
-    transport: String,
-    delivery: String,
-    compression: Option<String>,
-    request_max_bytes: usize,
-    max_inflight_requests: usize,
-    stream_max_age_secs: f64,
-    retry_max_attempts: u32,
-    retry_base_delay_ms: u64,
-    retry_max_delay_ms: u64,
-    shutdown_timeout_secs: f64,
-}
-
-impl Settings {
-    fn configuration(self) -> PyResult<WrapperConfiguration> {
-        let mut configuration = WrapperConfiguration::new(self.endpoint, self.table_name);
-        configuration.client_id = self.client_id;
-        configuration.client_secret = self.client_secret.map(SecretString::from);
-        configuration.client_secret_file = self.client_secret_file;
-        configuration.ca_certificate_file = self.ca_certificate_file;
-        configuration.client_certificate_file = self.client_certificate_file;
-        configuration.client_key_file = self.client_key_file;
-        configuration.proxy = self.proxy;
-        configuration.unity_catalog_url = self.unity_catalog_url;
-        configuration.wal_dir = self.wal_dir;
-        configuration.exclusive = self.exclusive;
-        configuration.durability = match self.durability.as_str() {
-            "sync" => Durability::Sync,
-            "interval" => Durability::Interval(Duration::from_millis(self.sync_interval_ms)),
-            "os" => Durability::Os,
-            other => return Err(PyValueError::new_err(format!("durability is {other:?}"))),
-        };
-        configuration.wait_for = match self.wait_for.as_str() {
-            "stored" => WaitFor::Stored,
-            "delivered" => WaitFor::Delivered,
-            other => return Err(PyValueError::new_err(format!("wait_for is {other:?}"))),
-        };
-        configuration.validate = named(&self.validate)?;
-        configuration.timestamp_ns = named(&self.timestamp_ns)?;
-        configuration.null_list = named(&self.null_list)?;
-        configuration.segment_bytes = self.segment_bytes;
-        configuration.wal_max_bytes = self.wal_max_bytes;
-        configuration.wal_min_free_bytes = self.wal_min_free_bytes;
-        configuration.on_full = named(&self.on_full)?;
-        configuration.block_timeout = self.block_timeout_secs.map(duration).transpose()?;
-        configuration.retain_delivered = duration(self.retain_delivered_secs)?;
-        configuration.retain_delivered_bytes = self.retain_delivered_bytes;
-        configuration.schema_grace = duration(self.schema_grace_secs)?;
-        configuration.quarantine_max_bytes = self.quarantine_max_bytes;
-        configuration.transport = named(&self.transport)?;
-        configuration.delivery = named(&self.delivery)?;
-        configuration.compression = self.compression.as_deref().map(named).transpose()?;
-        configuration.request_max_bytes = self.request_max_bytes;
-        configuration.max_inflight_requests = self.max_inflight_requests;
-        configuration.stream_max_age = duration(self.stream_max_age_secs)?;
-        configuration.retry_max_attempts = self.retry_max_attempts;
-        configuration.retry_base_delay = Duration::from_millis(self.retry_base_delay_ms);
-        configuration.retry_max_delay = Duration::from_millis(self.retry_max_delay_ms);
-        configuration.shutdown_timeout = duration(self.shutdown_timeout_secs)?;
-        Ok(configuration)
-    }
-}
-
-/// The choice with this name.
-fn named<T: FromStr<Err: std::fmt::Display>>(name: &str) -> PyResult<T> {
-    name.parse().map_err(|error: T::Err| PyValueError::new_err(error.to_string()))
-}
+use crate::wrapper::{Counts, ZerobusWrapper};
 
 fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))
@@ -151,9 +50,9 @@ pub(super) struct Wrapper {
 #[pymethods]
 impl Wrapper {
     #[new]
-    fn new(py: Python<'_>, settings: Settings) -> PyResult<Wrapper> {
-        let table: Arc<str> = settings.table_name.as_str().into();
-        let configuration = settings.configuration()?;
+    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Wrapper> {
+        let configuration = settings::configuration(settings)?;
+        let table: Arc<str> = configuration.table_name.as_str().into();
         let opened = py.detach(|| {
             ZerobusWrapper::open(configuration).map_err(|error| Failure::of(&error).about(&table))
         });
@@ -237,6 +136,13 @@ impl Wrapper {
     ) -> PyResult<()> {
         let updated = self.wrapper(py)?.update_credentials(client_id, client_secret.into());
         updated.map_err(|error| Failure::of(&error).about(&self.table).raise(py))
+    }
+
+    /// State of the lane and rows stored, delivered, in quarantine, dropped and waiting, without a look at the disk.
+    fn glance(&self, py: Python<'_>) -> PyResult<(&'static str, u64, u64, u64, u64, u64)> {
+        let (state, rows) = self.wrapper(py)?.glance();
+        let Counts { stored, delivered, quarantined, dropped, waiting } = rows;
+        Ok((state.as_str(), stored, delivered, quarantined, dropped, waiting))
     }
 
     /// The status as JSON.

@@ -20,15 +20,18 @@ pub(super) struct Stored {
     last_lsn: AtomicU64,
     frames: AtomicU64,
     rows: AtomicU64,
+    /// Of the frames that this process has appended.
+    bytes: AtomicU64,
 }
 
 impl Stored {
     pub(super) fn new(last: Lsn, frames: u64, rows: u64) -> Stored {
-        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into() }
+        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into(), bytes: 0.into() }
     }
 
-    fn add(&self, lsn: Lsn, rows: u32) {
+    fn add(&self, lsn: Lsn, rows: u32, bytes: u64) {
         self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.rows.fetch_add(rows.into(), Ordering::Relaxed);
         // Last, so that who sees the frame sees it counted.
         self.last_lsn.fetch_max(lsn.get(), Ordering::Release);
@@ -45,6 +48,10 @@ impl Stored {
 
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -196,7 +203,7 @@ impl Future for CountedAppend {
         let Some((append, _)) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
         let outcome = ready!(Pin::new(append).poll(context));
         if let Ok(appended) = &outcome {
-            self.inner.stored.add(appended.lsn, self.rows);
+            self.inner.stored.add(appended.lsn, self.rows, appended.frame_bytes);
         }
         // After the count: whoever sees that nobody is before the log any more sees it counted.
         self.append = None;

@@ -68,6 +68,13 @@ impl Coded for OpenError {
             OpenError::Runtime(_) => ErrorCode::Storage,
         }
     }
+
+    fn setting(&self) -> Option<&'static str> {
+        match self {
+            OpenError::Configuration(error) => error.setting(),
+            _ => None,
+        }
+    }
 }
 
 /// A batch that was not stored, or is stored and was not delivered in the time allowed.
@@ -254,6 +261,13 @@ impl Coded for UpdateError {
             UpdateError::Configuration(error) => error.code(),
             UpdateError::Closed => ErrorCode::Closed,
             UpdateError::Forked(error) => error.code(),
+        }
+    }
+
+    fn setting(&self) -> Option<&'static str> {
+        match self {
+            UpdateError::Configuration(error) => error.setting(),
+            _ => None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod delivery;
 mod error;
 mod open;
+mod pace;
 mod result;
 mod runtime;
 mod shutdown;
@@ -32,6 +33,7 @@ pub(crate) use writers::table_directory;
 
 use self::append::Stored;
 use self::check::CheckedSchemas;
+use self::pace::Pace;
 use self::runtime::SharedRuntime;
 use self::shutdown::Tasks;
 use crate::admission::Admission;
@@ -67,7 +69,7 @@ pub(crate) struct Inner {
     directory: std::path::PathBuf,
     damage: Vec<Damage>,
     admission: Arc<Admission>,
-    stored: Stored,
+    stored: Arc<Stored>,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
     quarantine: Quarantine,
@@ -77,6 +79,7 @@ pub(crate) struct Inner {
     checked: CheckedSchemas,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
+    pace: Arc<Pace>,
     nudge: Arc<Notify>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,
@@ -239,6 +242,12 @@ impl ZerobusWrapper {
     /// How the log stands. Reads the headers of at most one segment.
     pub fn status(&self) -> Status {
         self.inner.status()
+    }
+
+    /// State and rows, at once.
+    #[cfg(feature = "python")]
+    pub(crate) fn glance(&self) -> (crate::drain::LaneState, Counts) {
+        self.inner.glance()
     }
 
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.

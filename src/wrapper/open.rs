@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::adopt::{Adopter, AdoptionReport};
 use super::append::Stored;
 use super::check::CheckedSchemas;
+use super::pace::Pace;
 use super::runtime::SharedRuntime;
 use super::shutdown::{Adoption, Tasks};
 use super::writers::{self, table_directory};
@@ -187,6 +188,9 @@ pub(super) fn start(
         settler: runtime.handle().spawn(settling.run()),
         adoption,
     };
+    let (stored, clock) = (Arc::new(stored), Arc::clone(&env.clock));
+    let pace = Arc::new(Pace::new(clock, Arc::clone(&stored), settler.clone()));
+    runtime.handle().spawn(Arc::clone(&pace).keep(stop.subscribe()));
     Ok(Arc::new_cyclic(|inner| {
         if let Ok(socket) = socket {
             runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
@@ -210,6 +214,7 @@ pub(super) fn start(
             checked: CheckedSchemas::new(configuration.transport, policies),
             lane,
             settler,
+            pace,
             nudge,
             principal,
             adopted,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{AdoptionReport, Inner};
 use crate::config::OnFull;
 use crate::convert::TableSchema;
+#[cfg(feature = "python")]
+use crate::drain::LaneState;
 use crate::error::chain;
 use crate::quarantine::QuarantineReport;
 use crate::reclaim::retained_bytes;
@@ -58,6 +60,9 @@ pub struct Status {
     pub quarantine: QuarantineReport,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Of these, bytes of the frames that wait.
+    #[serde(default)]
+    pub waiting_bytes: u64,
     /// Of these, bytes of segments in which every frame is settled: kept for replay, or not freed yet.
     pub retained_bytes: u64,
     /// Quota of the log in bytes; `None` when nobody owns it.
@@ -72,6 +77,14 @@ pub struct Status {
     pub full: Option<String>,
     /// Age in seconds of the oldest frame that waits.
     pub oldest_waiting_secs: Option<f64>,
+    /// In how many seconds the log will be full, if what comes and goes does so as in the last minute; 0 if it is. `None` if
+    /// it does not fill, or that is not known, as in the first seconds and when nobody owns the log.
+    #[serde(default)]
+    pub full_in_secs: Option<f64>,
+    /// In how many seconds nothing will wait any more, by the same pace; 0 if nothing does. `None` if what waits does not
+    /// become less, or that is not known.
+    #[serde(default)]
+    pub drained_in_secs: Option<f64>,
     /// What the lane is doing; `None` when nobody owns the log.
     pub lane: Option<LaneReport>,
     /// What is known of the table's columns.
@@ -170,6 +183,22 @@ pub(crate) fn age_secs(then_unix_micros: i64, now_unix_micros: i64) -> f64 {
 }
 
 impl Inner {
+    /// What the lane is doing, and how many rows are where, without a look at the disk: what damage took while this
+    /// process ran counts as waiting.
+    #[cfg(feature = "python")]
+    pub(crate) fn glance(&self) -> (LaneState, Counts) {
+        let settled = self.settler.borrow().settled;
+        let mut rows = Counts {
+            stored: self.stored.rows(),
+            delivered: settled.delivered_rows,
+            quarantined: settled.quarantined.rows,
+            dropped: settled.dropped.rows,
+            waiting: 0,
+        };
+        rows.waiting = rows.stored.saturating_sub(rows.delivered + rows.quarantined + rows.dropped);
+        (self.lane.borrow().state, rows)
+    }
+
     pub(crate) fn status(&self) -> Status {
         // Read in the order against the flow, so that nothing is counted twice that moves meanwhile.
         let count = || {
@@ -188,6 +217,25 @@ impl Inner {
         let waiting = waiting.unwrap_or_default();
         let lane = self.lane.borrow().clone();
         let (table, now) = (self.table.now(), self.env.clock.unix_micros());
+        let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
+        let (log_bytes, free_bytes) = (self.wal.bytes(), self.admission.free_bytes());
+        let retained_bytes = retained_bytes(&self.wal.segment_infos(), settled.through);
+        let full = self.admission.why_full().map(|full| full.to_string());
+        let rates = self.pace.rates();
+        // What is retained goes first when the log is full.
+        let in_quota = (self.settings.wal_max_bytes + retained_bytes).saturating_sub(log_bytes);
+        let on_disk =
+            free_bytes.map(|free| (free + retained_bytes).saturating_sub(self.settings.wal_min_free_bytes));
+        let room_bytes = on_disk.map_or(in_quota, |on_disk| on_disk.min(in_quota));
+        let full_in_secs = match full {
+            Some(_) => Some(0.0),
+            None => rates.and_then(|rates| rates.full_in_secs(room_bytes)),
+        };
+        let drained_in_secs = match waiting.frames {
+            // Uncounted is not nothing.
+            0 => uncounted.is_none().then_some(0.0),
+            _ => rates.and_then(|rates| rates.drained_in_secs(waiting_rows)),
+        };
         Status {
             version: STATUS_VERSION,
             table: self.destination.table.clone(),
@@ -203,7 +251,7 @@ impl Inner {
                 delivered: settler.settled.delivered_rows,
                 quarantined: settler.settled.quarantined.rows,
                 dropped: settler.settled.dropped.rows,
-                waiting: waiting.rows.saturating_sub(settled.rows_of_next.into()),
+                waiting: waiting_rows,
             },
             frames: Counts {
                 stored: self.stored.frames(),
@@ -217,14 +265,17 @@ impl Inner {
             emptied_lists: settler.settled.bent.emptied_lists,
             doubtful_rows: lane.doubtful_rows,
             quarantine: self.quarantine.report(),
-            log_bytes: self.wal.bytes(),
-            retained_bytes: retained_bytes(&self.wal.segment_infos(), settled.through),
+            log_bytes,
+            waiting_bytes: waiting.bytes,
+            retained_bytes,
             wal_max_bytes: Some(self.settings.wal_max_bytes),
             wal_min_free_bytes: Some(self.settings.wal_min_free_bytes),
-            free_bytes: self.admission.free_bytes(),
+            free_bytes,
             on_full: Some(self.settings.on_full),
-            full: self.admission.why_full().map(|full| full.to_string()),
+            full,
             oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
+            full_in_secs,
+            drained_in_secs,
             lane: Some(LaneReport {
                 state: lane.state,
                 reason: lane.failure.as_ref().map(ToString::to_string),

@@ -12,7 +12,11 @@ use crate::site::{Site, TABLE, batch, once, secret};
 fn example(site: &Site, name: &str) -> Command {
     let directory: PathBuf = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
     let program = directory.join(name);
-    assert!(program.exists(), "{} is missing: cargo build --features cli,emulator,sim --examples", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build --features cli,emulator,sim --examples",
+        program.display()
+    );
     let configuration = site.configuration();
     let mut command = Command::new(program);
     command
