@@ -408,7 +408,7 @@ def test_a_stream_that_gives_only_a_number_is_an_error_with_its_meaning(
     given = HandMade(at_schema=at_schema, text=text)
     with pytest.raises(SourceError, match=told) as caught:
         asyncio.run(offline().send_batch(given))
-    assert "test_streams.HandMade" in str(caught.value)
+    assert "test_batch_streams.HandMade" in str(caught.value)
     assert given.is_released
 
 
