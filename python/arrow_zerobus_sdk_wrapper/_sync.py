@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Concatenate, NoReturn, ParamSpec, Self, Unpack, cast
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, Unpack, cast
 
 from . import _blocking, _display
 from ._frames import Together, checked_timeout, each_frame
@@ -20,10 +20,10 @@ _P = ParamSpec("_P")
 
 def _with_arguments_of(
     init: Callable[Concatenate[ZerobusWrapper, _P], None],
-) -> Callable[[Callable[..., None]], Callable[Concatenate[SyncZerobusWrapper, _P], None]]:
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, _P], None]]:
     """Gives an ``__init__`` that passes its arguments on the signature of the one that takes them."""
 
-    def give(passing: Callable[..., None]) -> Callable[Concatenate[SyncZerobusWrapper, _P], None]:
+    def give(passing: Callable[..., None]) -> Callable[Concatenate[Any, _P], None]:
         return functools.wraps(init, assigned=("__doc__",))(passing)
 
     return give
