@@ -2,7 +2,19 @@
 
 from typing import Any, Self, TypedDict, final, type_check_only
 
-__all__ = ["CompletionQueue", "Job", "Wrapper", "__version__", "run_cli"]
+__all__ = [
+    "CompletionQueue",
+    "Job",
+    "Wrapper",
+    "__version__",
+    "registry",
+    "resolve_settings",
+    "run_cli",
+    "set_log_level",
+    "start_log",
+    "take_log",
+    "wake_log",
+]
 
 __version__: str
 
