@@ -4,6 +4,8 @@
 //! cargo run --example replay                # with the environment of examples/quickstart.rs
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "an example is a program of somebody else")]
+
 use std::error::Error;
 use std::fs::File;
 use std::path::PathBuf;

@@ -4,11 +4,6 @@
 //! Every live wrapper looks for such orphans; the lock of a directory decides who adopts it. An adopted log is a log
 //! like our own, with its own lane and ledger, to which nobody appends.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "when a directory was changed is asked of it and not of a log"
-)]
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
