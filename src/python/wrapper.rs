@@ -61,6 +61,7 @@ struct Settings {
     compression: Option<String>,
     request_max_bytes: usize,
     max_inflight_requests: usize,
+    streams: usize,
     stream_max_age_secs: f64,
     retry_max_attempts: u32,
     retry_base_delay_ms: u64,
@@ -108,6 +109,7 @@ impl Settings {
         configuration.compression = self.compression.as_deref().map(named).transpose()?;
         configuration.request_max_bytes = self.request_max_bytes;
         configuration.max_inflight_requests = self.max_inflight_requests;
+        configuration.streams = self.streams;
         configuration.stream_max_age = duration(self.stream_max_age_secs)?;
         configuration.retry_max_attempts = self.retry_max_attempts;
         configuration.retry_base_delay = Duration::from_millis(self.retry_base_delay_ms);

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{DeliveryError, Inner, ShutdownError, delivery};
+use super::delivery::{self, Awaited};
+use super::{DeliveryError, Inner, ShutdownError};
 
 /// The tasks of a wrapper, in the order in which they end.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ async fn drain(inner: &Inner) {
     let patient = async {
         loop {
             lane.mark_unchanged();
-            match delivery::settled(inner, last, failures_before).await {
+            match delivery::settled(inner, Awaited::UpTo(last), failures_before).await {
                 // An outage may pass within the time allowed.
                 Err(DeliveryError::RetryExhausted { .. }) if lane.changed().await.is_ok() => {}
                 _ => return,

@@ -9,7 +9,7 @@ use crate::config::OnFull;
 use crate::convert::TableSchema;
 use crate::error::chain;
 use crate::quarantine::QuarantineReport;
-use crate::reclaim::retained_bytes;
+use crate::reclaim::{self, retained_bytes};
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
@@ -170,7 +170,7 @@ impl Inner {
         let settled = settler.settled.settled;
         let uncounted =
             waiting.as_ref().err().map(|error| format!("waiting rows are not counted: {}", chain(error)));
-        let waiting = waiting.unwrap_or_default();
+        let waiting = reclaim::waiting(waiting.unwrap_or_default(), settled, &settler.ranges);
         let lane = self.lane.borrow().clone();
         let (table, now) = (self.table.now(), self.env.clock.unix_micros());
         Status {
@@ -188,7 +188,7 @@ impl Inner {
                 delivered: settler.settled.delivered_rows,
                 quarantined: settler.settled.quarantined.rows,
                 dropped: settler.settled.dropped.rows,
-                waiting: waiting.rows.saturating_sub(settled.rows_of_next.into()),
+                waiting: waiting.rows,
             },
             frames: Counts {
                 stored: self.stored.frames(),
