@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
+use super::Progress;
 use super::lane::Lane;
 use crate::error::{ErrorCode, chain};
-use super::Progress;
 use crate::ledger::{LedgerRecord, Quarantined, Ranges, RecordedRequest, Settled};
 use crate::quarantine::{Quarantine, Rows};
 use crate::reclaim;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{LaneState, Span};
 use super::fed::FeedError;
 use super::feed::Condemned;
 use super::grace::Schema;
 use super::lane::Delivery;
 use super::retry::backoff;
+use super::{LaneState, Span};
 use crate::error::ErrorCode;
 use crate::quarantine::Refusal;
 use crate::transport::{ErrorClass, TransportError};

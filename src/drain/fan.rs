@@ -310,7 +310,9 @@ impl<'a> Fan<'a> {
     fn slot_for(&self, request: &Request) -> Option<usize> {
         let takes = |slot: &Slot| slot.takes(request) && slot.has_room();
         let open = self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number, slot.as_ref()?)));
-        open.filter(|(_, slot)| takes(slot)).min_by_key(|(_, slot)| slot.in_flight()).map(|(number, _)| number)
+        open.filter(|(_, slot)| takes(slot))
+            .min_by_key(|(_, slot)| slot.in_flight())
+            .map(|(number, _)| number)
     }
 
     /// No open stream takes the request now: opens one for it, or ends one that is open for others.
@@ -352,8 +354,7 @@ impl<'a> Fan<'a> {
         match outcome {
             Ok(Some(stream)) => {
                 lane.status.send_modify(|status| status.streams_opened += 1);
-                lane.grace
-                    .accepted(|it| matches!(it, Schema::Stream(refused) if *refused == *plan.format()));
+                lane.grace.accepted(|it| matches!(it, Schema::Stream(refused) if *refused == *plan.format()));
                 let failures = lane.status.borrow().failures;
                 let count = self.slots.len() as u32;
                 if let Some(number) = self.slots.iter().position(Option::is_none) {

@@ -253,8 +253,7 @@ impl Feed {
     /// Counts what the piece has taken from the chunk, of which `records` are sent.
     pub(super) fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
         let Some(frame) = &self.frame else { return };
-        let mut part =
-            Span { start: self.passed, first, rows: records, bent: taken.bent, ..Span::default() };
+        let mut part = Span { start: self.passed, first, rows: records, bent: taken.bent, ..Span::default() };
         part.quarantined.rows = taken.rows - records;
         if part.quarantined.rows > 0 {
             let end = self.chunk.next_row();

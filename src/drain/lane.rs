@@ -9,13 +9,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::failing::Failure;
+use super::fan::Fan;
 use super::fed::{Fed, Request};
 use super::feed::{Feed, Rules};
 use super::grace::Grace;
 use super::inflight::Window;
 use super::isolate::Isolation;
 use super::opening::Opened;
-use super::fan::Fan;
 use super::recipe::request_bytes;
 use super::requests::{Reads, Requests};
 use super::settle::SettlerStatus;

@@ -159,9 +159,8 @@ impl Settler {
             reached(Death::Settled);
         }
         self.status.send_if_modified(|status| {
-            let is_news = status.settled != record
-                || status.ranges != ranges
-                || status.recorded != streams.sequence;
+            let is_news =
+                status.settled != record || status.ranges != ranges || status.recorded != streams.sequence;
             (status.settled, status.ranges, status.recorded) = (record, ranges, streams.sequence);
             is_news
         });

@@ -257,10 +257,8 @@ mod tests {
             Ok::<_, Infallible>((2, 7))
         };
         ranges.end_log(Lsn::new(5), count).unwrap();
-        let expected = [
-            stretch(8..12),
-            SettledRange { end: position(40), frames: 2, rows: 7, ..stretch(18..25) },
-        ];
+        let expected =
+            [stretch(8..12), SettledRange { end: position(40), frames: 2, rows: 7, ..stretch(18..25) }];
         assert!(ranges.iter().eq(&expected), "{ranges:?}");
         ranges.end_log(Lsn::new(9), |_| Err("nothing is missing")).unwrap();
         assert!(ranges.iter().eq(&expected));

@@ -196,11 +196,12 @@ impl Site {
         let directory = LogDirectory::open(&env, dir, &destination()).map_err(failed)?;
         let epoch = directory.epoch();
         let place = Box::new(SimPlace::of(&env.storage, dir));
-        let LedgerOpened { ledger, record: stored, .. } =
+        let LedgerOpened { ledger, record: stored, mut ranges, .. } =
             Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
         let (wal, recovery) =
             Wal::open(&env, directory, self.options, stored.settled.highest()).map_err(failed)?;
-        let record = reclaim::reconcile(stored, &wal, recovery.last).map_err(|error| format!("{error:?}"))?;
+        let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last)
+            .map_err(|error| format!("{error:?}"))?;
         Ok(OpenedParts { wal, ledger, epoch, stored, record, recovery })
     }
 

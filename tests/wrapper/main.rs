@@ -27,4 +27,5 @@ mod quarantine_bounds;
 mod refusal;
 mod site;
 mod storing;
+mod streams;
 mod tls;
