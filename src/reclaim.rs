@@ -165,7 +165,9 @@ pub fn reconcile(
         let behind = wal.count_from(from.through.next())?;
         Ok((behind.frames, behind.rows.saturating_sub(from.rows_of_next.into())))
     };
-    ranges.end_log(last, count)?;
+    // `last` is above what the ledger knows, whether it is there or not.
+    let found = wal.segment_infos().last().map_or(Lsn::ZERO, |newest| newest.last);
+    ranges.end_log(found.max(settled.through), count)?;
     ranges.join_watermark(settled);
     Ok(record)
 }

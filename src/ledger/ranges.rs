@@ -119,8 +119,8 @@ impl Ranges {
         overlapping.map(|range| row_of(range.start.max(start))..row_of(range.end)).collect()
     }
 
-    /// The log ends with this frame, because those behind it went with a power cut: nothing of them waits, and no frame will
-    /// have their numbers. `count` says how many frames and rows the log has behind a position.
+    /// The log ends with this frame. If others behind it went with a power cut, nothing of them waits, and no frame will have
+    /// their numbers. `count` says how many frames and rows the log has behind a position.
     ///
     /// # Errors
     ///

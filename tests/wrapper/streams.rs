@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use arrow_array::RecordBatch;
 use arrow_zerobus_sdk_wrapper::emulator::Emulator;
 use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Refusal, Rule};
+use arrow_zerobus_sdk_wrapper::ledger::{Ledger, Settled, SettledRange};
 use arrow_zerobus_sdk_wrapper::types::Lsn;
 use arrow_zerobus_sdk_wrapper::{
     LaneState, OnFull, Status, TransportKind, WaitFor, WrapperConfiguration, ZerobusWrapper, admin,
@@ -140,6 +141,45 @@ async fn after_a_restart_only_what_was_in_flight_is_sent_again_by_however_many_s
         assert!((1..=most).contains(&doubled), "{number}: {doubled} rows landed twice");
         assert!(landed.values().all(|times| *times <= 2));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_frames_that_a_power_cut_took_after_they_were_delivered_nothing_waits_and_no_number_is_used_again()
+{
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    for start in [0, 10] {
+        wrapper.send_batch(batch(start..start + 10)).await.unwrap();
+    }
+    wrapper.shutdown().await.unwrap();
+    // What a log that is left to the operating system can look like then: of five frames two are there. The last rows of the
+    // second and all of the others were delivered.
+    let epoch = wrapper.status().epoch;
+    let mut opened = Ledger::open(&site.writer_directory(), epoch).unwrap();
+    let start = Settled { through: Lsn::FIRST, rows_of_next: 4 };
+    let end = Settled { through: Lsn::new(5), rows_of_next: 0 };
+    opened.record.delivered_rows = 36;
+    opened.record.delivered_frames = 4;
+    let range = SettledRange { start, end, frames: 4, rows: 36, requests: 1 };
+    opened.ranges.settle(&mut opened.record.settled, range);
+    opened.ledger.remember_ranges(&opened.ranges);
+    opened.ledger.checkpoint(&opened.record).unwrap();
+    drop((wrapper, opened));
+
+    let wrapper = site.open_with(several);
+    let status = wrapper.status();
+    assert_conserved(&status);
+    assert_eq!((status.rows.waiting, status.frames.waiting), (14, 1));
+    let result = wrapper.send_batch(batch(20..30)).await.unwrap();
+    assert_eq!(result.lsn, Some(Lsn::new(6)), "an LSN is never used again [I12]");
+    let emulator = site.serve();
+    let status = drained(&wrapper).await;
+    assert_eq!((status.settled_lsn, status.damaged_frames), (Lsn::new(6), 0));
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    let mut expected = once(0..14);
+    expected.extend(once(20..30));
+    assert_eq!(site.landed(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
