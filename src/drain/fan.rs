@@ -121,10 +121,12 @@ impl<'a> Fan<'a> {
             if self.in_flight() == 0 {
                 self.at_rest().await;
             }
-            self.place_head().await;
+            if self.place_head().await {
+                continue;
+            }
             match self.next_event().await {
                 Event::Acknowledged(slot, Ok(())) => self.acknowledged(slot),
-                Event::Acknowledged(slot, Err(error)) => self.lose(slot, error).await,
+                Event::Acknowledged(slot, Err(error)) => self.lose(slot, Failure::Stream(error)).await,
                 Event::DropWanted => self.give_up = Some(Instant::now() + PATIENCE),
                 Event::Opened(outcome) => self.opened(outcome),
                 Event::Closed => {}
@@ -207,7 +209,7 @@ impl<'a> Fan<'a> {
             // They are dropped with the rest, and may have landed.
             for slot in 0..self.slots.len() {
                 if self.slots[slot].as_ref().is_some_and(|slot| slot.in_flight() > 0) {
-                    self.lose(slot, out_of_patience()).await;
+                    self.lose(slot, Failure::Other(out_of_patience())).await;
                 }
             }
         }
@@ -233,7 +235,7 @@ impl<'a> Fan<'a> {
         for number in 0..self.slots.len() {
             let Some(slot) = &self.slots[number] else { continue };
             if let Some(error) = slot.failure() {
-                self.lose(number, error).await;
+                self.lose(number, Failure::Stream(error)).await;
             } else if slot.is_ending && slot.in_flight() == 0 {
                 self.closing.extend(self.slots[number].take().map(|slot| Box::pin(slot.close()) as _));
             }
@@ -264,10 +266,10 @@ impl<'a> Fan<'a> {
         }
     }
 
-    /// Sends the head, or does what has to be done so that it can be.
-    async fn place_head(&mut self) {
+    /// Sends the head, or does what has to be done so that it can be. Says whether it is gone.
+    async fn place_head(&mut self) -> bool {
         if self.is_held() || self.give_up.is_some() || !self.may_go() {
-            return;
+            return false;
         }
         match self.head.take() {
             Some(Fed::Skipped(span)) => self.delivery.settle(&span),
@@ -285,6 +287,7 @@ impl<'a> Fan<'a> {
             },
             None => {}
         }
+        self.head.is_none()
     }
 
     /// Whether the head may be sent now. What is next to the watermark always may: nothing comes to rest because others are
@@ -406,7 +409,7 @@ impl<'a> Fan<'a> {
     }
 
     /// A stream has failed. What it had in flight is sent again, on any stream.
-    async fn lose(&mut self, number: usize, error: TransportError) {
+    async fn lose(&mut self, number: usize, failure: Failure) {
         let Some(mut slot) = self.slots[number].take() else { return };
         // Somebody may wait for it still.
         let others = self.slots.iter().enumerate();
@@ -414,9 +417,12 @@ impl<'a> Fan<'a> {
             others.filter_map(|(number, slot)| slot.as_ref()?.acknowledgement(number)).collect();
         // One that was open before the last failure says nothing about the next one that is opened.
         let is_news = slot.failures_before == self.delivery.lane.status.borrow().failures;
-        for span in slot.take_unheard().await {
-            self.progressed(slot.failures_before);
-            self.delivery.settle(&span);
+        // One that is given up is not asked: it has not failed.
+        if matches!(failure, Failure::Stream(_)) {
+            for span in slot.take_unheard().await {
+                self.progressed(slot.failures_before);
+                self.delivery.settle(&span);
+            }
         }
         let lost: Vec<Span> = slot.spans().collect();
         let resent_rows: u64 = lost.iter().map(|span| span.rows).sum();
@@ -424,13 +430,13 @@ impl<'a> Fan<'a> {
         let settled = self.delivery.lane.acknowledged.borrow().record.settled;
         let is_alone = lost.len() == 1 && lost[0].start <= settled && self.in_flight() == 0;
         let last = if is_alone { None } else { lost.last().copied() };
-        if !self.delivery.isolate(&error, lost.first().copied(), last) {
-            let extent = match error.class {
+        if !self.delivery.isolate(failure.error(), lost.first().copied(), last) {
+            let extent = match failure.error().class {
                 ErrorClass::Poison => Extent::Everything,
                 _ if is_news => Extent::Opening,
                 _ => Extent::Nothing,
             };
-            self.fail(Failure::Stream(error), extent);
+            self.fail(failure, extent);
         }
         self.begin_anew();
     }

@@ -147,11 +147,17 @@ impl Ranges {
         Ok(())
     }
 
+    /// Those that are really above the watermark: of the others a record has nothing to say.
+    pub(super) fn above(&self, watermark: Settled) -> &[SettledRange] {
+        &self.ranges[self.ranges.partition_point(|range| range.start <= watermark)..]
+    }
+
     /// Adds the bytes. Positions are told as the distance to the one before, the first to the watermark.
     pub(super) fn encode(&self, watermark: Settled, bytes: &mut Vec<u8>) {
-        put(bytes, self.ranges.len() as u64);
+        let ranges = self.above(watermark);
+        put(bytes, ranges.len() as u64);
         let mut before = watermark.through.get();
-        for range in &self.ranges {
+        for range in ranges {
             for position in [range.start, range.end] {
                 put(bytes, position.through.get() - before);
                 put(bytes, position.rows_of_next.into());
@@ -243,6 +249,18 @@ mod tests {
         assert_eq!((watermark, ranges.iter().len()), (position(18), 1));
         ranges.settle(&mut watermark, stretch(18..20));
         assert_eq!((watermark, ranges.is_empty()), (position(22), true));
+    }
+
+    #[test]
+    fn of_what_is_not_above_the_watermark_a_record_says_nothing() {
+        let mut ranges = Ranges::default();
+        for rows in [10..15, 20..25, 30..35] {
+            ranges.settle(&mut position(0), stretch(rows));
+        }
+        let bytes = encoded(position(22), &ranges);
+        let read = Ranges::decode(position(22), &mut Reader::new(&bytes)).unwrap();
+        assert!(read.iter().eq(&[stretch(30..35)]));
+        assert!(ranges.above(position(30)).is_empty());
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl LedgerRecord {
         let ranges = self.dropped.ranges();
         let fixed_bytes = COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES + DROPS_BYTES;
         let mut bytes = Vec::with_capacity(fixed_bytes + RANGE_BYTES * ranges.len());
-        bytes.push(if settled_ranges.is_empty() { VERSION_WITHOUT_RANGES } else { VERSION });
+        let has_ranges = !settled_ranges.above(self.settled).is_empty();
+        bytes.push(if has_ranges { VERSION } else { VERSION_WITHOUT_RANGES });
         bytes.extend_from_slice(&self.settled.through.get().to_le_bytes());
         bytes.extend_from_slice(&self.settled.rows_of_next.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_frames.to_le_bytes());
@@ -126,7 +127,7 @@ impl LedgerRecord {
             bytes.extend_from_slice(&range.last.get().to_le_bytes());
             bytes.push(range.is_whole.into());
         }
-        if !settled_ranges.is_empty() {
+        if has_ranges {
             settled_ranges.encode(self.settled, &mut bytes);
         }
         bytes

@@ -228,6 +228,23 @@ async fn a_service_that_grants_one_stream_only_gets_everything_on_that_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_while_it_is_idle_costs_the_next_rows_a_new_one_and_no_wait() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open_with(several);
+    emulator.faults().add([Rule::new(Fault::CloseSignal { grace_ms: 100 }).times(1)]).unwrap();
+    let mut sent = 0;
+    while wrapper.status().lane.unwrap().streams_opened < 2 {
+        wrapper.send_batch(batch(sent..sent + 10)).await.unwrap();
+        wrapper.flush(Some(Duration::from_secs(10))).await.unwrap();
+        sent += 10;
+    }
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert!(site.landed().into_keys().eq(0..sent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn restarts_of_the_service_under_load_lose_nothing() {
     let site = Site::new();
     let wrapper = site.open_with(several);
