@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 use super::Span;
 use super::chunk::{Chunk, OpenFrame};
-use super::feed::{Feed, Piece};
+use super::feed::Feed;
+use super::piece::Piece;
 use crate::ledger::{Ranges, Settled};
 
 /// Stretches of the log, each from a position to another, in order and with something between each two.

@@ -1,5 +1,5 @@
-//! Several streams at a time: which of them takes the next request, when another one is opened, and what becomes of what
-//! one of them loses.
+//! Several streams at a time: what happens next on them, and what becomes of what one of them loses. Who takes the next
+//! request is another question (`dealing.rs`).
 //!
 //! ```text
 //!                      ┌─► slot: stream, window ─┐
@@ -13,7 +13,6 @@
 //! as often as by a lane with one of them.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -21,53 +20,37 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
+use super::dealing::{OpenOutcome, Opening};
 use super::dropping::{PATIENCE, out_of_patience};
 use super::failing::Failure;
-use super::fed::{Fed, FeedError, Request};
-use super::grace::Schema;
+use super::fed::{Fed, FeedError};
 use super::lane::Delivery;
-use super::recipe::Recipe;
 use super::requests::Requests;
 use super::slot::{Acknowledgement, Slot};
-use super::{LaneState, Progress, Span};
+use super::{LaneState, Span};
 use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
-use crate::transport::{ErrorClass, Stream, TransportError};
-
-/// So many times what fits into all windows may be ahead of the watermark: a stream that is slow, or gone for the minute that
-/// it takes to notice, holds the others up only then.
-const WINDOWS_AHEAD: usize = 4;
-/// So many requests may be ahead of the watermark, whatever the windows: the ledger has room for as many ranges.
-const REQUESTS_AHEAD_MAX: usize = 4_000;
+use crate::transport::{ErrorClass, TransportError};
 
 /// The streams of a lane, and what they wait for.
 pub(super) struct Fan<'a> {
-    delivery: &'a mut Delivery,
-    slots: Vec<Option<Slot>>,
+    pub(super) delivery: &'a mut Delivery,
+    pub(super) slots: Vec<Option<Slot>>,
     /// One for each slot with something in flight.
-    acknowledgements: FuturesUnordered<Acknowledgement>,
-    opening: Option<Opening>,
+    pub(super) acknowledgements: FuturesUnordered<Acknowledgement>,
+    pub(super) opening: Option<Opening>,
     closing: FuturesUnordered<BoxFuture<'static, ()>>,
-    requests: Requests,
-    head: Option<Fed>,
+    pub(super) requests: Requests,
+    pub(super) head: Option<Fed>,
     /// Why there is no head; told when nothing is in flight.
     ending: Option<Failure>,
-    pause: Option<Pause>,
+    pub(super) pause: Option<Pause>,
     /// Set while the oldest frames are to be dropped: when those in flight are no longer waited for.
-    give_up: Option<Instant>,
+    pub(super) give_up: Option<Instant>,
 }
-
-/// A stream that is being opened, for requests of this plan.
-struct Opening {
-    future: BoxFuture<'static, OpenOutcome>,
-    plan: Arc<Recipe>,
-}
-
-/// None if the table is another one by now.
-type OpenOutcome = Result<Option<Box<dyn Stream>>, TransportError>;
 
 /// The wait after a failure.
-struct Pause {
+pub(super) struct Pause {
     until: Instant,
     state: LaneState,
     extent: Extent,
@@ -75,7 +58,7 @@ struct Pause {
 
 /// What waits after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Extent {
+pub(super) enum Extent {
     /// Nothing that does not wait already.
     Nothing,
     /// No stream is opened.
@@ -188,7 +171,7 @@ impl<'a> Fan<'a> {
     }
 
     /// Whether nothing may be sent now.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.extent == Extent::Everything)
     }
 
@@ -215,16 +198,16 @@ impl<'a> Fan<'a> {
         }
     }
 
-    fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.slots.iter().flatten().map(Slot::in_flight).sum()
     }
 
-    fn is_careful(&self) -> bool {
+    pub(super) fn is_careful(&self) -> bool {
         self.delivery.isolation.is_careful(self.delivery.lane.acknowledged.borrow().record.settled)
     }
 
     /// Requests are made anew: of everything that is neither settled nor in flight.
-    fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         let in_flight = self.slots.iter().flatten().flat_map(Slot::spans);
         self.requests = self.delivery.requests_beside(in_flight);
         (self.head, self.ending) = (None, None);
@@ -263,118 +246,6 @@ impl<'a> Fan<'a> {
         let is_open = self.opening.is_some() || self.head.is_some();
         if !is_open && self.delivery.lane.status.borrow().failure.is_none() {
             self.delivery.lane.set_state(LaneState::Idle);
-        }
-    }
-
-    /// Sends the head, or does what has to be done so that it can be. Says whether it is gone.
-    async fn place_head(&mut self) -> bool {
-        if self.is_held() || self.give_up.is_some() || !self.may_go() {
-            return false;
-        }
-        match self.head.take() {
-            Some(Fed::Skipped(span)) => self.delivery.settle(&span),
-            Some(Fed::Request(request)) => match self.slot_for(&request) {
-                Some(number) => {
-                    if let Some(slot) = &mut self.slots[number] {
-                        let acknowledgement = slot.send(number, request).await;
-                        self.acknowledgements.extend(acknowledgement);
-                    }
-                }
-                None => {
-                    self.make_place(&request);
-                    self.head = Some(Fed::Request(request));
-                }
-            },
-            None => {}
-        }
-        self.head.is_none()
-    }
-
-    /// Whether the head may be sent now. What is next to the watermark always may: nothing comes to rest because others are
-    /// ahead of it.
-    fn may_go(&self) -> bool {
-        let span = match &self.head {
-            Some(Fed::Request(request)) => &request.span,
-            Some(Fed::Skipped(span)) => span,
-            None => return false,
-        };
-        let in_flight = self.in_flight();
-        if self.is_careful() {
-            return in_flight == 0;
-        }
-        let progress = self.delivery.lane.acknowledged.borrow();
-        let Progress { record, ranges, .. } = &*progress;
-        let windows = self.slots.len() * self.delivery.lane.settings.max_inflight_requests;
-        let ahead_max = (WINDOWS_AHEAD * windows).min(REQUESTS_AHEAD_MAX);
-        span.start <= record.settled || ranges.requests() as usize + in_flight < ahead_max
-    }
-
-    /// The stream with the least to do, of those that take such a request and have room.
-    fn slot_for(&self, request: &Request) -> Option<usize> {
-        let takes = |slot: &Slot| slot.takes(request) && slot.has_room();
-        let open = self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number, slot.as_ref()?)));
-        open.filter(|(_, slot)| takes(slot))
-            .min_by_key(|(_, slot)| slot.in_flight())
-            .map(|(number, _)| number)
-    }
-
-    /// No open stream takes the request now: opens one for it, or ends one that is open for others.
-    fn make_place(&mut self, request: &Request) {
-        if self.slots.iter().any(Option::is_none) {
-            if self.opening.is_none() && self.pause.is_none() {
-                self.open(request);
-            }
-            return;
-        }
-        let slots = || self.slots.iter().flatten();
-        if slots().any(|slot| slot.is_ending || slot.takes(request)) {
-            return;
-        }
-        if let Some(slot) = self.slots.iter_mut().flatten().min_by_key(|slot| slot.in_flight()) {
-            slot.is_ending = true;
-        }
-    }
-
-    fn open(&mut self, request: &Request) {
-        let lane = &self.delivery.lane;
-        if self.slots.iter().all(Option::is_none) && lane.status.borrow().failure.is_none() {
-            lane.set_state(LaneState::Connecting);
-        }
-        let (transport, table) = (Arc::clone(&lane.transport), Arc::clone(&lane.table));
-        let (format, table_version) = (request.format().clone(), self.requests.table_version());
-        let future = Box::pin(async move {
-            if table.reread().await.version != table_version {
-                return Ok(None);
-            }
-            transport.open(&format).await.map(Some)
-        });
-        self.opening = Some(Opening { future, plan: Arc::clone(&request.plan) });
-    }
-
-    fn opened(&mut self, outcome: OpenOutcome) {
-        let Some(Opening { plan, .. }) = self.opening.take() else { return };
-        let lane = &self.delivery.lane;
-        match outcome {
-            Ok(Some(stream)) => {
-                lane.status.send_modify(|status| status.streams_opened += 1);
-                lane.grace.accepted(|it| matches!(it, Schema::Stream(refused) if *refused == *plan.format()));
-                let failures = lane.status.borrow().failures;
-                let count = self.slots.len() as u32;
-                if let Some(number) = self.slots.iter().position(Option::is_none) {
-                    // Those that were opened together do not end together.
-                    let old_age = lane.settings.stream_max_age * (2 * count - number as u32) / (2 * count);
-                    self.slots[number] = Some(Slot::new(stream, plan, &lane.settings, old_age, failures));
-                }
-            }
-            Ok(None) => self.begin_anew(),
-            Err(error) if error.class == ErrorClass::Poison => {
-                if !lane.table.distrust() {
-                    let schema = Schema::Stream(plan.format().clone());
-                    self.fail(Failure::Schema(schema, error), Extent::Everything);
-                }
-                self.begin_anew();
-            }
-            Err(error) => self.fail(Failure::Other(error), Extent::Opening),
         }
     }
 
@@ -442,7 +313,7 @@ impl<'a> Fan<'a> {
     }
 
     /// Waits as the class of the failure asks for, with this.
-    fn fail(&mut self, failure: Failure, extent: Extent) {
+    pub(super) fn fail(&mut self, failure: Failure, extent: Extent) {
         let longest = self.delivery.lane.settings.retry_max_delay;
         let (error, longest) = match failure {
             Failure::Schema(schema, error) => {

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow_schema::ArrowError;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, OpenFrame, Taken};
-use super::fed::{Fed, FeedError, Request, is_same};
+use super::fed::{Fed, FeedError, is_same};
 use super::grace::{Grace, Schema};
-use super::recipe::{Pieces, Recipe};
+use super::piece::{Piece, unmade};
 use super::refusals::Refusals;
-use super::{Covered, Parts, Plans, Span};
+use super::{Covered, Plans, Span};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
 use crate::convert::{Cut, RowError};
@@ -89,49 +88,6 @@ pub(super) struct Feed {
     pub(super) passed: Settled,
     /// What there is of a request that is recorded, when making it was interrupted.
     pub(super) unfinished: Piece,
-}
-
-/// A request in the making.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    pub(super) rows: Pieces,
-    pub(super) framed_bytes: usize,
-    /// None while there are no rows.
-    pub(super) plan: Option<Arc<Recipe>>,
-    /// None while nothing is passed.
-    pub(super) span: Option<Span>,
-    holes: crc32fast::Hasher,
-    parts: Parts,
-}
-
-impl Piece {
-    /// Adds what comes behind it.
-    pub(super) fn add(&mut self, part: Span) {
-        match &mut self.span {
-            Some(span) => span.join(&part),
-            None => self.span = Some(part),
-        }
-        self.parts.push(part);
-    }
-
-    /// The checksum of the numbers of the rows that it passes.
-    pub(super) fn holes(&self) -> u32 {
-        self.holes.clone().finalize()
-    }
-
-    /// What it has become; nothing if it passes nothing.
-    pub(super) fn finish(self) -> Result<Option<Fed>, FeedError> {
-        let holes = self.holes();
-        let Piece { rows, framed_bytes, plan, span, parts, .. } = self;
-        Ok(match (plan, span) {
-            (Some(plan), Some(span)) => {
-                let payload = rows.finish().map_err(unmade)?;
-                Some(Fed::Request(Request { payload, framed_bytes, span, holes, parts, plan }))
-            }
-            (None, Some(span)) => Some(Fed::Skipped(span)),
-            (_, None) => None,
-        })
-    }
 }
 
 impl Feed {
@@ -402,12 +358,6 @@ impl Feed {
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
         Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, stop_row: rows, quarantined })
     }
-}
-
-/// Out of memory, for one: another try may succeed.
-fn unmade(error: ArrowError) -> FeedError {
-    let text = format!("a request cannot be made: {error}");
-    FeedError::Failed(TransportError::transient(ErrorCode::Internal, text))
 }
 
 fn too_large(framed_bytes: usize) -> Refusal {

@@ -9,11 +9,12 @@
 //! A failure never needs the requests that were in flight: they are read again from the log, from the last
 //! acknowledged row on. So memory is bounded by the window, whatever the outage.
 //!
-//! With several streams there is one feed too; `fan.rs` deals its requests out, and what one stream loses is read again
-//! for any of them, past everything that the others have delivered or still have in flight.
+//! With several streams there is one feed too; `dealing.rs` deals its requests out, and what one stream loses is read
+//! again for any of them (`fan.rs`), past everything that the others have delivered or still have in flight.
 
 mod chunk;
 mod covered;
+mod dealing;
 mod dropping;
 mod failing;
 mod fan;
@@ -26,6 +27,7 @@ mod isolate;
 mod lane;
 mod opening;
 mod parts;
+mod piece;
 mod plans;
 mod pump;
 mod recipe;

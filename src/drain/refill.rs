@@ -1,7 +1,8 @@
 //! Makes a request again that is recorded and may have been sent: with exactly the rows that it had, or not at all.
 
 use super::fed::{Fed, FeedError, is_same};
-use super::feed::{Feed, Piece};
+use super::feed::Feed;
+use super::piece::Piece;
 use crate::convert::Cut;
 use crate::error::ErrorCode;
 use crate::ledger::{RecordedRequest, Settled};

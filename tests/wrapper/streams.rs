@@ -16,7 +16,7 @@ use tonic::Code;
 use crate::exactly::exactly;
 use crate::isolation::unseen;
 use crate::quarantine::{bad, batch_without, good, kept, told};
-use crate::site::{Site, TABLE, assert_conserved, batch, once, wait_until};
+use crate::site::{Site, TABLE, assert_conserved, batch, files_with, once, wait_until};
 
 const STREAMS: usize = 4;
 const WINDOW: usize = 2;
@@ -180,6 +180,65 @@ async fn of_frames_that_a_power_cut_took_after_they_were_delivered_nothing_waits
     let mut expected = once(0..14);
     expected.extend(once(20..30));
     assert_eq!(site.landed(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_before_what_is_settled_ends_there_and_what_is_settled_is_neither_damaged_nor_sent_again() {
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    for start in (0..60).step_by(10) {
+        wrapper.send_batch(batch(start..start + 10)).await.unwrap();
+    }
+    wrapper.shutdown().await.unwrap();
+    // Frames 3 and 4 were delivered by a stream that was faster than another; then 2 and 3 are damaged.
+    let mut opened = Ledger::open(&site.writer_directory(), wrapper.status().epoch).unwrap();
+    let end_of = |lsn| Settled { through: Lsn::new(lsn), rows_of_next: 0 };
+    let range = SettledRange { start: end_of(2), end: end_of(4), frames: 2, rows: 20, requests: 1 };
+    (opened.record.delivered_rows, opened.record.delivered_frames) = (20, 2);
+    opened.ranges.settle(&mut opened.record.settled, range);
+    opened.ledger.remember_ranges(&opened.ranges);
+    opened.ledger.checkpoint(&opened.record).unwrap();
+    drop((wrapper, opened));
+    for needle in ["row 15row 16", "row 25row 26"] {
+        let [path] = &files_with(&site.writer_directory(), needle)[..] else {
+            panic!("one segment has {needle}")
+        };
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = bytes.windows(needle.len()).position(|window| window == needle.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    let emulator = site.serve();
+    for configure in [several as fn(&mut WrapperConfiguration), |_| {}] {
+        let wrapper = site.open_with(configure);
+        let status = wait_until(&wrapper, "the end", |it| it.rows.waiting == 0).await;
+        assert_eq!((status.rows.delivered, status.damaged_frames, status.settled_lsn), (50, 1, Lsn::new(6)));
+        wrapper.shutdown().await.unwrap();
+    }
+    emulator.stop().unwrap();
+    let mut expected = once(0..10);
+    expected.extend(once(40..60));
+    assert_eq!(site.landed(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_was_taken_in_part_only_the_rest_is_sent_again() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let rule = Rule::new(Fault::CutRequest { rows: 7 }).after(5).probability(0.2, 3).times(4);
+    emulator.faults().add([rule]).unwrap();
+    let wrapper = site.open_with(|c| {
+        several(c);
+        c.transport = TransportKind::ArrowFlight;
+    });
+    send(&wrapper, 0..6_000).await;
+    let lane = drained(&wrapper).await.lane.unwrap();
+    assert_eq!(emulator.faults().list()[0].fired, 4);
+    assert!(lane.resent_rows > 0, "{lane:?}");
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(0..6_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
