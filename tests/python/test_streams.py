@@ -1,7 +1,7 @@
 """``streams=N`` from Python.
 
-Goal: the keyword does what it says. Method: a real emulator whose first stream acknowledges nothing, and ``deltalake``
-as the reader.
+Goal: the keyword does what it says. Method: a real emulator whose first stream acknowledges nothing, and
+``deltalake`` as the reader.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def test_a_stream_that_says_nothing_stops_no_other_and_a_restart_repeats_what_it
 def test_several_streams_with_exactly_once_are_refused_with_the_reason(
     offline: MakeWrapper, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match='streams is "2".*one persistent stream') as refused:
+    with pytest.raises(ConfigurationError, match=r'streams is "2".*one persistent stream') as refused:
         offline(streams=2, delivery="exactly_once")
     assert not refused.value.retryable
-    with pytest.raises(ConfigurationError, match="max_inflight_requests.*at most 500 with streams=4"):
+    with pytest.raises(ConfigurationError, match=r"max_inflight_requests.*at most 500 with streams=4"):
         offline(streams=4, max_inflight_requests=501)
     assert not (tmp_path / "wal").exists()
