@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from arrow_zerobus_sdk_wrapper import ConfigurationError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import TABLE, MakeWrapper, make_batch, until
+from test_command import command
 
 ROWS = 8_000
 
@@ -60,3 +61,23 @@ def test_several_streams_with_exactly_once_are_refused_with_the_reason(
     with pytest.raises(ConfigurationError, match=r"max_inflight_requests.*at most 500 with streams=4"):
         offline(streams=4, max_inflight_requests=501)
     assert not (tmp_path / "wal").exists()
+
+
+def test_the_command_drains_with_several_streams_and_names_what_they_do_not_go_with(
+    emulator: Emulator, online: MakeWrapper, tmp_path: Path
+) -> None:
+    emulator.kill()
+    with online(shutdown_timeout_secs=0) as wrapper:
+        for start in range(0, 100, 10):
+            asyncio.run(wrapper.send_batch(make_batch(start, 10)))
+    emulator.restart()
+    drain = ("drain", tmp_path / "wal", "--streams", "4")
+    secret = {"ZEROBUS_CLIENT_ID": "id", "ZEROBUS_CLIENT_SECRET": "s3cret"}
+    refused = command(*drain, "--delivery", "exactly_once", **secret)
+    assert refused.returncode == 2
+    assert "one persistent stream" in refused.stderr
+    done = command(*drain, **secret)
+    assert done.returncode == 0, done.stderr
+    assert "100 rows delivered" in done.stdout
+    landed = DeltaTable(str(emulator.table_path(TABLE))).to_pyarrow_table()["id"].to_pylist()
+    assert sorted(landed) == list(range(100))
