@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::canary::Canary;
 use crate::io::Env;
-use crate::ledger::{Ledger, LedgerError, LedgerRecord, Settled};
+use crate::ledger::{Ledger, LedgerError, LedgerRecord, Ranges, Settled};
 use crate::types::Lsn;
-use crate::wal::{ReadError, Reclaimed, SegmentInfo, Wal};
+use crate::wal::{Count, ReadError, Reclaimed, SegmentInfo, Wal};
 
 /// How much of what is settled is kept, for replay. Each is a ceiling, zero is none; without any of them nothing
 /// is kept.
@@ -132,12 +132,27 @@ fn settled_segments(segments: &[SegmentInfo], settled: Lsn) -> usize {
     segments.partition_point(|segment| segment.last <= settled)
 }
 
+/// What waits of the frames behind the watermark: rows that are settled above it do not.
+pub(crate) fn waiting(behind: Count, settled: Settled, ranges: &Ranges) -> Count {
+    let settled_rows = u64::from(settled.rows_of_next) + ranges.rows();
+    Count {
+        frames: behind.frames.saturating_sub(ranges.frames()),
+        rows: behind.rows.saturating_sub(settled_rows),
+        ..behind
+    }
+}
+
 /// What the ledger says, as far as it is about this log. `last` is the last frame that was found.
 ///
 /// # Errors
 ///
 /// [`ReadError`] if the log cannot be read.
-pub fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<LedgerRecord, ReadError> {
+pub fn reconcile(
+    mut record: LedgerRecord,
+    ranges: &mut Ranges,
+    wal: &Wal,
+    last: Lsn,
+) -> Result<LedgerRecord, ReadError> {
     let settled = &mut record.settled;
     if *settled == Settled::default() {
         // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
@@ -146,6 +161,14 @@ pub fn reconcile(mut record: LedgerRecord, wal: &Wal, last: Lsn) -> Result<Ledge
         // A frame that was delivered in part can have gone with a power cut, if it was never synced.
         *settled = Settled { through: settled.highest(), rows_of_next: 0 };
     }
+    let count = |from: Settled| {
+        let behind = wal.count_from(from.through.next())?;
+        Ok((behind.frames, behind.rows.saturating_sub(from.rows_of_next.into())))
+    };
+    // `last` is above what the ledger knows, whether it is there or not.
+    let found = wal.segment_infos().last().map_or(Lsn::ZERO, |newest| newest.last);
+    ranges.end_log(found.max(settled.through), count)?;
+    ranges.join_watermark(settled);
     Ok(record)
 }
 

@@ -35,11 +35,16 @@ pub struct Orders {
     pub request_max_bytes: usize,
     /// Age at which a stream is replaced, in seconds.
     pub stream_max_age_secs: u64,
+    /// Streams that deliver at the same time. More than one have small windows, or one would do.
+    pub streams: usize,
     /// A quota in bytes at which it drops what waits longest; without one it has the default and waits.
     pub drop_at_bytes: Option<u64>,
     /// What it is to do besides, if each row is to be delivered exactly once.
     pub exactly_once: Option<ExactlyOnce>,
 }
+
+/// The window of each stream, where there are several.
+pub const WINDOW_OF_SEVERAL: usize = 2;
 
 /// The orders of a victim whose rows are to be delivered exactly once.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -206,6 +206,7 @@ fn every_row_lands_exactly_once_however_often_producer_and_service_are_killed() 
             segment_bytes: (64 * 1024) << random.random_range(0..3),
             request_max_bytes: 1024 << random.random_range(0..5),
             stream_max_age_secs: if random.random_ratio(1, 3) { 1 } else { 600 },
+            streams: 1,
             drop_at_bytes: None,
             exactly_once: Some(ExactlyOnce {
                 max_inflight_requests: random.random_range(1..=32),

@@ -54,6 +54,7 @@ class Settings(TypedDict):
     compression: str | None
     request_max_bytes: int
     max_inflight_requests: int
+    streams: int
     stream_max_age_secs: float
     retry_max_attempts: int
     retry_base_delay_ms: int

@@ -61,6 +61,7 @@ class WrapperArguments(TypedDict, total=False):
     compression: Literal["none", "lz4", "zstd"] | None
     request_max_bytes: int
     max_inflight_requests: int
+    streams: int
     stream_max_age_secs: float
     shutdown_timeout_secs: float
 

@@ -111,8 +111,11 @@ class ZerobusWrapper:
             is what None means. Only with ``transport="arrow_flight"``.
         request_max_bytes: Largest request to the service in bytes. Arrow batches are at most 2 MiB, whatever
             this says, and are counted before they are compressed.
-        max_inflight_requests: How many requests may be sent and not acknowledged. Memory and duplicates
-            grow with it.
+        max_inflight_requests: How many requests may be sent and not acknowledged, on each stream. Memory and
+            duplicates grow with it.
+        streams: How many streams deliver at the same time, at most; 1 to 64. With more than one, rows arrive
+            in no order, and memory and duplicates are those of so many windows. Only with
+            ``delivery="at_least_once"``.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
         shutdown_timeout_secs: How many seconds ``shutdown`` goes on delivering.
 
@@ -191,6 +194,7 @@ class ZerobusWrapper:
         compression: Literal["none", "lz4", "zstd"] | None = None,
         request_max_bytes: int = 1_000_000,
         max_inflight_requests: int = 16,
+        streams: int = 1,
         stream_max_age_secs: float = 600,
         shutdown_timeout_secs: float = 30,
     ) -> None:
@@ -238,6 +242,7 @@ class ZerobusWrapper:
             "compression": _options.optional_choice("compression", compression, ("none", "lz4", "zstd")),
             "request_max_bytes": _options.integer("request_max_bytes", request_max_bytes),
             "max_inflight_requests": _options.integer("max_inflight_requests", max_inflight_requests),
+            "streams": _options.integer("streams", streams),
             "stream_max_age_secs": _options.seconds("stream_max_age_secs", stream_max_age_secs),
             "retry_max_attempts": _options.integer(
                 "retry_max_attempts", retry_max_attempts, _options.ATTEMPTS_MAX

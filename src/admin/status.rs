@@ -7,7 +7,7 @@ use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::ledger::{self, LedgerError};
 use crate::quarantine;
-use crate::reclaim::retained_bytes;
+use crate::reclaim::{self, retained_bytes};
 use crate::wal::{self, LogView, OpenError, ReadError};
 use crate::wrapper::{AdoptionReport, Counts, STATUS_VERSION, Status, TableReport, age_secs};
 
@@ -84,13 +84,13 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
     let view = LogView::read(&env, directory).map_err(log_error)?;
     let ledger_error = |source| StatusError::Ledger { directory: directory.to_owned(), source };
     let remembered = ledger::peek(directory, view.epoch()).map_err(ledger_error)?;
-    let record = remembered.record.unwrap_or_default();
+    let (record, ranges) = remembered.record.unwrap_or_default();
     let owner = wal::owner(&env, directory).ok().flatten();
     let settled = record.settled;
-    let waiting = view
+    let behind = view
         .count_from(settled.through.next())
         .map_err(|source| StatusError::Count { directory: directory.to_owned(), source })?;
-    let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
+    let waiting = reclaim::waiting(behind, settled, &ranges);
     let now = env.clock.unix_micros();
     let no_identity = || StatusError::NoIdentity { directory: directory.to_owned() };
     let destination = view.destination().ok_or_else(no_identity)?;
@@ -106,11 +106,11 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         settled_lsn: settled.through,
         durable_lsn: view.last(),
         rows: Counts {
-            stored: record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting_rows,
+            stored: record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows,
             delivered: record.delivered_rows,
             quarantined: record.quarantined.rows,
             dropped: record.dropped.rows,
-            waiting: waiting_rows,
+            waiting: waiting.rows,
         },
         frames: Counts {
             stored: record.delivered_frames

@@ -71,6 +71,10 @@ pub(super) struct DrainArgs {
     /// `--transport protobuf`.
     #[arg(long, value_name = "GUARANTEE", default_value = "at_least_once")]
     delivery: DeliveryGuarantee,
+    /// How many streams deliver at the same time, at most. With more than one, rows arrive in no order. Only with
+    /// `--delivery at_least_once`.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    streams: usize,
     /// How Arrow batches are compressed on the way, `none`, `lz4` or `zstd`; by default `zstd`. Only with
     /// `--transport arrow_flight`.
     #[arg(long, value_name = "COMPRESSION")]
@@ -222,6 +226,7 @@ fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<Wra
     configuration.transport = args.transport;
     configuration.delivery = args.delivery;
     configuration.compression = args.compression;
+    configuration.streams = args.streams;
     configuration.schema_grace = args.schema_grace_secs;
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;
@@ -280,6 +285,6 @@ mod tests {
                 compared += 1;
             }
         }
-        assert_eq!(compared, 10, "six defaults and four variables");
+        assert_eq!(compared, 11, "seven defaults and four variables");
     }
 }

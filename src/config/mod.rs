@@ -24,6 +24,7 @@ use crate::error::{Coded, ErrorCode};
 use crate::types::TableName;
 use crate::wal::{Destination, Durability};
 use crate::wrapper::table_directory;
+use transport::STREAMS_MAX;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
@@ -151,6 +152,9 @@ pub struct WrapperConfiguration {
     pub request_max_bytes: usize,
     /// How many requests may be sent and not acknowledged. Memory and duplicates grow with it.
     pub max_inflight_requests: usize,
+    /// How many streams deliver at the same time, at most. With more than one, rows arrive in no order, and memory and
+    /// duplicates are those of so many windows. Only with [`DeliveryGuarantee::AtLeastOnce`].
+    pub streams: usize,
     /// Age at which a stream is replaced, before the service ends it.
     pub stream_max_age: Duration,
     /// How many attempts in a row may fail before `flush` gives up waiting. Delivery never gives up.
@@ -198,6 +202,7 @@ impl WrapperConfiguration {
             compression: None,
             request_max_bytes: 1_000_000,
             max_inflight_requests: 16,
+            streams: 1,
             stream_max_age: Duration::from_secs(600),
             retry_max_attempts: 5,
             retry_base_delay: Duration::from_millis(100),
@@ -296,6 +301,7 @@ impl WrapperConfiguration {
             return Err(invalid("request_max_bytes", &self.request_max_bytes.to_string(), &allowed));
         }
         between("max_inflight_requests", self.max_inflight_requests as u128, 1, 10_000, "")?;
+        between("streams", self.streams as u128, 1, STREAMS_MAX as u128, "")?;
         between("stream_max_age_secs", self.stream_max_age.as_secs().into(), 1, SECONDS_MAX, " s")?;
         at_least("retry_max_attempts", self.retry_max_attempts.into(), 1, "")?;
         at_least("retry_base_delay_ms", self.retry_base_delay.as_millis(), 1, " ms")?;
@@ -512,6 +518,8 @@ mod tests {
         assert!(refused(|c| c.wal_dir = Some("a\0b".into())).contains("wal_dir"));
         assert!(refused(|c| c.table_name = format!("{}.b.c", "a".repeat(260))).contains("table_name"));
         assert!(refused(|c| c.max_inflight_requests = 0).contains("max_inflight_requests"));
+        assert!(refused(|c| c.streams = 0).contains("streams is \"0\", allowed is: 1 to 64"));
+        assert!(refused(|c| c.streams = 65).contains("streams"));
         assert!(refused(|c| c.stream_max_age = Duration::ZERO).contains("stream_max_age_secs"));
         assert!(refused(|c| c.retry_max_attempts = 0).contains("retry_max_attempts"));
         assert!(refused(|c| c.retry_base_delay = Duration::ZERO).contains("retry_base_delay_ms"));
@@ -548,6 +556,25 @@ mod tests {
         });
         assert!(text.contains("at most 2000 with delivery=\"exactly_once\""), "{text}");
         assert!("once".parse::<DeliveryGuarantee>().unwrap_err().to_string().contains("at_least_once"));
+    }
+
+    #[test]
+    fn several_streams_are_refused_where_each_row_is_to_be_there_once_and_where_the_ledger_has_no_room() {
+        let text = refused(|c| {
+            c.streams = 2;
+            c.delivery = DeliveryGuarantee::ExactlyOnce;
+        });
+        assert!(text.contains("streams is \"2\"") && text.contains("one persistent stream"), "{text}");
+        let text = refused(|c| {
+            c.streams = 4;
+            c.max_inflight_requests = 501;
+        });
+        assert!(text.contains("at most 500 with streams=4"), "{text}");
+        let mut many = good();
+        (many.streams, many.max_inflight_requests) = (4, 500);
+        assert!(many.validate().is_ok());
+        (many.streams, many.max_inflight_requests) = (1, 10_000);
+        assert!(many.validate().is_ok());
     }
 
     #[test]

@@ -276,6 +276,12 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "streams",
+        meaning: "streams that deliver at the same time; more than one gives up the order of rows",
+        place: Place::Count(|c| &mut c.streams),
+        ..PLAIN
+    },
+    Setting {
         name: "stream_max_age_secs",
         meaning: "a stream is replaced at this age, before the service ends it",
         place: Place::Seconds(|c| &mut c.stream_max_age),

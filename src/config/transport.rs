@@ -3,6 +3,12 @@
 use super::{ConfigError, WrapperConfiguration, invalid};
 use crate::ledger::REQUESTS_MAX;
 
+/// More streams than a service lets one client have are no help.
+pub(super) const STREAMS_MAX: usize = 64;
+/// So many requests may be in flight on all streams together, if there are several: the ledger names what is settled between
+/// them.
+const REQUESTS_OF_STREAMS_MAX: usize = 2_000;
+
 /// As what the rows travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransportKind {
@@ -113,6 +119,16 @@ impl WrapperConfiguration {
         if self.delivery == DeliveryGuarantee::ExactlyOnce && self.max_inflight_requests > REQUESTS_MAX {
             // The ledger names each of them.
             let allowed = format!("at most {REQUESTS_MAX} with delivery=\"exactly_once\"");
+            return Err(invalid("max_inflight_requests", &self.max_inflight_requests.to_string(), &allowed));
+        }
+        if self.streams > 1 && self.delivery == DeliveryGuarantee::ExactlyOnce {
+            let allowed = "1 with delivery=\"exactly_once\": the offset up to which one persistent stream is committed \
+                           says which rows are in the table, and rows of several would have no common order";
+            return Err(invalid("streams", &self.streams.to_string(), allowed));
+        }
+        if self.streams > 1 && self.streams * self.max_inflight_requests > REQUESTS_OF_STREAMS_MAX {
+            let most = REQUESTS_OF_STREAMS_MAX / self.streams;
+            let allowed = format!("at most {most} with streams={}", self.streams);
             return Err(invalid("max_inflight_requests", &self.max_inflight_requests.to_string(), &allowed));
         }
         match (self.transport, self.compression) {

@@ -4,16 +4,16 @@
 //! delivered and what is dropped move in one place. Like an acknowledgement it moves the position up to which
 //! all is settled; the settler makes that durable, and only then anything is freed \[I5\].
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
+use super::Progress;
 use super::lane::Lane;
 use crate::error::{ErrorCode, chain};
-use crate::ledger::{LedgerRecord, Quarantined, RecordedRequest, Settled};
-use crate::quarantine::Quarantine;
+use crate::ledger::{LedgerRecord, Quarantined, Ranges, RecordedRequest, Settled};
+use crate::quarantine::{Quarantine, Rows};
 use crate::reclaim;
 use crate::transport::TransportError;
 use crate::types::Lsn;
@@ -22,16 +22,23 @@ use crate::wal::{DamageReason, Next, ReadError, Wal};
 /// How long dropping waits for acknowledgements. What has none by then is given up with its stream.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What lies between two positions of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What lies between two positions of the log and is not settled yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Stretch {
     through: Lsn,
-    first_frame: Option<Lsn>,
-    last_frame: Lsn,
-    frames: u64,
-    rows: u64,
+    /// The frames to drop; frames that are settled lie between two of these runs.
+    dropped: Vec<Run>,
     damaged_frames: u64,
     quarantined: Quarantined,
+}
+
+/// Frames to drop, one behind the other. What is in quarantine lies among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: Lsn,
+    last: Lsn,
+    frames: u64,
+    rows: u64,
 }
 
 impl Lane {
@@ -53,11 +60,12 @@ impl Lane {
     async fn drop_for(&self, short_bytes: u64) -> bool {
         // A request that is being made from frames that disappear would report them as damage.
         self.reads.none().await;
-        let (wal, from) = (self.wal.clone(), self.acknowledged.borrow().record.settled);
+        let Progress { record, ranges, .. } = self.acknowledged.borrow().clone();
+        let (wal, from) = (self.wal.clone(), record.settled);
         let quarantine = self.quarantine.clone();
         let measured = spawn_blocking(move || {
             let through = reclaim::droppable(&wal.segment_infos(), from.through, short_bytes);
-            through.map(|through| measure(&wal, &quarantine, from, through)).transpose()
+            through.map(|through| measure(&wal, &quarantine, &ranges, from, through)).transpose()
         });
         let stretch = match measured.await {
             Ok(Ok(Some(stretch))) if stretch.through > from.through => stretch,
@@ -71,17 +79,20 @@ impl Lane {
                 return false;
             }
         };
-        if let Some(lsns) = stretch.lsns() {
+        for Run { first, last, frames, rows } in &stretch.dropped {
             tracing::warn!(
-                first_lsn = %lsns.start(),
-                last_lsn = %lsns.end(),
-                frames = stretch.frames,
-                rows = stretch.rows,
+                first_lsn = %first,
+                last_lsn = %last,
+                frames,
+                rows,
                 "the log is full: the oldest frames are dropped and will not be delivered"
             );
         }
         self.acknowledged.send_modify(|progress| {
             stretch.add_to(&mut progress.record);
+            if !progress.ranges.is_empty() {
+                Arc::make_mut(&mut progress.ranges).join_watermark(&mut progress.record.settled);
+            }
             if progress.streams.current.is_some() {
                 // What was sent of it may have landed all the same.
                 Arc::make_mut(&mut progress.streams).drop_through(&stretch.recorded());
@@ -93,15 +104,11 @@ impl Lane {
 }
 
 impl Stretch {
-    fn lsns(&self) -> Option<RangeInclusive<Lsn>> {
-        self.first_frame.map(|first| first..=self.last_frame)
-    }
-
     fn recorded(&self) -> RecordedRequest {
         RecordedRequest {
             end: Settled { through: self.through, rows_of_next: 0 },
-            frames: self.frames,
-            rows: self.rows,
+            frames: self.dropped.iter().map(|run| run.frames).sum(),
+            rows: self.dropped.iter().map(|run| run.rows).sum(),
             damaged_frames: self.damaged_frames,
             quarantined: self.quarantined,
             ..RecordedRequest::default()
@@ -112,40 +119,67 @@ impl Stretch {
         record.settled = Settled { through: self.through, rows_of_next: 0 };
         record.damaged_frames += self.damaged_frames;
         record.quarantined += self.quarantined;
-        if let Some(lsns) = self.lsns() {
-            record.dropped.add(lsns, self.frames, self.rows);
+        for run in &self.dropped {
+            record.dropped.add(run.first..=run.last, run.frames, run.rows);
+        }
+    }
+
+    /// Adds a frame to drop. `is_behind` says that the one before it is none.
+    fn drop_frame(&mut self, lsn: Lsn, is_behind: bool, frames: u64, rows: u64) {
+        match self.dropped.last_mut().filter(|_| !is_behind) {
+            Some(run) => *run = Run { last: lsn, frames: run.frames + frames, rows: run.rows + rows, ..*run },
+            None => self.dropped.push(Run { first: lsn, last: lsn, frames, rows }),
         }
     }
 }
 
 /// Counts what is to be dropped by reading it: what damage has taken is none of it, and rows that are delivered or in
 /// quarantine neither.
-fn measure(wal: &Wal, quarantine: &Quarantine, from: Settled, through: Lsn) -> Result<Stretch, ReadError> {
+fn measure(
+    wal: &Wal,
+    quarantine: &Quarantine,
+    ranges: &Ranges,
+    from: Settled,
+    through: Lsn,
+) -> Result<Stretch, ReadError> {
     let mut stretch = Stretch { through: from.through, ..Stretch::default() };
     let mut reader = wal.reader(from.through.next());
+    // The frame before was settled above the watermark.
+    let mut is_behind_settled = false;
     while stretch.through < through {
         match reader.next()? {
             Some(Next::Frame(frame)) => {
                 let delivered = if stretch.through == from.through { from.rows_of_next } else { 0 };
                 stretch.through = frame.lsn;
-                let rows = quarantine.rows_of(frame.lsn).unwrap_or_default();
                 let (first, end) = (delivered.min(frame.rows) as usize, frame.rows as usize);
-                stretch.quarantined.rows += rows.count_in(first..end);
-                if frame.rows > 0 && rows.count_in(0..end) == u64::from(frame.rows) {
-                    stretch.quarantined.frames += 1;
+                let settled = ranges.rows_of(frame.lsn, frame.rows);
+                if frame.rows > 0 && settled.iter().any(|run| run.len() == end) {
+                    is_behind_settled = true;
                     continue;
                 }
-                stretch.first_frame.get_or_insert(frame.lsn);
-                stretch.last_frame = frame.lsn;
-                stretch.frames += 1;
-                stretch.rows += (end - first) as u64 - rows.count_in(first..end);
+                // Whoever has its last row has counted it.
+                let is_counted = settled.last().is_some_and(|run| run.end == frame.rows);
+                let settled = Rows::of(settled.into_iter().flatten());
+                let open = settled.gaps_in(first..end);
+                let rows = quarantine.rows_of(frame.lsn).unwrap_or_default();
+                let quarantined: u64 = open.iter().map(|run| rows.count_in(run.clone())).sum();
+                stretch.quarantined.rows += quarantined;
+                if frame.rows > 0 && rows.count_in(0..end) == u64::from(frame.rows) {
+                    stretch.quarantined.frames += u64::from(!is_counted);
+                    continue;
+                }
+                let left = open.iter().map(|run| run.len() as u64).sum::<u64>() - quarantined;
+                stretch.drop_frame(frame.lsn, is_behind_settled, u64::from(!is_counted), left);
+                is_behind_settled = false;
             }
             Some(Next::Damaged(damage)) => {
                 let Some(lsns) = &damage.lsns else { continue };
                 tracing::error!(%damage, "stepping over a damaged stretch of the log");
                 stretch.through = *lsns.end();
                 if damage.reason != DamageReason::Unsynced {
-                    stretch.damaged_frames += lsns.end().get() - lsns.start().get() + 1;
+                    let lsns = lsns.start().get()..=lsns.end().get();
+                    let damaged = lsns.filter(|lsn| !ranges.has_frame(Lsn::new(*lsn))).count();
+                    stretch.damaged_frames += damaged as u64;
                 }
             }
             None => break,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::LaneState;
 use super::fed::FeedError;
 use super::feed::Condemned;
 use super::grace::Schema;
 use super::lane::Delivery;
 use super::retry::backoff;
+use super::{LaneState, Span};
 use crate::error::ErrorCode;
 use crate::quarantine::Refusal;
 use crate::transport::{ErrorClass, TransportError};
@@ -49,14 +49,27 @@ impl From<FeedError> for Failure {
 }
 
 impl Delivery {
-    /// Learns from a refusal of rows which those can be; false if it is none, or nothing is learnt from it. Then
+    /// Learns from a refusal of rows which those can be; see [`isolate`](Delivery::isolate).
+    pub(super) fn isolate_in_window(&mut self, error: &TransportError) -> bool {
+        let (first, last) = {
+            let mut spans = self.window.spans().chain(self.unsent);
+            (spans.next(), spans.next_back())
+        };
+        self.isolate(error, first, last)
+    }
+
+    /// Learns from a refusal of rows which those can be: those of the first request in flight, which was alone if there is no
+    /// last one. False if it is no refusal, or nothing is learnt from it. If it is true
     /// there is no reason to wait: the next attempt is another one.
-    pub(super) fn isolate(&mut self, error: &TransportError) -> bool {
+    pub(super) fn isolate(
+        &mut self,
+        error: &TransportError,
+        first: Option<Span>,
+        last: Option<Span>,
+    ) -> bool {
         if error.class != ErrorClass::Poison {
             return false;
         }
-        let mut spans = self.window.spans().chain(self.unsent);
-        let (first, last) = (spans.next(), spans.next_back());
         let is_learnt = match (first, last) {
             (Some(span), None) => span.first.is_some_and(|(lsn, row)| {
                 let refusal = Refusal::new(error.code.info().name, &error.message);
@@ -79,24 +92,20 @@ impl Delivery {
     /// [I7] So many rows that were sent on the stream that has failed are durable: whole requests, and the first rows of the
     /// next one.
     pub(super) fn acknowledge_rows(&mut self, rows: u64) {
-        while let Some(oldest) = self.window.oldest() {
-            let Some(durable) = rows.checked_sub(self.rows_acknowledged).filter(|rows| *rows > 0) else {
-                return;
-            };
-            if oldest.span.rows <= durable {
-                self.acknowledge_oldest();
-                continue;
-            }
-            if let Some((done, left)) = oldest.parts.split(durable) {
-                self.window.shorten_oldest(left);
-                self.settle(&done);
-            }
-            return;
+        while self.window.is_oldest_durable(rows) {
+            self.acknowledge_oldest();
+        }
+        if let Some(done) = self.window.cut_oldest(rows) {
+            self.settle(&done);
         }
     }
 
-    /// Waits as the class of the failure asks for, and not longer than this.
-    pub(super) async fn wait_after(&mut self, failure: TransportError, longest: Duration) {
+    /// What the lane is and how long it waits after a failure of this class, and not longer than this.
+    pub(super) fn pause_after(
+        &mut self,
+        failure: &TransportError,
+        longest: Duration,
+    ) -> (LaneState, Duration) {
         self.backoff_step = self.backoff_step.saturating_add(1);
         let settings = self.lane.settings;
         let is_refused_token =
@@ -128,7 +137,12 @@ impl Delivery {
                 (state, delay)
             }
         };
-        let delay = delay.min(longest);
+        (state, delay.min(longest))
+    }
+
+    /// Waits as the class of the failure asks for, and not longer than this.
+    pub(super) async fn wait_after(&mut self, failure: TransportError, longest: Duration) {
+        let (state, delay) = self.pause_after(&failure, longest);
         self.report(state, failure, delay);
         let until = Instant::now() + delay;
         loop {
@@ -148,7 +162,7 @@ impl Delivery {
         }
     }
 
-    fn report(&self, state: LaneState, failure: TransportError, delay: Duration) {
+    pub(super) fn report(&self, state: LaneState, failure: TransportError, delay: Duration) {
         let retry_ms = delay.as_millis() as u64;
         match state {
             LaneState::Blocked | LaneState::Poison => {

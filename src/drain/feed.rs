@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow_schema::ArrowError;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, OpenFrame, Taken};
-use super::fed::{Fed, FeedError, Request, is_same};
+use super::fed::{Fed, FeedError, is_same};
 use super::grace::{Grace, Schema};
-use super::recipe::{Pieces, Recipe};
+use super::piece::{Piece, unmade};
 use super::refusals::Refusals;
-use super::{Parts, Plans, Span, refill};
+use super::{Covered, Plans, Span};
 use crate::catalog::Known;
 use crate::config::REQUEST_BYTES_MAX;
 use crate::convert::{Cut, RowError};
@@ -58,6 +57,8 @@ pub(super) struct Rules {
     pub(super) quarantine: Quarantine,
     pub(super) grace: Arc<Grace>,
     pub(super) condemned: Option<Condemned>,
+    /// What is passed over without a word: settled above the watermark, or in flight elsewhere.
+    pub(super) covered: Covered,
     /// How many rows the next request may have; the lane changes it.
     pub(super) rows_max: Arc<AtomicUsize>,
     /// The next requests, which were made before and may have been sent: each is to be made as it was.
@@ -67,11 +68,11 @@ pub(super) struct Rules {
 /// Reads on from one position of the log.
 #[derive(Debug)]
 pub(super) struct Feed {
-    reader: LogReader,
+    pub(super) reader: LogReader,
     pub(super) rules: Rules,
     pub(super) frame: Option<OpenFrame>,
     /// The frame that the reader has passed and that could not be opened. Nothing behind it may be sent before it.
-    unopened: Option<Frame>,
+    pub(super) unopened: Option<Frame>,
     pub(super) chunk: Chunk,
     pub(super) refusals: Refusals,
     /// Rows of the chunk that do not convert into the table as it is known.
@@ -79,48 +80,14 @@ pub(super) struct Feed {
     /// When the catalog has confirmed that it is so.
     confirmed_at: Option<Instant>,
     /// Rows of the first frame that are settled already.
-    skip_rows: (Lsn, usize),
+    pub(super) skip_rows: (Lsn, usize),
     /// Damage that no request has taken along yet.
     damaged_frames: u64,
-    pub(super) damaged_through: Option<Lsn>,
+    pub(super) damaged_through: Option<Settled>,
     /// Requests and what they skip have come so far.
     pub(super) passed: Settled,
     /// What there is of a request that is recorded, when making it was interrupted.
     pub(super) unfinished: Piece,
-}
-
-/// A request in the making.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    pub(super) rows: Pieces,
-    pub(super) framed_bytes: usize,
-    /// None while there are no rows.
-    pub(super) plan: Option<Arc<Recipe>>,
-    /// None while nothing is passed.
-    pub(super) span: Option<Span>,
-    holes: crc32fast::Hasher,
-    parts: Parts,
-}
-
-impl Piece {
-    /// The checksum of the numbers of the rows that it passes.
-    pub(super) fn holes(&self) -> u32 {
-        self.holes.clone().finalize()
-    }
-
-    /// What it has become; nothing if it passes nothing.
-    pub(super) fn finish(self) -> Result<Option<Fed>, FeedError> {
-        let holes = self.holes();
-        let Piece { rows, framed_bytes, plan, span, parts, .. } = self;
-        Ok(match (plan, span) {
-            (Some(plan), Some(span)) => {
-                let payload = rows.finish().map_err(unmade)?;
-                Some(Fed::Request(Request { payload, framed_bytes, span, holes, parts, plan }))
-            }
-            (None, Some(span)) => Some(Fed::Skipped(span)),
-            (_, None) => None,
-        })
-    }
 }
 
 impl Feed {
@@ -166,24 +133,24 @@ impl Feed {
         if let Some(recorded) = self.rules.recorded.front().copied() {
             return self.next_recorded(&recorded);
         }
+        self.leap();
         let mut piece = Piece::default();
         let ended = self.fill(&mut piece);
         self.refusals.put()?;
         self.take_damage(&mut piece);
+        self.reach_covered(&mut piece);
         // What is good before goes first; an error comes again at the next call.
         piece.finish()?.map_or_else(|| ended.map(|()| None), |fed| Ok(Some(fed)))
     }
 
     /// Lets the piece pass the damage behind it, if there is nothing else.
     pub(super) fn take_damage(&mut self, piece: &mut Piece) {
-        if let Some(through) = self.damaged_through.take() {
+        if let Some(end) = self.damaged_through.take() {
             // Nothing but damage lies behind what the piece passes.
             let damaged_frames = std::mem::take(&mut self.damaged_frames);
-            let end = Settled { through, rows_of_next: 0 };
-            let part = Span { end, damaged_frames, ..Span::default() };
+            let part = Span { start: self.passed, end, damaged_frames, ..Span::default() };
             self.passed = end;
-            piece.span.get_or_insert_default().join(&part);
-            piece.parts.push(part);
+            piece.add(part);
         }
     }
 
@@ -242,7 +209,7 @@ impl Feed {
     /// Counts what the piece has taken from the chunk, of which `records` are sent.
     pub(super) fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
         let Some(frame) = &self.frame else { return };
-        let mut part = Span { first, rows: records, bent: taken.bent, ..Span::default() };
+        let mut part = Span { start: self.passed, first, rows: records, bent: taken.bent, ..Span::default() };
         part.quarantined.rows = taken.rows - records;
         if part.quarantined.rows > 0 {
             let end = self.chunk.next_row();
@@ -263,13 +230,23 @@ impl Feed {
         part.damaged_frames = std::mem::take(&mut self.damaged_frames);
         self.damaged_through = None;
         self.passed = part.end;
-        piece.span.get_or_insert_default().join(&part);
-        piece.parts.push(part);
+        piece.add(part);
     }
 
-    /// Converts the next rows of the open frame, or of the next one; false when caught up.
+    /// The frame that comes behind the open one.
+    pub(super) fn next_lsn(&self) -> Lsn {
+        self.unopened.as_ref().map_or(self.reader.next_lsn(), |frame| frame.lsn)
+    }
+
+    /// Converts the next rows of the open frame, or of the next one; false when caught up, or at something covered.
     pub(super) fn next_chunk(&mut self) -> Result<bool, FeedError> {
-        while self.frame.as_ref().is_none_or(OpenFrame::is_used_up) {
+        loop {
+            if self.is_at_covered() {
+                return Ok(false);
+            }
+            if self.frame.as_ref().is_some_and(|frame| !frame.is_used_up()) {
+                break;
+            }
             // The next one is read into its memory.
             self.frame = None;
             let next = match self.unopened.take() {
@@ -286,24 +263,25 @@ impl Feed {
                 },
                 Ok(Some(Next::Damaged(damage))) => {
                     let Some(lsns) = &damage.lsns else { continue };
-                    self.damaged_through = Some(*lsns.end());
+                    // What is covered behind it was delivered before, or will be.
+                    let whole = Settled { through: *lsns.end(), rows_of_next: 0 };
+                    let end = self.rules.covered.next_start().map_or(whole, |covered| covered.min(whole));
+                    self.damaged_through = Some(end);
                     // A power cut in the middle of a group leaves such gaps; nothing there was promised.
                     if damage.reason == DamageReason::Unsynced {
                         tracing::info!(%damage, "stepping over frames that were never synced");
                     } else {
                         tracing::error!(%damage, "stepping over a damaged stretch of the log");
-                        self.damaged_frames += lsns.end().get() - lsns.start().get() + 1;
+                        self.damaged_frames += end.through.next().get().saturating_sub(lsns.start().get());
                     }
                 }
                 Ok(None) => return Ok(false),
                 Err(error) => return Err(FeedError::Unreadable(chain(&error))),
             }
         }
-        let Some(frame) = &mut self.frame else { return Ok(false) };
-        frame.stop_row = match self.rules.recorded.front() {
-            Some(recorded) => refill::stop_row(frame, recorded.end),
-            None => frame.batch.num_rows(),
-        };
+        let stop_row = self.frame.as_ref().map(|frame| self.stop_row(frame));
+        let (Some(frame), Some(stop_row)) = (&mut self.frame, stop_row) else { return Ok(false) };
+        frame.stop_row = stop_row;
         let refused = self.chunk.fill(frame).map_err(unmade)?;
         if !refused.is_empty() {
             let refusal =
@@ -380,12 +358,6 @@ impl Feed {
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
         Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, stop_row: rows, quarantined })
     }
-}
-
-/// Out of memory, for one: another try may succeed.
-fn unmade(error: ArrowError) -> FeedError {
-    let text = format!("a request cannot be made: {error}");
-    FeedError::Failed(TransportError::transient(ErrorCode::Internal, text))
 }
 
 fn too_large(framed_bytes: usize) -> Refusal {

@@ -23,11 +23,13 @@ pub(super) struct Window {
     requests_max: usize,
     bytes: usize,
     bytes_max: usize,
+    /// Rows of requests that were acknowledged on the stream.
+    rows_acknowledged: u64,
 }
 
 impl Window {
     pub(super) fn new(requests_max: usize, bytes_max: usize) -> Window {
-        Window { requests: VecDeque::new(), requests_max, bytes: 0, bytes_max }
+        Window { requests: VecDeque::new(), requests_max, bytes: 0, bytes_max, rows_acknowledged: 0 }
     }
 
     /// Whether another request may be sent, when so many with so many bytes are about to be. One always fits into an empty
@@ -59,22 +61,37 @@ impl Window {
     pub(super) fn pop(&mut self) -> Option<InFlight> {
         let oldest = self.requests.pop_front()?;
         self.bytes -= oldest.bytes;
+        self.rows_acknowledged += oldest.span.rows;
         Some(oldest)
     }
 
-    /// The first rows of the oldest request are settled: what of it is left.
-    pub(super) fn shorten_oldest(&mut self, left: Span) {
-        if let Some(oldest) = self.requests.front_mut() {
-            oldest.span = left;
-            // It is not asked again: its stream is gone.
-            oldest.parts = Parts::default();
-        }
+    /// The stream has failed, and so many of the rows that were sent on it are durable. Takes out the beginning of the
+    /// oldest request, if it ends among them; whole requests are taken out by [`pop`](Window::pop) before.
+    pub(super) fn cut_oldest(&mut self, durable_rows: u64) -> Option<Span> {
+        let rows = durable_rows.checked_sub(self.rows_acknowledged)?;
+        let oldest = self.requests.front_mut()?;
+        let (done, left) = oldest.parts.split(rows)?;
+        oldest.span = left;
+        // It is not asked again: its stream is gone.
+        oldest.parts = Parts::default();
+        Some(done)
+    }
+
+    /// Whether the oldest request is durable, if so many of the rows that were sent on the stream are.
+    pub(super) fn is_oldest_durable(&self, durable_rows: u64) -> bool {
+        let rows = durable_rows.saturating_sub(self.rows_acknowledged);
+        rows > 0 && self.oldest().is_some_and(|oldest| oldest.span.rows <= rows)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
     }
 
     /// Forgets all requests: the stream is gone and they will be read from the log again. Returns how many rows they
     /// had.
     pub(super) fn clear(&mut self) -> u64 {
-        self.bytes = 0;
+        (self.bytes, self.rows_acknowledged) = (0, 0);
         self.requests.drain(..).map(|request| request.span.rows).sum()
     }
 }

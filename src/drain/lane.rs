@@ -1,4 +1,5 @@
-//! The delivery loop of one log: one stream at a time, a window of requests, retries for ever.
+//! The delivery loop of one log: a stream, a window of requests, retries for ever. Several streams at a time are dealt with
+//! in `fan.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::failing::Failure;
+use super::fan::Fan;
 use super::fed::{Fed, Request};
 use super::feed::{Feed, Rules};
 use super::grace::Grace;
@@ -18,7 +20,7 @@ use super::recipe::request_bytes;
 use super::requests::{Reads, Requests};
 use super::settle::SettlerStatus;
 use super::staged::Staged;
-use super::{LaneState, LaneStatus, Plans, Progress, Span};
+use super::{Covered, LaneState, LaneStatus, Plans, Progress, Span};
 use crate::admission::Admission;
 use crate::catalog::KnownTable;
 use crate::config::DeliveryGuarantee;
@@ -36,16 +38,17 @@ use crate::wal::Wal;
 pub(crate) struct LaneSettings {
     pub(crate) request_max_bytes: usize,
     pub(crate) max_inflight_requests: usize,
+    pub(crate) streams: usize,
     pub(crate) stream_max_age: Duration,
     pub(crate) retry_base_delay: Duration,
     pub(crate) retry_max_delay: Duration,
     pub(crate) delivery: DeliveryGuarantee,
 }
 
-/// Delivers one log, in order.
+/// Delivers one log, in order if it has one stream.
 pub(crate) struct Lane {
     pub(crate) wal: Wal,
-    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) table: Arc<KnownTable>,
     pub(crate) plans: Plans,
     pub(crate) env: Env,
@@ -78,14 +81,20 @@ pub(super) struct Delivery {
     pub(super) isolation: Isolation,
     /// How many rows the next request may have; the feed reads it.
     rows_max: Arc<AtomicUsize>,
-    /// Rows of requests that were acknowledged on the stream.
-    pub(super) rows_acknowledged: u64,
     /// The request that could not be handed to the stream.
     pub(super) unsent: Option<Span>,
     /// The stream offset that the next request has to get, on a persistent stream.
     pub(super) next_offset: Option<StreamOffset>,
     /// What is recorded cannot be made again as it was.
     pub(super) is_altered: bool,
+}
+
+impl LaneSettings {
+    /// An empty window for one stream.
+    pub(super) fn new_window(&self) -> Window {
+        let window_bytes = self.max_inflight_requests.saturating_mul(self.request_max_bytes);
+        Window::new(self.max_inflight_requests, window_bytes)
+    }
 }
 
 impl Lane {
@@ -99,16 +108,13 @@ impl Lane {
 
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let window_max = self.settings.max_inflight_requests;
-        let window_bytes = window_max.saturating_mul(self.settings.request_max_bytes);
         let mut delivery = Delivery {
-            window: Window::new(window_max, window_bytes),
+            window: self.settings.new_window(),
             lane: self,
             backoff_step: 0,
             is_fresh_token_tried: false,
             isolation: Isolation::default(),
             rows_max: Arc::new(AtomicUsize::new(usize::MAX)),
-            rows_acknowledged: 0,
             unsent: None,
             staged: Staged::default(),
             next_offset: None,
@@ -126,8 +132,13 @@ impl Lane {
 impl Delivery {
     /// What is to be sent, from the first row on that is not settled, for the table as it is known now.
     pub(super) fn requests(&mut self) -> Requests {
+        self.requests_beside(std::iter::empty())
+    }
+
+    /// The same, without what is in flight.
+    pub(super) fn requests_beside(&mut self, in_flight: impl Iterator<Item = Span>) -> Requests {
         let lane = &self.lane;
-        let Progress { record, streams } = lane.acknowledged.borrow().clone();
+        let Progress { record, ranges, streams } = lane.acknowledged.borrow().clone();
         let from = record.settled;
         self.isolation.resume_at(from);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
@@ -137,6 +148,7 @@ impl Delivery {
             table: lane.table.now(),
             quarantine: lane.quarantine.clone(),
             grace: Arc::clone(&lane.grace),
+            covered: Covered::by(&ranges, in_flight),
             condemned: self.isolation.condemned().cloned(),
             rows_max: Arc::clone(&self.rows_max),
             recorded: streams.current.as_ref().map(|current| current.requests.clone()).unwrap_or_default(),
@@ -146,6 +158,9 @@ impl Delivery {
     }
 
     async fn run(&mut self) -> std::convert::Infallible {
+        if self.lane.settings.streams > 1 {
+            return Fan::new(self).run().await;
+        }
         loop {
             let failure = match self.deliver().await {
                 Ok(never) => match never {},
@@ -153,7 +168,7 @@ impl Delivery {
             };
             let longest = self.lane.settings.retry_max_delay;
             let wait = match failure {
-                Failure::Stream(error) if self.isolate(&error) => None,
+                Failure::Stream(error) if self.isolate_in_window(&error) => None,
                 Failure::Schema(schema, error) => {
                     let left = self.lane.grace.refused(&schema, &error.message, Instant::now());
                     (!left.is_zero()).then_some((error, left.min(longest)))
@@ -272,7 +287,6 @@ impl Delivery {
         let Some(request) = self.window.pop() else { return };
         reached(Death::Acknowledged);
         self.progressed();
-        self.rows_acknowledged += request.span.rows;
         self.settle(&request.span);
     }
 
@@ -288,11 +302,12 @@ impl Delivery {
         });
     }
 
-    /// Everything up to the end of this is acknowledged, or in quarantine.
+    /// All of this is acknowledged, or in quarantine.
     pub(super) fn settle(&mut self, span: &Span) {
         self.lane.acknowledged.send_modify(|progress| progress.settle(span));
-        self.lane.quarantine.settled(span.end.through);
-        self.isolation.acknowledged(span.rows as usize, span.end);
+        let settled = self.lane.acknowledged.borrow().record.settled;
+        self.lane.quarantine.settled(settled.through);
+        self.isolation.acknowledged(span.rows as usize, settled);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);
         if span.rows == 0 && span.quarantined.rows > 0 {
             // What was wrong is put away, and there may be nothing more to send.

@@ -8,10 +8,16 @@
 //!
 //! A failure never needs the requests that were in flight: they are read again from the log, from the last
 //! acknowledged row on. So memory is bounded by the window, whatever the outage.
+//!
+//! With several streams there is one feed too; `dealing.rs` deals its requests out, and what one stream loses is read
+//! again for any of them (`fan.rs`), past everything that the others have delivered or still have in flight.
 
 mod chunk;
+mod covered;
+mod dealing;
 mod dropping;
 mod failing;
+mod fan;
 mod fed;
 mod feed;
 mod fence;
@@ -21,6 +27,7 @@ mod isolate;
 mod lane;
 mod opening;
 mod parts;
+mod piece;
 mod plans;
 mod pump;
 mod recipe;
@@ -29,6 +36,7 @@ mod refusals;
 mod requests;
 mod retry;
 mod settle;
+mod slot;
 mod staged;
 mod state;
 
@@ -42,8 +50,11 @@ pub(crate) use state::LaneStatus;
 
 use std::sync::Arc;
 
+use self::covered::Covered;
 use self::parts::Parts;
-use crate::ledger::{Bent, LedgerRecord, Quarantined, RecordedRequest, Settled, Streams};
+use crate::ledger::{
+    Bent, LedgerRecord, Quarantined, Ranges, RecordedRequest, Settled, SettledRange, Streams,
+};
 use crate::types::Lsn;
 
 /// What acknowledgements add up to, and what is sent on a persistent stream; the lane counts it, the settler makes it
@@ -51,23 +62,33 @@ use crate::types::Lsn;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) record: LedgerRecord,
+    /// What is settled above the watermark, when several streams are acknowledged in no common order.
+    pub(crate) ranges: Arc<Ranges>,
     pub(crate) streams: Arc<Streams>,
 }
 
 impl Progress {
-    /// Everything up to the end of this is acknowledged, or in quarantine.
+    /// All of this is acknowledged, or in quarantine. With one stream, so is everything before it.
     fn settle(&mut self, span: &Span) {
         span.add_to(&mut self.record);
+        let settled = &mut self.record.settled;
+        if self.ranges.is_empty() && span.start <= *settled {
+            *settled = span.end;
+        } else {
+            Arc::make_mut(&mut self.ranges).settle(settled, span.settled());
+        }
         if self.streams.current.is_some() {
-            Arc::make_mut(&mut self.streams).settle(span.end);
+            Arc::make_mut(&mut self.streams).settle(self.record.settled);
         }
     }
 }
 
-/// How far along the log a request ends, and what it carries.
+/// Which stretch of the log a request is, and what it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Everything up to here is settled once the request is acknowledged.
+    /// It begins behind this.
+    pub(crate) start: Settled,
+    /// Everything from there up to here is settled once the request is acknowledged.
     pub(crate) end: Settled,
     /// Frame and row of its first row.
     pub(crate) first: Option<(Lsn, u32)>,
@@ -85,12 +106,17 @@ pub(crate) struct Span {
 
 impl Span {
     fn add_to(&self, record: &mut LedgerRecord) {
-        record.settled = self.end;
         record.delivered_frames += self.frames;
         record.delivered_rows += self.rows;
         record.damaged_frames += self.damaged_frames;
         record.bent += self.bent;
         record.quarantined += self.quarantined;
+    }
+
+    fn settled(&self) -> SettledRange {
+        let Span { start, end, frames, rows, damaged_frames, quarantined, .. } = *self;
+        let frames = frames + damaged_frames + quarantined.frames;
+        SettledRange { start, end, frames, rows: rows + quarantined.rows, requests: 1 }
     }
 
     /// What is recorded of it before it is sent. `holes` is the checksum of the rows that it passes.
@@ -103,6 +129,8 @@ impl Span {
 impl From<&RecordedRequest> for Span {
     fn from(recorded: &RecordedRequest) -> Span {
         let RecordedRequest { end, frames, rows, damaged_frames, bent, quarantined, .. } = *recorded;
-        Span { end, first: None, frames, rows, damaged_frames, bent, quarantined }
+        // It begins where the one before it ended: where everything is settled when its turn comes.
+        let start = Settled::default();
+        Span { start, end, first: None, frames, rows, damaged_frames, bent, quarantined }
     }
 }

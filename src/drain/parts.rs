@@ -40,8 +40,8 @@ impl Span {
         }
         let next = row + u32::try_from(rows).ok()?;
         let end = Settled { through: lsn.previous(), rows_of_next: next };
-        let done = Span { end, first: self.first, rows, ..Span::default() };
-        Some((done, Span { first: Some((lsn, next)), rows: self.rows - rows, ..*self }))
+        let done = Span { start: self.start, end, first: self.first, rows, ..Span::default() };
+        Some((done, Span { start: end, first: Some((lsn, next)), rows: self.rows - rows, ..*self }))
     }
 }
 
@@ -104,8 +104,9 @@ mod tests {
             true => Settled { through: lsn, rows_of_next: 0 },
             false => Settled { through: lsn.previous(), rows_of_next: rows.end },
         };
+        let start = Settled { through: lsn.previous(), rows_of_next: rows.start };
         let first = Some((lsn, rows.start));
-        Span { end, first, frames: is_end.into(), rows: rows.len() as u64, ..Span::default() }
+        Span { start, end, first, frames: is_end.into(), rows: rows.len() as u64, ..Span::default() }
     }
 
     fn parts(of: &[Span]) -> Parts {
@@ -129,6 +130,7 @@ mod tests {
             assert_eq!((done.rows, left.rows), (rows, 16 - rows));
             assert_eq!((done.frames, left.frames), (frames, 2 - frames));
             assert_eq!(left.first, Some((Lsn::new(next.0), next.1)));
+            assert_eq!((done.start, left.start), (parts.parts[0].start, done.end));
             assert_eq!(left.end, Settled { through: Lsn::new(5), rows_of_next: 8 });
         }
         assert!(parts.split(0).is_none() && parts.split(16).is_none());

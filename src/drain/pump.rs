@@ -32,7 +32,8 @@ impl Delivery {
         first: Request,
         requests: &mut Requests,
     ) -> Result<Option<Request>, Failure> {
-        self.rows_acknowledged = 0;
+        // It is empty; what it counted was about another stream.
+        self.window.clear();
         self.next_offset = self.lane.acknowledged.borrow().streams.current.as_ref().map(|it| it.next);
         let ended = self.pump_stream(stream.as_ref(), first, requests).await;
         match &ended {
@@ -186,7 +187,7 @@ impl Delivery {
 type Ending = Result<Option<Request>, Failure>;
 
 /// Returns when the oldest request in flight is acknowledged, or is so for too long not.
-async fn acknowledgement(
+pub(super) async fn acknowledgement(
     stream: &dyn Stream,
     oldest: Option<(StreamOffset, Instant)>,
 ) -> Result<(), TransportError> {

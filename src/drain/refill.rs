@@ -1,26 +1,19 @@
 //! Makes a request again that is recorded and may have been sent: with exactly the rows that it had, or not at all.
 
-use super::chunk::OpenFrame;
 use super::fed::{Fed, FeedError, is_same};
-use super::feed::{Feed, Piece};
+use super::feed::Feed;
+use super::piece::Piece;
 use crate::convert::Cut;
 use crate::error::ErrorCode;
 use crate::ledger::{RecordedRequest, Settled};
 use crate::transport::TransportError;
 
-/// Up to which row of the frame something goes that ends there.
-pub(super) fn stop_row(frame: &OpenFrame, end: Settled) -> usize {
-    let stop_row = match frame.lsn {
-        lsn if lsn <= end.through => frame.batch.num_rows(),
-        lsn if lsn == end.through.next() => end.rows_of_next as usize,
-        _ => 0,
-    };
-    stop_row.clamp(frame.next_row, frame.batch.num_rows())
-}
-
 impl Feed {
     /// The next of the requests that are recorded.
     pub(super) fn next_recorded(&mut self, recorded: &RecordedRequest) -> Result<Option<Fed>, FeedError> {
+        if self.unfinished.span.is_none() {
+            self.leap();
+        }
         let mut piece = std::mem::take(&mut self.unfinished);
         let filled = self.refill(&mut piece, recorded.end);
         let put = self.refusals.put();
@@ -52,7 +45,14 @@ impl Feed {
     fn refill(&mut self, piece: &mut Piece, end: Settled) -> Result<bool, FeedError> {
         while self.passed < end {
             if self.chunk.is_used_up() && !self.next_chunk()? {
-                return Ok(self.damaged_through.is_some_and(|through| through >= end.through));
+                if self.is_at_covered() {
+                    self.take_damage(piece);
+                    if self.reach_covered(piece) || self.passed >= end {
+                        continue;
+                    }
+                    return Err(altered("a part of it is settled"));
+                }
+                return Ok(self.damaged_through.is_some_and(|damaged| damaged.through >= end.through));
             }
             self.settle_doubts()?;
             let Some(frame) = &self.frame else { return Ok(false) };

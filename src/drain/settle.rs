@@ -14,7 +14,7 @@ use crate::catalog::Known;
 use crate::deaths::{Death, reached};
 use crate::error::chain;
 use crate::io::Env;
-use crate::ledger::{CachedTable, Ledger, LedgerRecord};
+use crate::ledger::{CachedTable, Ledger, LedgerRecord, Ranges};
 use crate::reclaim::{self, Retention};
 use crate::types::TableName;
 use crate::wal::Wal;
@@ -36,6 +36,8 @@ const TABLE_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct SettlerStatus {
     /// Durable in the ledger.
     pub(crate) settled: LedgerRecord,
+    /// And this above its watermark.
+    pub(crate) ranges: Arc<Ranges>,
     /// What is to be sent on persistent streams is durable in the ledger too, up to this number.
     pub(crate) recorded: u64,
     /// Why the last checkpoint or reclaim failed.
@@ -147,8 +149,9 @@ impl Settler {
     }
 
     fn checkpoint(&mut self) -> Result<(), String> {
-        let Progress { record, streams } = self.acknowledged.borrow_and_update().clone();
+        let Progress { record, ranges, streams } = self.acknowledged.borrow_and_update().clone();
         self.table.tell(&mut self.ledger, &self.admission);
+        self.ledger.remember_ranges(&ranges);
         self.ledger.remember_streams(&streams);
         if self.status.borrow().settled != record || self.ledger.is_due() {
             reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &record)
@@ -156,8 +159,9 @@ impl Settler {
             reached(Death::Settled);
         }
         self.status.send_if_modified(|status| {
-            let is_news = status.settled != record || status.recorded != streams.sequence;
-            (status.settled, status.recorded) = (record, streams.sequence);
+            let is_news =
+                status.settled != record || status.ranges != ranges || status.recorded != streams.sequence;
+            (status.settled, status.ranges, status.recorded) = (record, ranges, streams.sequence);
             is_news
         });
         Ok(())

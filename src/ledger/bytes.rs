@@ -1,7 +1,16 @@
-//! Reads numbers out of bytes that anybody may have written.
+//! Numbers in bytes of the ledger: written, and read out of bytes that anybody may have written.
 
 /// More rows than a service takes in a year.
 const COUNT_MAX: u64 = 1 << 48;
+
+/// A number in as many groups of seven bits as it needs, the lowest first.
+pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
 
 /// What is left to be read.
 pub(super) struct Reader<'a> {

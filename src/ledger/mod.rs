@@ -1,7 +1,8 @@
 //! What is settled, remembered across restarts in a key-value store.
 //!
 //! The ledger is derived: losing all of it costs duplicates, never data. It is off the append path and
-//! holds one small record per log epoch, so its size does not depend on the backlog. Beside it there is one of what is
+//! holds one small record per log epoch, so its size does not depend on the backlog: the watermark, the counts, and what
+//! is settled above the watermark. Beside it there is one of what is
 //! sent on a persistent stream, which changes together with it or not at all; and what was known of the table's columns,
 //! which a start without network goes by.
 //!
@@ -11,6 +12,7 @@
 mod bytes;
 mod descriptor;
 mod dropped;
+mod ranges;
 mod record;
 #[cfg(feature = "sim")]
 mod sim;
@@ -22,6 +24,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 pub use dropped::{Dropped, DroppedRange};
+pub use ranges::{RANGES_MAX, Ranges, SettledRange};
 pub use record::{Bent, LedgerRecord, Quarantined, Settled};
 #[cfg(feature = "sim")]
 pub use sim::SimPlace;
@@ -116,6 +119,9 @@ pub struct Ledger {
     // None after a failed write: that file is never synced again [I8]; the next checkpoint makes a new one.
     open: Option<Box<dyn LedgerStore>>,
     canaries: Canaries,
+    /// What is settled above the watermark, written with the record.
+    ranges: Ranges,
+    are_ranges_due: bool,
     /// The bytes of the cached table.
     table: Vec<u8>,
     /// The next checkpoint writes them.
@@ -133,6 +139,8 @@ pub struct LedgerOpened {
     pub ledger: Ledger,
     /// What it says; the beginning of everything if it said nothing.
     pub record: LedgerRecord,
+    /// What is settled above the record's watermark.
+    pub ranges: Ranges,
     /// What an earlier owner knew of the table's columns; `None` too if that cannot be read.
     pub table: Option<CachedTable>,
     /// What an earlier owner recorded of persistent streams, or why it cannot be read.
@@ -182,19 +190,30 @@ impl Ledger {
         open.sync()?;
         place.hold_reserve();
         let Contents { record, table, streams } = contents;
+        let (record, ranges) = record.unwrap_or_default();
         let StoredStreams { bytes, descriptor, read: streams } = streams;
         let ledger = Ledger {
             place,
             epoch,
             open: Some(open),
             canaries,
+            ranges: ranges.clone(),
+            are_ranges_due: false,
             table: bytes_of(table.as_ref()),
             is_table_due: false,
             streams: bytes,
             are_streams_due: false,
             descriptor,
         };
-        Ok(LedgerOpened { ledger, record: record.unwrap_or_default(), table, streams, set_aside })
+        Ok(LedgerOpened { ledger, record, ranges, table, streams, set_aside })
+    }
+
+    /// Remembers what is settled above the watermark, from the next checkpoint on, and in one piece with its record.
+    pub fn remember_ranges(&mut self, ranges: &Ranges) {
+        if self.ranges != *ranges {
+            self.ranges.clone_from(ranges);
+            self.are_ranges_due = true;
+        }
     }
 
     /// Remembers what is sent on persistent streams, from the next checkpoint on, and together with its record.
@@ -219,7 +238,7 @@ impl Ledger {
 
     /// Whether there is something to write besides the record.
     pub fn is_due(&self) -> bool {
-        self.is_table_due || self.are_streams_due
+        self.is_table_due || self.are_streams_due || self.are_ranges_due
     }
 
     /// The same ledger after a failed write.
@@ -273,7 +292,7 @@ impl Ledger {
             open.insert_large(table::KEY, &self.table)?;
         }
         let (settled_key, streams_key) = (record::key(self.epoch), streams::key(self.epoch));
-        let settled = record.encode();
+        let settled = record.encode(&self.ranges);
         let settled = (&settled_key[..], &settled[..]);
         if self.are_streams_due {
             // What the record is about is there before it.
@@ -287,7 +306,7 @@ impl Ledger {
             open.sync()?;
         }
         self.descriptor.written();
-        (self.is_table_due, self.are_streams_due) = (false, false);
+        (self.is_table_due, self.are_streams_due, self.are_ranges_due) = (false, false, false);
         self.open = Some(open);
         Ok(())
     }
@@ -305,8 +324,8 @@ fn bytes_of(table: Option<&CachedTable>) -> Vec<u8> {
 /// What a store says about one log.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// `None` if it says nothing about this epoch.
-    pub(crate) record: Option<LedgerRecord>,
+    /// With what is settled above its watermark; `None` if it says nothing about this epoch.
+    pub(crate) record: Option<(LedgerRecord, Ranges)>,
     /// `None` too if what is there cannot be read: it is a cache.
     pub(crate) table: Option<CachedTable>,
     pub(crate) streams: StoredStreams,
@@ -425,9 +444,9 @@ mod tests {
         assert_eq!(peek(dir.path(), EPOCH).unwrap().record, None);
         let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
         opened.ledger.checkpoint(&record(5)).unwrap();
-        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some(record(5)));
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some((record(5), Ranges::default())));
         opened.ledger.checkpoint(&record(6)).unwrap();
-        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some(record(6)));
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some((record(6), Ranges::default())));
     }
 
     #[test]
@@ -467,6 +486,55 @@ mod tests {
         let opened = Ledger::open(dir.path(), EPOCH).unwrap();
         assert!(opened.set_aside.is_none());
         assert_eq!((opened.record, opened.table), (record(5), None));
+    }
+
+    /// Every other frame behind the watermark.
+    fn ranges(watermark: u64, count: u64) -> Ranges {
+        let mut ranges = Ranges::default();
+        let end_of = |lsn| Settled { through: Lsn::new(lsn), rows_of_next: 0 };
+        for lsn in (watermark + 2..).step_by(2).take(count as usize) {
+            let (start, end) = (end_of(lsn), end_of(lsn + 1));
+            let range = SettledRange { start, end, frames: 1, rows: 1_000_000, requests: 1 };
+            ranges.settle(&mut Settled::default(), range);
+        }
+        ranges
+    }
+
+    #[test]
+    fn what_is_settled_above_the_watermark_is_remembered_with_the_record_and_so_is_that_there_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert_eq!(opened.ranges, Ranges::default());
+        for count in [1, 3, RANGES_MAX as u64, 2, 0] {
+            opened.ledger.remember_ranges(&ranges(5, count));
+            assert!(opened.ledger.is_due());
+            opened.ledger.checkpoint(&record(5)).unwrap();
+            assert!(!opened.ledger.is_due());
+            assert_eq!(peek(dir.path(), EPOCH).unwrap().record, Some((record(5), ranges(5, count))));
+            drop(opened);
+            opened = Ledger::open(dir.path(), EPOCH).unwrap();
+            assert_eq!((opened.record, &opened.ranges), (record(5), &ranges(5, count)));
+        }
+        opened.ledger.remember_ranges(&ranges(6, 2));
+        let mut ledger = opened.ledger.unwritable();
+        ledger.checkpoint(&record(6)).unwrap();
+        let found = peek(dir.path(), EPOCH).unwrap().record;
+        assert_eq!(found, Some((record(6), ranges(6, 2))), "a new store has them too");
+    }
+
+    #[test]
+    fn a_record_with_as_many_ranges_as_there_can_be_stays_below_what_sled_puts_elsewhere() {
+        let mut ranges = Ranges::default();
+        for number in 1..=RANGES_MAX as u64 {
+            let at = |lsn| Settled { through: Lsn::new(lsn), rows_of_next: u32::MAX };
+            let (start, end) = (at(200 * number), at(200 * number + 190));
+            let range = SettledRange { start, end, frames: 190, rows: 1 << 20, requests: 1 };
+            ranges.settle(&mut Settled::default(), range);
+        }
+        let record = record(5);
+        let bytes = record.encode(&ranges);
+        assert!(bytes.len() < 128 * 1024, "{} bytes", bytes.len());
+        assert_eq!(LedgerRecord::decode(&bytes), Ok((record, ranges)));
     }
 
     fn streams(id: &str, descriptor: &[u8], ends: impl IntoIterator<Item = u64>) -> Streams {

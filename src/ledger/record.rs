@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::Reader;
 use super::dropped::{Dropped, DroppedRange, RANGES_MAX};
+use super::ranges::Ranges;
 use crate::types::{Epoch, Lsn};
 
 /// How far a log is settled: all frames up to `through`, and the first rows of the one after it.
@@ -74,7 +76,9 @@ impl std::ops::AddAssign for Bent {
     }
 }
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+/// The version without settled ranges; it is written where there are none.
+const VERSION_WITHOUT_RANGES: u8 = 4;
 /// The version that knows no quarantine.
 const VERSION_WITHOUT_QUARANTINE: u8 = 3;
 /// The version that knows no bent values either.
@@ -99,11 +103,13 @@ pub(super) fn key(epoch: Epoch) -> [u8; 16] {
 }
 
 impl LedgerRecord {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The bytes, together with what is settled above the watermark.
+    pub(super) fn encode(&self, settled_ranges: &Ranges) -> Vec<u8> {
         let ranges = self.dropped.ranges();
         let fixed_bytes = COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES + DROPS_BYTES;
         let mut bytes = Vec::with_capacity(fixed_bytes + RANGE_BYTES * ranges.len());
-        bytes.push(VERSION);
+        let has_ranges = !settled_ranges.above(self.settled).is_empty();
+        bytes.push(if has_ranges { VERSION } else { VERSION_WITHOUT_RANGES });
         bytes.extend_from_slice(&self.settled.through.get().to_le_bytes());
         bytes.extend_from_slice(&self.settled.rows_of_next.to_le_bytes());
         bytes.extend_from_slice(&self.delivered_frames.to_le_bytes());
@@ -121,10 +127,13 @@ impl LedgerRecord {
             bytes.extend_from_slice(&range.last.get().to_le_bytes());
             bytes.push(range.is_whole.into());
         }
+        if has_ranges {
+            settled_ranges.encode(self.settled, &mut bytes);
+        }
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<LedgerRecord, String> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<(LedgerRecord, Ranges), String> {
         let wrong_length = || format!("a record of {} bytes", bytes.len());
         let version = *bytes.first().ok_or_else(wrong_length)?;
         if !(VERSION_WITHOUT_DROPS..=VERSION).contains(&version) {
@@ -135,16 +144,27 @@ impl LedgerRecord {
         let (bent, rest) = rest.split_at_checked(bent_bytes).ok_or_else(wrong_length)?;
         let quarantined_bytes = if version > VERSION_WITHOUT_QUARANTINE { QUARANTINED_BYTES } else { 0 };
         let (quarantined, drops) = rest.split_at_checked(quarantined_bytes).ok_or_else(wrong_length)?;
-        Ok(LedgerRecord {
-            settled: Settled { through: Lsn::new(u64_at(common, 1)), rows_of_next: u32_at(common, 9) },
+        let settled = Settled { through: Lsn::new(u64_at(common, 1)), rows_of_next: u32_at(common, 9) };
+        let (dropped, ranges) = match version {
+            VERSION_WITHOUT_DROPS => (Dropped::default(), drops),
+            _ => decode_drops(drops).ok_or_else(wrong_length)?,
+        };
+        let ranges = match version {
+            VERSION => {
+                let mut reader = Reader::new(ranges);
+                let decoded = Ranges::decode(settled, &mut reader)?;
+                reader.finish()?;
+                decoded
+            }
+            _ if ranges.is_empty() => Ranges::default(),
+            _ => return Err(wrong_length()),
+        };
+        let record = LedgerRecord {
+            settled,
             delivered_frames: u64_at(common, 13),
             delivered_rows: u64_at(common, 21),
             damaged_frames: u64_at(common, 29),
-            dropped: match version {
-                VERSION_WITHOUT_DROPS if drops.is_empty() => Dropped::default(),
-                VERSION_WITHOUT_DROPS => return Err(wrong_length()),
-                _ => decode_drops(drops).ok_or_else(wrong_length)?,
-            },
+            dropped,
             bent: match bent {
                 [] => Bent::default(),
                 _ => Bent { floored_timestamps: u64_at(bent, 0), emptied_lists: u64_at(bent, 8) },
@@ -153,16 +173,19 @@ impl LedgerRecord {
                 [] => Quarantined::default(),
                 _ => Quarantined { rows: u64_at(quarantined, 0), frames: u64_at(quarantined, 8) },
             },
-        })
+        };
+        Ok((record, ranges))
     }
 }
 
-fn decode_drops(bytes: &[u8]) -> Option<Dropped> {
+/// What was dropped, and the bytes behind it.
+fn decode_drops(bytes: &[u8]) -> Option<(Dropped, &[u8])> {
     let (counts, ranges) = bytes.split_at_checked(DROPS_BYTES)?;
     let count = usize::from(counts[16]);
-    if count > RANGES_MAX || ranges.len() != count * RANGE_BYTES {
+    if count > RANGES_MAX {
         return None;
     }
+    let (ranges, rest) = ranges.split_at_checked(count * RANGE_BYTES)?;
     let mut dropped = Dropped::default();
     (dropped.frames, dropped.rows) = (u64_at(counts, 0), u64_at(counts, 8));
     for range in ranges.chunks_exact(RANGE_BYTES) {
@@ -172,7 +195,7 @@ fn decode_drops(bytes: &[u8]) -> Option<Dropped> {
             is_whole: range[16] == 1,
         });
     }
-    Some(dropped)
+    Some((dropped, rest))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -186,6 +209,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::SettledRange;
 
     fn record() -> LedgerRecord {
         let mut record = LedgerRecord {
@@ -202,6 +226,16 @@ mod tests {
         record
     }
 
+    fn ranges() -> Ranges {
+        let mut ranges = Ranges::default();
+        let at = |through, rows_of_next| Settled { through: Lsn::new(through), rows_of_next };
+        for (start, end) in [(at(8, 3), at(9, 0)), (at(9, 4), at(300, 1))] {
+            let range = SettledRange { start, end, frames: 1, rows: 1 << 20, requests: 1 };
+            ranges.settle(&mut Settled::default(), range);
+        }
+        ranges
+    }
+
     #[test]
     fn a_record_survives_its_bytes() {
         let mut many = record();
@@ -209,35 +243,44 @@ mod tests {
             many.dropped.add(Lsn::new(number)..=Lsn::new(number), 1, 1);
         }
         for record in [LedgerRecord::default(), record(), many] {
-            assert_eq!(LedgerRecord::decode(&record.encode()), Ok(record));
+            let bytes = record.encode(&Ranges::default());
+            assert_eq!(bytes[0], 4, "a program that knows no ranges reads it");
+            assert_eq!(LedgerRecord::decode(&bytes), Ok((record, Ranges::default())));
         }
+        let low = LedgerRecord { settled: Settled { through: Lsn::new(7), rows_of_next: 2 }, ..many };
+        let bytes = low.encode(&ranges());
+        assert_eq!((bytes[0], LedgerRecord::decode(&bytes)), (5, Ok((low, ranges()))));
     }
 
     #[test]
     fn records_of_earlier_versions_are_read_as_ones_without_what_they_did_not_know() {
-        let mut third = record().encode();
+        let mut third = record().encode(&Ranges::default());
         third.drain(COMMON_BYTES + BENT_BYTES..COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES);
         third[0] = 3;
         let without_quarantine = LedgerRecord { quarantined: Quarantined::default(), ..record() };
-        assert_eq!(LedgerRecord::decode(&third), Ok(without_quarantine));
+        assert_eq!(LedgerRecord::decode(&third), Ok((without_quarantine, Ranges::default())));
         let mut second = third;
         second.drain(COMMON_BYTES..COMMON_BYTES + BENT_BYTES);
         second[0] = 2;
         let without_bent = LedgerRecord { bent: Bent::default(), ..without_quarantine };
-        assert_eq!(LedgerRecord::decode(&second), Ok(without_bent));
+        assert_eq!(LedgerRecord::decode(&second), Ok((without_bent, Ranges::default())));
         let mut first = second[..COMMON_BYTES].to_vec();
         first[0] = 1;
         assert_eq!(
             LedgerRecord::decode(&first),
-            Ok(LedgerRecord { dropped: Dropped::default(), ..without_bent })
+            Ok((LedgerRecord { dropped: Dropped::default(), ..without_bent }, Ranges::default()))
         );
     }
 
     #[test]
     fn other_bytes_are_refused_with_a_reason() {
-        let good = record().encode();
-        for length in 0..good.len() {
-            assert!(LedgerRecord::decode(&good[..length]).is_err(), "{length} bytes were taken for a record");
+        let good = record().encode(&Ranges::default());
+        let low = LedgerRecord { settled: Settled::default(), ..record() };
+        for good in [&good, &low.encode(&ranges())] {
+            for length in 0..good.len() {
+                assert!(LedgerRecord::decode(&good[..length]).is_err(), "{length} bytes were taken for one");
+            }
+            assert!(LedgerRecord::decode(&[good, &[0][..]].concat()).is_err(), "one byte more");
         }
         let mut bytes = good;
         bytes[COMMON_BYTES + BENT_BYTES + QUARANTINED_BYTES + DROPS_BYTES - 1] = u8::MAX;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::{self, LedgerRecord};
-use super::{LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE};
+use super::{LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE, Ranges};
 use crate::io::{Access, Storage, StorageFile};
 use crate::reserve::Reserve;
 use crate::types::Epoch;
@@ -47,7 +47,7 @@ impl SimPlace {
 
     /// The bytes of a store that holds one record, for a test that puts another ledger in the place of ours.
     pub fn forge(epoch: Epoch, record: &LedgerRecord) -> Vec<u8> {
-        let records = BTreeMap::from([(record::key(epoch).to_vec(), record.encode())]);
+        let records = BTreeMap::from([(record::key(epoch).to_vec(), record.encode(&Ranges::default()))]);
         let mut bytes = vec![0; SLOT_BYTES];
         bytes.extend(encode(1, &records));
         bytes

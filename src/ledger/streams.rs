@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bytes::Reader;
+use super::bytes::{Reader, put};
 use super::{Bent, Quarantined, Settled};
 use crate::types::{Epoch, Lsn, StreamOffset};
 
@@ -294,15 +294,6 @@ fn put_request(bytes: &mut Vec<u8>, request: &RecordedRequest, before: u64) {
         put(bytes, quarantined.frames);
         bytes.extend_from_slice(&holes.to_le_bytes());
     }
-}
-
-/// A number in as many groups of seven bits as it needs, the lowest first.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 /// What the bytes say. The descriptor is read by its mark, which says nothing if there is no stream.

@@ -82,6 +82,17 @@ impl LogReader {
         }
     }
 
+    /// The frame that comes next, if it is there.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// Goes on at this frame.
+    pub(crate) fn go_to(&mut self, lsn: Lsn) {
+        self.next = lsn.max(Lsn::FIRST);
+        (self.segment, self.cursor, self.bookmark, self.doubted) = (None, None, None, None);
+    }
+
     /// The next frame or damage; none when everything durable was read.
     ///
     /// # Errors

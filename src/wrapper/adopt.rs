@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use super::delivery::{self, Awaited};
 use super::open::{Access, start};
 use super::writers::writers;
-use super::{DeliveryError, Inner, OpenError, delivery, shutdown};
+use super::{DeliveryError, Inner, OpenError, shutdown};
 use crate::admin;
 use crate::error::chain;
 use crate::io::Env;
@@ -155,7 +156,7 @@ impl Adopter {
         let mut lane = inner.lane.clone();
         loop {
             let failures_before = lane.borrow_and_update().failures;
-            match delivery::settled(inner, last, failures_before).await {
+            match delivery::settled(inner, Awaited::UpTo(last), failures_before).await {
                 Ok(()) | Err(DeliveryError::Dropped { .. } | DeliveryError::Quarantined { .. }) => {
                     return true;
                 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 
-use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult, delivery};
+use super::delivery::{self, Awaited};
+use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult};
 use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
 use crate::types::Lsn;
@@ -87,7 +88,7 @@ pub(super) async fn send_batch(
         durable: appended.durable,
     };
     if inner.settings.wait_for == WaitFor::Delivered {
-        delivery::settled(&inner, appended.lsn, failures_before)
+        delivery::settled(&inner, Awaited::Frame(appended.lsn), failures_before)
             .await
             .map_err(|error| SendError::not_delivered(appended.lsn, error))?;
         result.state = BatchState::Delivered;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::append::rounded_ms;
 use super::{BatchState, DeliveryError, Inner, ROWS_NAMED_MAX, TransmissionResult};
-use crate::drain::{LaneState, LaneStatus};
+use crate::drain::{LaneState, LaneStatus, SettlerStatus};
 use crate::ledger::DroppedRange;
 use crate::quarantine::FrameReport;
 use crate::types::Lsn;
@@ -27,7 +27,7 @@ pub(super) async fn wait_delivered(
     }
     let started = inner.env.clock.monotonic();
     let failures_before = inner.lane.borrow().failures;
-    within(&inner, timeout, settled(&inner, lsn, failures_before)).await?;
+    within(&inner, timeout, settled(&inner, Awaited::Frame(lsn), failures_before)).await?;
     Ok(TransmissionResult {
         success: true,
         error: None,
@@ -51,7 +51,7 @@ pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Resul
         inner.nudge.notify_one();
     }
     let told = inner.drops_told.load(Ordering::Acquire);
-    match within(&inner, timeout, settled(&inner, last, failures_before)).await {
+    match within(&inner, timeout, settled(&inner, Awaited::UpTo(last), failures_before)).await {
         Ok(()) | Err(DeliveryError::Dropped { .. } | DeliveryError::Quarantined { .. }) => {
             tell_drops(&inner, told, last)?;
             tell_quarantined(&inner)
@@ -86,15 +86,42 @@ fn tell_drops(inner: &Inner, told: u64, last: Lsn) -> Result<(), DeliveryError> 
     Err(DeliveryError::Dropped { lsn: None, dropped: range })
 }
 
-/// Waits until the frame is settled, or until there is reason to tell the caller that it is not.
-pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Result<(), DeliveryError> {
+/// What somebody waits for. With several streams a frame may be settled before others that come before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Awaited {
+    /// That this frame is settled.
+    Frame(Lsn),
+    /// That every frame up to this one is.
+    UpTo(Lsn),
+}
+
+impl Awaited {
+    fn lsn(self) -> Lsn {
+        match self {
+            Awaited::Frame(lsn) | Awaited::UpTo(lsn) => lsn,
+        }
+    }
+
+    fn is_settled(self, settler: &SettlerStatus) -> bool {
+        settler.settled.settled.through >= self.lsn()
+            || matches!(self, Awaited::Frame(lsn) if settler.ranges.has_frame(lsn))
+    }
+}
+
+/// Waits until what is awaited is settled, or until there is reason to tell the caller that it is not.
+pub(super) async fn settled(
+    inner: &Inner,
+    awaited: Awaited,
+    failures_before: u64,
+) -> Result<(), DeliveryError> {
+    let lsn = awaited.lsn();
     let mut lane = inner.lane.clone();
     let mut settler = inner.settler.clone();
     let mut stop = inner.stop.subscribe();
     loop {
         {
             let settler = settler.borrow_and_update();
-            if settler.settled.settled.through >= lsn {
+            if awaited.is_settled(&settler) {
                 break;
             }
             if settler.failures_in_a_row >= inner.settings.retry_max_attempts {
@@ -126,7 +153,7 @@ pub(super) async fn settled(inner: &Inner, lsn: Lsn, failures_before: u64) -> Re
             // The last word is the settler's.
             let mut outcome = inner.stopped.subscribe();
             let stopped = outcome.wait_for(Option::is_some).await.is_ok();
-            if !stopped || inner.settler.borrow().settled.settled.through < lsn {
+            if !stopped || !awaited.is_settled(&inner.settler.borrow()) {
                 return Err(DeliveryError::Closed);
             }
             break;

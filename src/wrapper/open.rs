@@ -25,7 +25,7 @@ use crate::drain::{
 use crate::error::chain;
 use crate::http;
 use crate::io::Env;
-use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, RecordedStream, Streams};
+use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, RecordedStream, Streams};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
@@ -121,7 +121,7 @@ pub(super) fn start(
     };
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let max_bytes = configuration.quarantine_max_bytes;
-    let OpenedLog { epoch, wal, ledger, record, streams, cached_table, stored, damage, quarantine } =
+    let OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, damage, quarantine } =
         open_log(&env, locked, options, &destination.table, max_bytes, configuration.delivery)?;
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
@@ -131,8 +131,13 @@ pub(super) fn start(
     let runtime_handle = runtime.handle().clone();
     let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
     let lane_status = Lane::new_status(&streams);
-    let acknowledged = watch::Sender::new(Progress { record, streams: Arc::new(streams) });
-    let settler_status = watch::Sender::new(SettlerStatus { settled: record, ..SettlerStatus::default() });
+    let ranges = Arc::new(ranges);
+    let settler_status = watch::Sender::new(SettlerStatus {
+        settled: record,
+        ranges: Arc::clone(&ranges),
+        ..SettlerStatus::default()
+    });
+    let acknowledged = watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams) });
     let nudge = Arc::new(Notify::new());
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
@@ -156,7 +161,7 @@ pub(super) fn start(
     };
     let delivering = Lane {
         wal: wal.clone(),
-        transport: Box::new(transport),
+        transport: Arc::new(transport),
         table: Arc::clone(&table),
         plans: Plans::new(configuration.transport, policies),
         env: env.clone(),
@@ -247,6 +252,7 @@ struct OpenedLog {
     wal: Wal,
     ledger: Ledger,
     record: LedgerRecord,
+    ranges: Ranges,
     streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
@@ -264,7 +270,7 @@ fn open_log(
 ) -> Result<OpenedLog, OpenError> {
     let epoch = locked.epoch();
     let opened = Ledger::open(locked.path(), epoch)?;
-    let LedgerOpened { ledger, record, table: cached_table, streams, set_aside } = opened;
+    let LedgerOpened { ledger, record, mut ranges, table: cached_table, streams, set_aside } = opened;
     let is_lost = set_aside.is_some() || streams.is_err();
     if let Some((path, reason)) = set_aside {
         tracing::error!(
@@ -283,17 +289,17 @@ fn open_log(
     // [I12] A frame that went with a power cut can have rows in quarantine or in a request that was sent: no other frame
     // may have its number.
     let recorded = streams.current.as_ref().map_or(Lsn::ZERO, RecordedStream::highest);
-    let highest = record.settled.highest().max(quarantine.highest()).max(recorded);
+    let highest = record.settled.highest().max(ranges.highest()).max(quarantine.highest()).max(recorded);
     let (wal, recovery) = Wal::open(env, locked, options, highest)?;
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
-    let record = reclaim::reconcile(record, &wal, recovery.last)?;
-    let waiting = wal.count_from(record.settled.through.next())?;
+    let record = reclaim::reconcile(record, &mut ranges, &wal, recovery.last)?;
+    let behind = wal.count_from(record.settled.through.next())?;
+    let waiting = reclaim::waiting(behind, record.settled, &ranges);
     // [I6] Delivered, in quarantine, dropped or still in the log; a frame that is delivered in part stands in two counts.
     let frames = record.delivered_frames + record.quarantined.frames + record.dropped.frames + waiting.frames;
     let rows = record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows;
-    let rows = rows.saturating_sub(record.settled.rows_of_next.into());
     let stored = Stored::new(recovery.last, frames, rows);
     if is_lost && delivery == DeliveryGuarantee::ExactlyOnce {
         // What of it was delivered is not known.
@@ -304,6 +310,7 @@ fn open_log(
         wal,
         ledger,
         record,
+        ranges,
         streams,
         cached_table,
         stored,
@@ -367,6 +374,7 @@ impl From<&WrapperConfiguration> for LaneSettings {
         LaneSettings {
             request_max_bytes: configuration.request_max_bytes,
             max_inflight_requests: configuration.max_inflight_requests,
+            streams: configuration.streams,
             stream_max_age: configuration.stream_max_age,
             retry_base_delay: configuration.retry_base_delay,
             retry_max_delay: configuration.retry_max_delay,

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{DeliveryError, Inner, ShutdownError, delivery};
+use super::delivery::{self, Awaited};
+use super::{DeliveryError, Inner, ShutdownError};
 
 /// The tasks of a wrapper, in the order in which they end.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ async fn drain(inner: &Inner) {
         let last = inner.stored.last();
         loop {
             lane.mark_unchanged();
-            match delivery::settled(inner, last, failures_before).await {
+            match delivery::settled(inner, Awaited::UpTo(last), failures_before).await {
                 // An outage may pass within the time allowed.
                 Err(DeliveryError::RetryExhausted { .. }) if lane.changed().await.is_ok() => {}
                 _ => return,

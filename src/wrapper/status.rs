@@ -11,7 +11,7 @@ use crate::convert::TableSchema;
 use crate::drain::LaneState;
 use crate::error::chain;
 use crate::quarantine::QuarantineReport;
-use crate::reclaim::retained_bytes;
+use crate::reclaim::{self, retained_bytes};
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
@@ -214,10 +214,9 @@ impl Inner {
         let settled = settler.settled.settled;
         let uncounted =
             waiting.as_ref().err().map(|error| format!("waiting rows are not counted: {}", chain(error)));
-        let waiting = waiting.unwrap_or_default();
+        let waiting = reclaim::waiting(waiting.unwrap_or_default(), settled, &settler.ranges);
         let lane = self.lane.borrow().clone();
         let (table, now) = (self.table.now(), self.env.clock.unix_micros());
-        let waiting_rows = waiting.rows.saturating_sub(settled.rows_of_next.into());
         let (log_bytes, free_bytes) = (self.wal.bytes(), self.admission.free_bytes());
         let retained_bytes = retained_bytes(&self.wal.segment_infos(), settled.through);
         let full = self.admission.why_full().map(|full| full.to_string());
@@ -234,7 +233,7 @@ impl Inner {
         let drained_in_secs = match waiting.frames {
             // Uncounted is not nothing.
             0 => uncounted.is_none().then_some(0.0),
-            _ => rates.and_then(|rates| rates.drained_in_secs(waiting_rows)),
+            _ => rates.and_then(|rates| rates.drained_in_secs(waiting.rows)),
         };
         Status {
             version: STATUS_VERSION,
@@ -251,7 +250,7 @@ impl Inner {
                 delivered: settler.settled.delivered_rows,
                 quarantined: settler.settled.quarantined.rows,
                 dropped: settler.settled.dropped.rows,
-                waiting: waiting_rows,
+                waiting: waiting.rows,
             },
             frames: Counts {
                 stored: self.stored.frames(),

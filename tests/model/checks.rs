@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow_zerobus_sdk_wrapper::{
-    ledger::{LedgerRecord, Settled},
+    ledger::{LedgerRecord, Ranges, Settled},
     types::Lsn,
     wal::{Durability, LogReader, Next, ReadError, Recovery, Wal},
 };
@@ -33,11 +33,12 @@ pub(crate) fn opened(
     oracle: &mut Oracle,
     wal: &Wal,
     recovery: &Recovery,
-    stored: &LedgerRecord,
-    record: &LedgerRecord,
+    stored: &(LedgerRecord, Ranges),
+    (record, ranges): &(LedgerRecord, Ranges),
     durability: Durability,
 ) -> Check {
     ledger(oracle, recovery, stored)?;
+    let (stored, _) = stored;
     let reports_before = oracle.damage_reports;
     let through = record.settled.through.get();
     let last = recovery.last.get();
@@ -61,17 +62,35 @@ pub(crate) fn opened(
     if is_whole && (count.frames, count.rows) != (found.len() as u64, rows) {
         return Err(format!("I6: {count:?} was counted, {} frames with {rows} rows were read", found.len()));
     }
+    // [I6] What is settled above the watermark does not wait.
+    let ahead: BTreeMap<u64, u64> = found
+        .iter()
+        .map(|(lsn, batch)| (*lsn, *batch))
+        .filter(|it| ranges.has_frame(Lsn::new(it.0)))
+        .collect();
+    let is_counted = (ranges.frames(), ranges.rows()) == (ahead.len() as u64, oracle.rows(&ahead));
+    if oracle.damage_reports == 0 && !oracle.ledger_forged && !is_counted {
+        return Err(format!("I6: {ranges:?} is settled, of it {ahead:?} was read"));
+    }
     oracle.reopened(through, last, &found)
 }
 
 /// What a checkpoint made durable is there, and no number that the ledger knows is given again.
-fn ledger(oracle: &Oracle, recovery: &Recovery, stored: &LedgerRecord) -> Check {
-    if recovery.last < stored.settled.highest() {
+fn ledger(oracle: &Oracle, recovery: &Recovery, (stored, stored_ranges): &(LedgerRecord, Ranges)) -> Check {
+    if recovery.last < stored.settled.highest().max(stored_ranges.highest()) {
         return Err(format!("R10: the log ends with {}, the ledger knows {stored:?}", recovery.last));
     }
-    match oracle.checkpoint {
-        Some(checkpoint) if stored.settled < checkpoint.settled && !oracle.disk_lies => {
+    let places = |ranges: &Ranges| ranges.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>();
+    match &oracle.checkpoint {
+        Some((checkpoint, _)) if stored.settled < checkpoint.settled && !oracle.disk_lies => {
             Err(format!("I5: {checkpoint:?} was made durable, the ledger says {stored:?}"))
+        }
+        Some((checkpoint, ranges))
+            if stored.settled == checkpoint.settled
+                && places(stored_ranges) != places(ranges)
+                && !oracle.disk_lies =>
+        {
+            Err(format!("I5: {ranges:?} was made durable, the ledger says {stored_ranges:?}"))
         }
         _ => Ok(()),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use arrow_zerobus_sdk_wrapper::{
-    ledger::LedgerRecord,
+    ledger::{LedgerRecord, Ranges},
     wal::{Damage, DamageReason, Durability},
 };
 
@@ -39,8 +39,10 @@ pub(crate) struct Oracle {
     pub(crate) last: u64,
     /// What the drainer has delivered since it was started, on top of what the ledger said.
     pub(crate) progress: LedgerRecord,
+    /// And this above its watermark.
+    pub(crate) ranges: Ranges,
     /// What the ledger said at its last checkpoint; none if it may say anything that it ever said.
-    pub(crate) checkpoint: Option<LedgerRecord>,
+    pub(crate) checkpoint: Option<(LedgerRecord, Ranges)>,
     pub(crate) delivered: BTreeSet<u64>,
     /// Batches that were promised and that damage took.
     pub(crate) lost: BTreeSet<u64>,

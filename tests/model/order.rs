@@ -112,7 +112,7 @@ pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
         site.open()?;
         operations += follow(&mut watcher, &site, false)?.1;
         let appends = site.counts.appends;
-        let checkpoint = site.oracle.checkpoint;
+        let checkpoint = site.oracle.checkpoint.clone();
         match rng.below(10) {
             0 => site.close()?,
             1 => site.kill()?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use arrow_zerobus_sdk_wrapper::{
     canary::Canary,
     io::sim::{SplitMix, World},
-    ledger::{Ledger, LedgerOpened, LedgerRecord, Settled, SimPlace},
+    ledger::{Ledger, LedgerOpened, LedgerRecord, Ranges, Settled, SettledRange, SimPlace},
     reclaim,
     types::{Epoch, Lsn},
     wal::{
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) const DIR: &str = "/logs/main.default.events/writer-000";
 /// Openings that fail in a row before the disk is healed.
 const OPENINGS_MAX: u32 = 4;
+/// A slot of the simulated ledger has room for more.
+const RANGES_MAX: usize = 60;
 /// What may lie about in a log that was drained, beside its newest segments.
 const REST_BYTES: u64 = 96 * 1024;
 
@@ -80,6 +82,8 @@ pub(crate) struct Site {
     /// Segments were sealed when the last process ended, so that their ends are known.
     ended_cleanly: bool,
     damaged_since_opening: u32,
+    /// Decides which frames a slow stream has, when there are several streams.
+    slow: Option<SplitMix>,
     /// Whether every step is printed.
     pub(crate) prints: bool,
 }
@@ -104,8 +108,14 @@ impl Site {
             old_records: Vec::new(),
             ended_cleanly: false,
             damaged_since_opening: 0,
+            slow: None,
             prints: false,
         }
+    }
+
+    /// Delivers with several streams from now on, of which one is slow.
+    pub(crate) fn use_several_streams(&mut self, seed: u64) {
+        self.slow = Some(SplitMix::new(seed));
     }
 
     pub(crate) fn say(&self, step: impl FnOnce() -> String) {
@@ -196,12 +206,22 @@ impl Site {
         let directory = LogDirectory::open(&env, dir, &destination()).map_err(failed)?;
         let epoch = directory.epoch();
         let place = Box::new(SimPlace::of(&env.storage, dir));
-        let LedgerOpened { ledger, record: stored, .. } =
+        let LedgerOpened { ledger, record: stored, mut ranges, .. } =
             Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
         let (wal, recovery) =
-            Wal::open(&env, directory, self.options, stored.settled.highest()).map_err(failed)?;
-        let record = reclaim::reconcile(stored, &wal, recovery.last).map_err(|error| format!("{error:?}"))?;
-        Ok(OpenedParts { wal, ledger, epoch, stored, record, recovery })
+            Wal::open(&env, directory, self.options, stored.settled.highest().max(ranges.highest()))
+                .map_err(failed)?;
+        let stored_ranges = ranges.clone();
+        let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last)
+            .map_err(|error| format!("{error:?}"))?;
+        Ok(OpenedParts {
+            wal,
+            ledger,
+            epoch,
+            stored: (stored, stored_ranges),
+            record: (record, ranges),
+            recovery,
+        })
     }
 
     fn accept(&mut self, opened: OpenedParts, errors_before: u64) -> Check {
@@ -215,7 +235,7 @@ impl Site {
         self.world.disk().faults(|faults| read_errors = std::mem::take(&mut faults.read_errors));
         checks::opened(&mut self.oracle, &wal, &recovery, &stored, &record, self.options.durability)?;
         self.world.disk().faults(|faults| faults.read_errors = read_errors);
-        self.oracle.progress = record;
+        (self.oracle.progress, self.oracle.ranges) = record;
         self.process = Some(Process { wal, ledger, errors_before, errors_before_step: errors_before });
         self.damaged_since_opening = 0;
         self.ended_cleanly = false;
@@ -365,7 +385,8 @@ impl Site {
         self.oracle.durable(process.wal.durable().get())
     }
 
-    /// Reads and delivers so many frames, as the drainer does: only what is durable.
+    /// Reads and delivers so many frames, as the drainer does: only what is durable. With several streams some wait, those
+    /// behind them do not, and nothing that is delivered is so again.
     pub(crate) fn settle(&mut self, count: u64) -> Check {
         self.begin_step();
         let Some(process) = &self.process else { return Ok(()) };
@@ -377,6 +398,9 @@ impl Site {
                 Ok(None) => break,
                 Err(error) => return self.blame("reading fails", &error),
             };
+            if self.is_settled(&next) || count < u64::MAX && self.is_slow(&next) {
+                continue;
+            }
             self.settle_one(next, wal.durable())?;
         }
         let settled = self.oracle.progress.settled;
@@ -384,9 +408,27 @@ impl Site {
         Ok(())
     }
 
+    /// Whether all of it is settled above the watermark.
+    fn is_settled(&self, next: &Next) -> bool {
+        match next {
+            Next::Frame(frame) => self.oracle.ranges.has_frame(frame.lsn),
+            Next::Damaged(damage) => damage.lsns.as_ref().is_some_and(|lsns| {
+                (lsns.start().get()..=lsns.end().get()).all(|lsn| self.oracle.ranges.has_frame(Lsn::new(lsn)))
+            }),
+        }
+    }
+
+    /// Whether a slow stream has it.
+    fn is_slow(&mut self, next: &Next) -> bool {
+        let has_room = self.oracle.ranges.iter().len() < RANGES_MAX;
+        let slow = self.slow.as_mut().filter(|_| has_room && matches!(next, Next::Frame(_)));
+        slow.is_some_and(|slow| slow.below(3) == 0)
+    }
+
     fn settle_one(&mut self, next: Next, durable: Lsn) -> Check {
         let progress = &mut self.oracle.progress;
-        let through = match next {
+        let mut range = SettledRange { requests: 1, ..SettledRange::default() };
+        let (first, through) = match next {
             Next::Frame(frame) => {
                 let batch = batches::number_of(&frame)?;
                 if frame.lsn > durable {
@@ -396,17 +438,20 @@ impl Site {
                 progress.delivered_rows += u64::from(frame.rows);
                 self.oracle.read(frame.lsn.get(), batch, self.options.durability != Durability::Os)?;
                 self.oracle.deliver(batch);
-                frame.lsn
+                (range.frames, range.rows) = (1, u64::from(frame.rows));
+                (frame.lsn, frame.lsn)
             }
             Next::Damaged(damage) => {
                 self.oracle.damaged(&damage, self.options.durability)?;
                 match &damage.lsns {
-                    Some(lsns) => *lsns.end(),
+                    Some(lsns) => (*lsns.start(), *lsns.end()),
                     None => return Ok(()),
                 }
             }
         };
-        self.oracle.progress.settled = Settled { through, rows_of_next: 0 };
+        range.start = Settled { through: first.previous(), rows_of_next: 0 };
+        range.end = Settled { through, rows_of_next: 0 };
+        self.oracle.ranges.settle(&mut self.oracle.progress.settled, range);
         Ok(())
     }
 
@@ -429,10 +474,11 @@ impl Site {
         let env = self.world.env();
         let record = self.oracle.progress;
         let Some(process) = &mut self.process else { return Ok(()) };
+        process.ledger.remember_ranges(&self.oracle.ranges);
         let written = reclaim::checkpoint(&env, &mut process.ledger, &process.wal, &record);
         match written {
             Ok(()) => {
-                self.oracle.checkpoint = Some(record);
+                self.oracle.checkpoint = Some((record, self.oracle.ranges.clone()));
                 self.old_records.push(record);
             }
             Err(error) => {
@@ -560,7 +606,7 @@ impl Site {
             return Err(format!("I6: everything is settled, and there is {count:?}"));
         }
         self.append(1)?;
-        self.settle(1)?;
+        self.settle(u64::MAX)?;
         self.oracle.drained()?;
         if self.oracle.media_damage == 0 && !self.oracle.disk_lies {
             let used = self.world.disk().used_bytes();
@@ -577,7 +623,7 @@ struct OpenedParts {
     wal: Wal,
     ledger: Ledger,
     epoch: Epoch,
-    stored: LedgerRecord,
-    record: LedgerRecord,
+    stored: (LedgerRecord, Ranges),
+    record: (LedgerRecord, Ranges),
     recovery: Recovery,
 }

@@ -110,6 +110,9 @@ fn run_unguarded(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summa
     let swarm = Swarm::draw(&mut rng);
     let mut site = Site::new(seed, swarm.options, canary);
     site.prints = prints;
+    if seed.is_multiple_of(3) {
+        site.use_several_streams(seed);
+    }
     site.say(|| format!("{swarm:?}"));
     site.open()?;
     let mut is_stormy = false;

@@ -61,6 +61,7 @@ DESIGN_DEFAULTS = {
     "compression": None,
     "request_max_bytes": 1_000_000,
     "max_inflight_requests": 16,
+    "streams": 1,
     "stream_max_age_secs": 600,
     "shutdown_timeout_secs": 30,
 }

@@ -3,16 +3,19 @@
 use arrow_zerobus_sdk_wrapper::emulator::Emulator;
 use arrow_zerobus_sdk_wrapper::error::Coded as _;
 use arrow_zerobus_sdk_wrapper::types::Lsn;
-use arrow_zerobus_sdk_wrapper::{LaneState, ZerobusWrapper};
+use arrow_zerobus_sdk_wrapper::{LaneState, WrapperConfiguration, ZerobusWrapper};
 
 use crate::quarantine::{REQUIRED, bad, batch_without, good, kept, serve_again, state, told};
 use crate::site::{Site, TABLE, assert_conserved, wait_until};
 
 /// A site whose wrapper cannot read the table's columns: then all that does not fit is the service's to refuse.
-async fn unseen(site: &Site) -> (Emulator, ZerobusWrapper) {
+pub(crate) async fn unseen(
+    site: &Site,
+    change: impl FnOnce(&mut WrapperConfiguration),
+) -> (Emulator, ZerobusWrapper) {
     let emulator = site.serve_with(|options| options.tables = vec![(TABLE.to_owned(), REQUIRED.to_owned())]);
     emulator.sql(&format!("REVOKE SELECT ON TABLE {TABLE} FROM edge_box")).unwrap();
-    let wrapper = site.open();
+    let wrapper = site.open_with(change);
     wait_until(&wrapper, "the reason", |it| {
         it.table_schema.reason.as_ref().is_some_and(|it| it.contains("SELECT"))
     })
@@ -25,7 +28,7 @@ async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_fr
     let bad_ids = [700, 1_999, 2_000, 5_555];
     let is_bad = |id: i64| bad_ids.contains(&id);
     let site = Site::new();
-    let (emulator, wrapper) = unseen(&site).await;
+    let (emulator, wrapper) = unseen(&site, |_| {}).await;
     // Frames that share requests, and one that is a request by itself.
     for start in (0..4_000).step_by(100) {
         wrapper.send_batch(batch_without(start..start + 100, is_bad)).await.unwrap();
@@ -57,7 +60,7 @@ async fn rows_that_the_service_refuses_are_found_in_logarithmic_time_whatever_fr
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_the_service_refuses_row_by_row_costs_a_refusal_each() {
     let site = Site::new();
-    let (emulator, wrapper) = unseen(&site).await;
+    let (emulator, wrapper) = unseen(&site, |_| {}).await;
     wrapper.send_batch(batch_without(0..10, |_| false)).await.unwrap();
     wrapper.send_batch(batch_without(10..74, |_| true)).await.unwrap();
     wrapper.send_batch(batch_without(74..80, |id| id == 79)).await.unwrap();
@@ -77,7 +80,7 @@ async fn a_frame_that_the_service_refuses_row_by_row_costs_a_refusal_each() {
 async fn a_service_that_goes_away_in_the_middle_of_the_search_changes_nothing_of_what_is_found() {
     let is_bad = |id: i64| id % 97 == 50;
     let site = Site::new();
-    let (emulator, wrapper) = unseen(&site).await;
+    let (emulator, wrapper) = unseen(&site, |_| {}).await;
     for start in (0..3_000).step_by(300) {
         wrapper.send_batch(batch_without(start..start + 300, is_bad)).await.unwrap();
     }

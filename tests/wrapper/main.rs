@@ -28,5 +28,6 @@ mod quarantine_bounds;
 mod refusal;
 mod site;
 mod storing;
+mod streams;
 mod tls;
 mod writers;

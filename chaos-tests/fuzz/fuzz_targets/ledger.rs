@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
 
 use arrow_zerobus_sdk_wrapper::{
-    ledger::{Ledger, LedgerRecord, Settled},
+    ledger::{Ledger, LedgerRecord, Ranges, Settled, SettledRange},
     types::{Epoch, Lsn},
 };
 use arrow_zerobus_sdk_wrapper_fuzz::{
@@ -29,6 +29,17 @@ fn record(through: u64) -> LedgerRecord {
     }
 }
 
+/// What is settled above the watermark.
+fn ranges() -> Ranges {
+    let mut ranges = Ranges::default();
+    for through in [8, 10, 300] {
+        let start = Settled { through: Lsn::new(through), rows_of_next: 2 };
+        let end = Settled { through: Lsn::new(through + 1), rows_of_next: 0 };
+        ranges.settle(&mut Settled::default(), SettledRange { start, end, frames: 1, rows: 8, requests: 1 });
+    }
+    ranges
+}
+
 /// The files of a ledger, and the name of their directory.
 struct Template {
     directory: String,
@@ -41,6 +52,7 @@ fn template() -> &'static Template {
     TEMPLATE.get_or_init(|| {
         let dir = directory();
         let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        opened.ledger.remember_ranges(&ranges());
         for through in 1..=5 {
             opened.ledger.checkpoint(&record(through)).unwrap();
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[cfg(feature = "sim")]
 use arrow_zerobus_sdk_wrapper::deaths;
 use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, OnFull, Validate, ZerobusWrapper};
-use chaos_tests::{Announcement, Orders, batch, configuration};
+use chaos_tests::{Announcement, Orders, WINDOW_OF_SEVERAL, batch, configuration};
 
 fn announce(announcement: Announcement) -> io::Result<()> {
     // One write per line, so that a kill leaves whole lines only.
@@ -26,6 +26,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     configuration.segment_bytes = orders.segment_bytes;
     configuration.request_max_bytes = orders.request_max_bytes;
     configuration.stream_max_age = Duration::from_secs(orders.stream_max_age_secs);
+    configuration.streams = orders.streams;
+    if orders.streams > 1 {
+        configuration.max_inflight_requests = WINDOW_OF_SEVERAL;
+    }
     if let Some(bytes) = orders.drop_at_bytes {
         configuration.wal_max_bytes = bytes;
         configuration.on_full = OnFull::DropOldest;
