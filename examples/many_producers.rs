@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_zerobus_sdk_wrapper::error::{Coded, ErrorCode};
-use arrow_zerobus_sdk_wrapper::{OnFull, SendError, WrapperConfiguration, ZerobusWrapper};
+use arrow_zerobus_sdk_wrapper::{OnFull, WrapperConfiguration, ZerobusWrapper};
 use tokio::task::JoinSet;
 
 const PRODUCERS: i64 = 64;
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         producers.spawn(produce(wrapper.clone(), producer));
     }
     while let Some(produced) = producers.join_next().await {
-        produced??;
+        produced?.map_err(|error| error.to_string())?;
     }
 
     wrapper.flush(Some(Duration::from_secs(60))).await?;
@@ -39,20 +39,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn produce(wrapper: ZerobusWrapper, producer: i64) -> Result<(), SendError> {
+async fn produce(wrapper: ZerobusWrapper, producer: i64) -> Result<(), Box<dyn Error + Send + Sync>> {
     for batch in 0..BATCHES {
         let first = (producer * BATCHES + batch) * ROWS;
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + ROWS));
-        let mut batch = RecordBatch::try_from_iter([("id", ids)]).expect("one column has one length");
-        while let Err(error) = wrapper.send_batch(batch).await {
-            // What was not stored comes back with the error.
-            match error.code() {
-                ErrorCode::BufferFull => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    batch = error.into_batch().expect("a batch that was not stored is handed back");
-                }
-                _ => return Err(error),
+        let mut unsent = Some(RecordBatch::try_from_iter([("id", ids)])?);
+        while let Some(batch) = unsent.take() {
+            let Err(error) = wrapper.send_batch(batch).await else { break };
+            if error.code() != ErrorCode::BufferFull {
+                return Err(error.into());
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // What was not stored comes back with the error.
+            unsent = error.into_batch();
         }
     }
     Ok(())
