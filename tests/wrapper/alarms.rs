@@ -4,11 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Refusal, Rule};
 use arrow_zerobus_sdk_wrapper::emulator::{Emulator, EmulatorOptions};
 use arrow_zerobus_sdk_wrapper::error::Coded as _;
 use arrow_zerobus_sdk_wrapper::{
     DeliveryError, DeliveryGuarantee, LaneState, Status, WrapperConfiguration, ZerobusWrapper,
 };
+
+use tonic::Code;
 
 use crate::exactly::{drained, exactly, impatient, send, silenced};
 use crate::site::{Site, TABLE, assert_conserved, once, wait_until};
@@ -203,6 +206,24 @@ async fn a_table_that_is_gone_is_no_stream_that_is_gone() {
     let emulator = site.serve();
     let status = drained(&wrapper).await;
     assert_eq!(status.doubtful_rows, 0, "its streams are there again");
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(0..200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_table_is_another_one_now_is_an_alarm_and_is_resumed_when_that_is_mended() {
+    let site = Site::new();
+    let emulator = with_a_tail(&site, |_| {}).await;
+    let refusal = Refusal::new(Code::InvalidArgument);
+    emulator.faults().add([Rule::new(Fault::FailOpen { refusal })]).unwrap();
+    let wrapper = site.open_with(exactly);
+    let reason = alarm(&wrapper).await;
+    assert!(reason.contains("cannot be resumed"), "{reason}");
+    assert!(reason.contains("delivery=\"at_least_once\""), "{reason}");
+    emulator.faults().clear();
+    let status = drained(&wrapper).await;
+    assert_eq!(status.doubtful_rows, 0);
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!(site.landed(), once(0..200));
