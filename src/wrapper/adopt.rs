@@ -24,6 +24,8 @@ use crate::wal::{self, LogDirectory};
 
 /// A look costs a few system calls for each directory that has not changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// What kept a log from being read may pass without a trace in its directory, such as a full disk.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What was done for owners that are gone, since the wrapper was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ struct Settled {
     changed: SystemTime,
     /// Why it is left alone although something waits in it.
     left: Option<String>,
+    /// When to try again although nothing has changed, by the monotonic clock.
+    retry_at: Option<Duration>,
 }
 
 impl Adopter {
@@ -112,12 +116,15 @@ impl Adopter {
     }
 
     async fn adopt(&mut self, directory: PathBuf, closing: &mut watch::Receiver<bool>) {
+        // Before it is opened, as before a look.
+        let Ok(changed) = changed(&directory) else { return };
         let inner = match self.open(directory.clone()).await {
             Ok(inner) => inner,
             // Another process was faster.
             Err(OpenError::Log(wal::OpenError::Locked { .. })) => return,
             Err(error) => {
-                self.orphans.leave(&directory, format!("it cannot be opened: {}", chain(&error)));
+                let reason = format!("it cannot be opened: {}", chain(&error));
+                self.orphans.leave(&directory, changed, &reason, Some(RETRY_INTERVAL));
                 return;
             }
         };
@@ -191,38 +198,43 @@ impl Orphans {
     fn is_orphan(&mut self, directory: &Path) -> bool {
         // Before the look: whoever owns it after this changes it again, at the latest by its socket.
         let Ok(changed) = changed(directory) else { return false };
-        if self.settled.get(directory).is_some_and(|settled| settled.changed == changed) {
+        let is_due = |at: Duration| self.env.clock.monotonic() >= at;
+        if self
+            .settled
+            .get(directory)
+            .is_some_and(|it| it.changed == changed && !it.retry_at.is_some_and(is_due))
+        {
             return false;
         }
         self.settled.remove(directory);
         if wal::owner(&self.env, directory).ok().flatten().is_some() {
             return false;
         }
-        let left = match admin::status(directory) {
-            Ok(status) if status.owner_pid.is_some() => return false,
-            Ok(status) if status.rows.waiting == 0 => None,
+        match admin::status(directory) {
+            Ok(status) if status.owner_pid.is_some() => {}
+            Ok(status) if status.rows.waiting == 0 => {
+                let nothing = Settled { changed, left: None, retry_at: None };
+                self.settled.insert(directory.to_owned(), nothing);
+            }
             Ok(status) if self.access.delivers_to(&status.endpoint, status.unity_catalog_url.as_deref()) => {
                 return true;
             }
-            Ok(status) => Some(format!(
-                "its {} rows are for {}; drain it with zerobus-wal drain",
-                status.rows.waiting, status.endpoint
-            )),
-            Err(error) => Some(chain(&error)),
-        };
-        match left {
-            Some(reason) => self.leave(directory, reason),
-            None => drop(self.settled.insert(directory.to_owned(), Settled { changed, left: None })),
+            Ok(status) => {
+                let (rows, endpoint) = (status.rows.waiting, status.endpoint);
+                let reason = format!("its {rows} rows are for {endpoint}; drain it with zerobus-wal drain");
+                self.leave(directory, changed, &reason, None);
+            }
+            Err(error) => self.leave(directory, changed, &chain(&error), Some(RETRY_INTERVAL)),
         }
         false
     }
 
-    /// Leaves a directory alone until it changes.
-    fn leave(&mut self, directory: &Path, reason: String) {
-        let Ok(changed) = changed(directory) else { return };
-        tracing::warn!(directory = %directory.display(), reason, "a log whose owner is gone is left alone");
+    /// Leaves a directory alone until it changes, or for so long.
+    fn leave(&mut self, directory: &Path, changed: SystemTime, reason: &str, retry_after: Option<Duration>) {
         let left = Some(format!("{}: {reason}", directory.display()));
-        self.settled.insert(directory.to_owned(), Settled { changed, left });
+        let retry_at = retry_after.map(|after| self.env.clock.monotonic() + after);
+        tracing::warn!(directory = %directory.display(), reason, "a log whose owner is gone is left alone");
+        self.settled.insert(directory.to_owned(), Settled { changed, left, retry_at });
     }
 }
 
