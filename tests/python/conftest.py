@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ UNREACHABLE = "http://127.0.0.1:9"
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT, name STRING"
 DEADLINE_SECS = 20.0
+# How a program of a test is run. From 3.12 on Python warns when a process with threads forks, and pyarrow has some.
+PYTHON = (sys.executable, "-X", "faulthandler", "-W", "ignore:This process:DeprecationWarning")
 
 MakeWrapper = Callable[..., ZerobusWrapper]
 

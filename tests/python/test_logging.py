@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -20,7 +19,7 @@ import pytest
 
 from arrow_zerobus_sdk_wrapper import ZerobusWrapper, _core, _logging
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
-from conftest import DEADLINE_SECS, TABLE, UNREACHABLE, MakeWrapper, make_batch, until
+from conftest import DEADLINE_SECS, PYTHON, TABLE, UNREACHABLE, MakeWrapper, make_batch, until
 
 PACKAGE = "arrow_zerobus_sdk_wrapper"
 # The queue of the core, `RECORDS_MAX`.
@@ -242,7 +241,7 @@ def make_batch():
 def finish(program: str, wal_dir: Path) -> tuple[int, str, str]:
     """Exit code and output of a program, which must end by itself."""
     with subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", PROGRAM + textwrap.dedent(program), str(wal_dir)],
+        [*PYTHON, "-c", PROGRAM + textwrap.dedent(program), str(wal_dir)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from deltalake import DeltaTable
 
 from arrow_zerobus_sdk_wrapper import LockedError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
-from conftest import DEADLINE_SECS, TABLE, MakeWrapper
+from conftest import DEADLINE_SECS, PYTHON, TABLE, MakeWrapper
 
 PRELUDE = """
 import asyncio, os, sys
@@ -39,7 +38,7 @@ def make_batch():
 def running(program: str, wal_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """A Python process that runs a program after the prelude; killed at the end if it still runs."""
     with subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + textwrap.dedent(program), str(wal_dir)],
+        [*PYTHON, "-c", PRELUDE + textwrap.dedent(program), str(wal_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
