@@ -22,7 +22,7 @@ UNREACHABLE = "http://127.0.0.1:9"
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT, name STRING"
 DEADLINE_SECS = 20.0
-# How a program of a test is run. From 3.12 on Python warns when a process with threads forks; pyarrow has some.
+# How a program of a test is run. From 3.12 on Python warns when a process with threads forks, as pyarrow has.
 PYTHON = (sys.executable, "-X", "faulthandler", "-W", "ignore:This process:DeprecationWarning")
 
 MakeWrapper = Callable[..., ZerobusWrapper]
