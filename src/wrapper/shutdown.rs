@@ -63,6 +63,9 @@ async fn stop(inner: Arc<Inner>, tasks: Tasks) {
             tracing::error!(%error, "a background task ended early");
         }
     }
+    if let Some(debug_files) = &inner.debug_files {
+        debug_files.close().await;
+    }
     let wal = inner.wal.clone();
     let closed = spawn_blocking(move || wal.close()).await;
     inner
