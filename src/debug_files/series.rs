@@ -114,14 +114,15 @@ impl Series {
                 Ok(())
             }
             Err(source) => {
+                let (file, whole) = (Arc::clone(&current.file), current.written);
+                self.current = None;
                 let path = self.path(&names::current(&self.place.stem, self.place.extension));
                 // Where this fails too, the file ends in a torn message, or stays empty.
-                let _ = match current.written {
+                let _ = match whole {
                     // Attempts on a full disk must not push out the files that are good.
                     0 => self.storage.remove(&path),
-                    whole => current.file.set_len(whole),
+                    _ => file.set_len(whole),
                 };
-                self.current = None;
                 Err(SeriesError { action: "write", path, source })
             }
         }

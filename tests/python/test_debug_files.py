@@ -1,7 +1,7 @@
 """The debug files: what was stored, as others read it, and that nothing suffers from them.
 
-Goal: pyarrow reads the batches, Google's ``protobuf`` the records, at any moment up to the last flush. Method: wrappers
-write them, in this process and in ones that are killed; failures are those of a real file system.
+Goal: pyarrow reads the batches, Google's ``protobuf`` the records, at any moment up to the last flush. Method:
+wrappers write them, in this process and in ones that are killed; failures are those of a real file system.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from conftest import TABLE, UNREACHABLE, make_batch, until
 from test_conversion import delimited
 from test_end_to_end import landed
 
+PAGE = (Path(__file__).parents[2] / "docs" / "debug-files.md").read_text()
 # Longer than any test.
 NEVER_SECS = 3600
 
@@ -76,7 +78,7 @@ def is_readable(out: Path, rows: list[dict[str, Any]]) -> bool:
 
 
 def test_both_files_show_what_was_stored_and_delivered(emulator: Emulator, tmp_path: Path, out: Path) -> None:
-    settings = emulator.settings(TABLE) | {"wal_dir": tmp_path / "wal"}
+    settings: dict[str, Any] = {**emulator.settings, "table_name": TABLE, "wal_dir": tmp_path / "wal"}
     batches = [make_batch(0), make_batch(3, 5)]
     with SyncZerobusWrapper(**settings, debug_enabled=True, debug_output_dir=out) as wrapper:
         for batch in batches:
@@ -111,6 +113,18 @@ def test_lists_structs_and_maps_are_read_by_protobuf(tmp_path: Path, out: Path) 
     assert [one.HasField("point") for one in first.points] == [True, False]
     assert [(entry.key, entry.value.point) for entry in first.by_name] == [("x", 1)]
     assert (first.words, second.HasField("words")) == ("a", False)
+
+
+def test_the_programs_of_the_page_read_both_files(tmp_path: Path, out: Path) -> None:
+    with debugging(out, tmp_path / "wal") as wrapper:
+        wrapper.send_batch(make_batch())
+    programs = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        command = [sys.executable, "-W", "error", "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [done.stdout.count(f"name {i}") for i in range(4)] == [1, 1, 1, 0]
 
 
 def test_a_batch_is_flushed_on_time_though_none_follows(tmp_path: Path, out: Path) -> None:
@@ -204,7 +218,7 @@ def test_a_directory_that_cannot_be_written_disturbs_nothing_and_is_told_once(
     directory = tmp_path / place
     if place == "a file":
         directory.touch()
-    settings = emulator.settings(TABLE) | {"wal_dir": tmp_path / "wal"}
+    settings: dict[str, Any] = {**emulator.settings, "table_name": TABLE, "wal_dir": tmp_path / "wal"}
     settings |= {"debug_enabled": True, "debug_output_dir": directory, "debug_flush_interval_secs": 0.001}
     with SyncZerobusWrapper(**settings) as wrapper:
         for first in range(20):
