@@ -61,8 +61,8 @@ struct Files {
 enum DebugError {
     #[error(transparent)]
     Series(#[from] SeriesError),
-    #[error("cannot lock the debug files in {directory}")]
-    Lock { directory: String, source: std::io::Error },
+    #[error("cannot {action} of debug files {directory}")]
+    Directory { action: &'static str, directory: String, source: std::io::Error },
     #[error("{WRITERS_MAX} live wrappers write debug files of the table into {directory}")]
     TooManyWriters { directory: String },
 }
@@ -182,13 +182,18 @@ impl Worker {
 
     fn claim(&self, root: &Path) -> Result<(String, Box<dyn FileLock>), DebugError> {
         let directory = root.display().to_string();
-        let failed = |source| DebugError::Lock { directory: directory.clone(), source };
-        self.env.storage.create_dir_all(root).map_err(failed)?;
+        let failed = |action| |source| DebugError::Directory { action, directory: directory.clone(), source };
+        self.env.storage.create_dir_all(root).map_err(failed("create the directory"))?;
         let note = std::process::id().to_string();
         for writer in 1..=WRITERS_MAX {
             let stem = names::stem(&self.name, writer);
             let path = root.join(names::current(&stem, "lock"));
-            match self.env.storage.lock(&path, note.as_bytes()).map_err(failed)? {
+            match self
+                .env
+                .storage
+                .lock(&path, note.as_bytes())
+                .map_err(failed("lock names in the directory"))?
+            {
                 LockAttempt::Held(lock) => {
                     if writer > 1 {
                         tracing::info!(

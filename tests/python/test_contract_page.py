@@ -1,8 +1,8 @@
 """The page of the API contract, ``contract.md``: its signatures, and its examples word for word.
 
 Goal: what the page shows is there and runs. Method: the page's code blocks are parsed and compared with the
-package; its usage example is run against an emulator. Changed is only where the wrapper connects and where its
-log is.
+package; its usage example is run against an emulator. Changed is only where the wrapper connects and where
+its log is.
 """
 
 from __future__ import annotations
