@@ -182,7 +182,10 @@ impl Worker {
 
     fn claim(&self, root: &Path) -> Result<(String, Box<dyn FileLock>), DebugError> {
         let directory = root.display().to_string();
-        let failed = |action| |source| DebugError::Directory { action, directory: directory.clone(), source };
+        let failed = |action| {
+            let directory = directory.clone();
+            move |source| DebugError::Directory { action, directory, source }
+        };
         self.env.storage.create_dir_all(root).map_err(failed("create the directory"))?;
         let note = std::process::id().to_string();
         for writer in 1..=WRITERS_MAX {
