@@ -65,6 +65,8 @@ mod allocator;
 
 mod reserve;
 
+mod debug_files;
+
 pub mod admin;
 
 #[cfg(feature = "emulator")]

@@ -60,6 +60,13 @@ class Settings(TypedDict):
     retry_base_delay_ms: int
     retry_max_delay_ms: int
     shutdown_timeout_secs: float
+    debug_enabled: bool
+    debug_output_dir: str | None
+    debug_flush_interval_secs: float
+    debug_max_file_size: int | None
+    debug_max_files_retained: int
+    debug_arrow_enabled: bool
+    debug_protobuf_enabled: bool
 
 @final
 class CompletionQueue:

@@ -90,6 +90,11 @@ def integer(name: str, value: object, maximum: int = INTEGER_MAX) -> int:
     return value
 
 
+def optional_integer(name: str, value: object) -> int | None:
+    """An integer from 0 on, or None."""
+    return None if value is None else integer(name, value)
+
+
 def boolean(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, bool):

@@ -33,8 +33,8 @@ class WrapperArguments(TypedDict, total=False):
     observability_enabled: bool
     observability_config: dict[str, Any] | None
     debug_enabled: bool
-    debug_output_dir: str | None
-    debug_flush_interval_secs: int
+    debug_output_dir: str | os.PathLike[str] | None
+    debug_flush_interval_secs: float
     debug_max_file_size: int | None
     retry_max_attempts: int
     retry_base_delay_ms: int
@@ -64,6 +64,9 @@ class WrapperArguments(TypedDict, total=False):
     streams: int
     stream_max_age_secs: float
     shutdown_timeout_secs: float
+    debug_max_files_retained: int
+    debug_arrow_enabled: bool
+    debug_protobuf_enabled: bool
 
 
 def open_with(

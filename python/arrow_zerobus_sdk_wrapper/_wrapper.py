@@ -46,10 +46,15 @@ class ZerobusWrapper:
             (``https_proxy`` and its relatives).
         observability_enabled: Not yet available.
         observability_config: Not yet available.
-        debug_enabled: Not yet available.
-        debug_output_dir: Not yet available.
-        debug_flush_interval_secs: Not yet available.
-        debug_max_file_size: Not yet available.
+        debug_enabled: Writes each batch that was stored into debug files too, which pyarrow and protobuf
+            read: ``<debug_output_dir>/zerobus/arrow/<table>.arrows`` and ``zerobus/proto/<table>.binpb`` with
+            ``<table>.desc``. They are no part of what is promised: what they cannot take in time is left out
+            and logged, and sending goes on.
+        debug_output_dir: Where the debug files go; needed for ``debug_enabled``.
+        debug_flush_interval_secs: How many seconds old a batch is, at most, before it stands in the debug
+            files.
+        debug_max_file_size: A debug file that would become larger than so many bytes is rotated; None sets no
+            limit.
         retry_max_attempts: Attempts in a row that may fail before ``flush`` and a wrapper with
             ``wait_for="delivered"`` give up waiting. Delivery itself never gives up.
         retry_base_delay_ms: First upper bound of the random wait between attempts, in milliseconds.
@@ -118,6 +123,9 @@ class ZerobusWrapper:
             ``delivery="at_least_once"``.
         stream_max_age_secs: Age in seconds at which a stream is replaced before the service ends it.
         shutdown_timeout_secs: How many seconds ``shutdown`` goes on delivering.
+        debug_max_files_retained: How many rotated debug files of each kind are kept of this table.
+        debug_arrow_enabled: Whether there is a debug file of Arrow batches.
+        debug_protobuf_enabled: Whether there is a debug file of protobuf records.
 
     Raises:
         ConfigurationError: An argument is wrong; it is named, with its value and what is allowed.
@@ -166,8 +174,8 @@ class ZerobusWrapper:
         observability_enabled: bool = False,
         observability_config: dict[str, Any] | None = None,
         debug_enabled: bool = False,
-        debug_output_dir: str | None = None,
-        debug_flush_interval_secs: int = 5,
+        debug_output_dir: str | os.PathLike[str] | None = None,
+        debug_flush_interval_secs: float = 5,
         debug_max_file_size: int | None = None,
         retry_max_attempts: int = 5,
         retry_base_delay_ms: int = 100,
@@ -197,13 +205,12 @@ class ZerobusWrapper:
         streams: int = 1,
         stream_max_age_secs: float = 600,
         shutdown_timeout_secs: float = 30,
+        debug_max_files_retained: int = 10,
+        debug_arrow_enabled: bool = True,
+        debug_protobuf_enabled: bool = True,
     ) -> None:
         _options.not_yet_available("observability_enabled", observability_enabled, False)
         _options.not_yet_available("observability_config", observability_config, None)
-        _options.not_yet_available("debug_enabled", debug_enabled, False)
-        _options.not_yet_available("debug_output_dir", debug_output_dir, None)
-        _options.not_yet_available("debug_flush_interval_secs", debug_flush_interval_secs, 5)
-        _options.not_yet_available("debug_max_file_size", debug_max_file_size, None)
         self._endpoint = _options.text("endpoint", endpoint)
         self._table_name = _options.text("table_name", table_name)
         self._wal_dir = _options.optional_path("wal_dir", wal_dir)
@@ -250,6 +257,17 @@ class ZerobusWrapper:
             "retry_base_delay_ms": _options.integer("retry_base_delay_ms", retry_base_delay_ms),
             "retry_max_delay_ms": _options.integer("retry_max_delay_ms", retry_max_delay_ms),
             "shutdown_timeout_secs": _options.seconds("shutdown_timeout_secs", shutdown_timeout_secs),
+            "debug_enabled": _options.boolean("debug_enabled", debug_enabled),
+            "debug_output_dir": _options.optional_path("debug_output_dir", debug_output_dir),
+            "debug_flush_interval_secs": _options.seconds(
+                "debug_flush_interval_secs", debug_flush_interval_secs
+            ),
+            "debug_max_file_size": _options.optional_integer("debug_max_file_size", debug_max_file_size),
+            "debug_max_files_retained": _options.integer(
+                "debug_max_files_retained", debug_max_files_retained
+            ),
+            "debug_arrow_enabled": _options.boolean("debug_arrow_enabled", debug_arrow_enabled),
+            "debug_protobuf_enabled": _options.boolean("debug_protobuf_enabled", debug_protobuf_enabled),
         }
         _logging.start()
         self._core = _core.Wrapper(settings)

@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod debug;
 mod file;
 mod parse;
 mod registry;
@@ -165,6 +166,21 @@ pub struct WrapperConfiguration {
     pub retry_max_delay: Duration,
     /// How long `shutdown` goes on delivering.
     pub shutdown_timeout: Duration,
+    /// Whether each batch that was stored is written into debug files too, below `debug_output_dir`. They are no part
+    /// of what is promised: what they cannot take is left out.
+    pub debug_enabled: bool,
+    /// Where the debug files go; needed for `debug_enabled`.
+    pub debug_output_dir: Option<PathBuf>,
+    /// How old a batch is, at most, before it stands in the debug files.
+    pub debug_flush_interval: Duration,
+    /// A debug file that would become larger, in bytes, is rotated; `None` sets no limit.
+    pub debug_max_file_size: Option<u64>,
+    /// How many rotated debug files of each kind are kept of this table.
+    pub debug_max_files_retained: usize,
+    /// Whether there is a debug file of Arrow batches.
+    pub debug_arrow_enabled: bool,
+    /// Whether there is a debug file of protobuf records.
+    pub debug_protobuf_enabled: bool,
 }
 
 impl WrapperConfiguration {
@@ -208,6 +224,13 @@ impl WrapperConfiguration {
             retry_base_delay: Duration::from_millis(100),
             retry_max_delay: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(30),
+            debug_enabled: false,
+            debug_output_dir: None,
+            debug_flush_interval: Duration::from_secs(5),
+            debug_max_file_size: None,
+            debug_max_files_retained: 10,
+            debug_arrow_enabled: true,
+            debug_protobuf_enabled: true,
         }
     }
 
@@ -232,6 +255,7 @@ impl WrapperConfiguration {
         self.check_numbers()?;
         self.check_bounds()?;
         self.check_transport()?;
+        self.check_debug()?;
         let wal_dir = match &self.wal_dir {
             Some(dir) if dir.as_os_str().is_empty() => {
                 return Err(invalid("wal_dir", "", "a directory that this process may write"));

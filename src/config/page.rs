@@ -73,6 +73,7 @@ fn value(setting: &Setting) -> String {
         Kind::Secret => "secret text".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Bytes => "size".to_owned(),
+        Kind::BytesOrNone => "size or `none`".to_owned(),
         Kind::Count(_) => "integer".to_owned(),
         Kind::Millis | Kind::Seconds => "time".to_owned(),
         Kind::SecondsOrNone => "time or `none`".to_owned(),

@@ -36,7 +36,10 @@ impl Setting {
             Kind::Text => Some(Value::Text(text.to_owned())),
             Kind::Secret => Some(Value::Secret(text.into())),
             Kind::Path => Some(Value::Path(text.into())),
-            Kind::Bytes => bytes(text).filter(|bytes| *bytes <= self.kind().number_max()).map(Value::Number),
+            Kind::BytesOrNone if text == "none" => Some(Value::None),
+            Kind::Bytes | Kind::BytesOrNone => {
+                bytes(text).filter(|bytes| *bytes <= self.kind().number_max()).map(Value::Number)
+            }
             Kind::Count(max) => count(text).filter(|count| *count <= max).map(Value::Number),
             Kind::Millis => duration(text, "ms").filter(is_whole_ms).map(Value::Duration),
             Kind::SecondsOrNone if text == "none" => Some(Value::None),
@@ -53,6 +56,9 @@ impl Setting {
             Kind::Text | Kind::Secret => "text".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Bytes => "a number of bytes, with a unit or without, such as 64MiB, 8GiB or 1MB".to_owned(),
+            Kind::BytesOrNone => {
+                "a number of bytes, with a unit or without, such as 64MiB, 8GiB or 1MB, or none".to_owned()
+            }
             Kind::Count(max) => format!("an integer from 0 to {max}"),
             Kind::Millis => {
                 "a number of milliseconds, or a time with a unit, such as 250ms or 30s".to_owned()
@@ -145,6 +151,9 @@ mod tests {
         ] {
             assert_eq!(parsed("wal_max_bytes", text), Some(format!("Number({bytes})")), "{text}");
         }
+        assert_eq!(parsed("debug_max_file_size", "1MiB").as_deref(), Some("Number(1048576)"));
+        assert_eq!(parsed("debug_max_file_size", "none").as_deref(), Some("None"));
+        assert_eq!(parsed("wal_max_bytes", "none"), None);
         for text in
             ["", "MiB", "1.5GiB", "-1", "+1", "64M", "1 apple", "9223372036854775808", "99999999TiB", "1\n"]
         {

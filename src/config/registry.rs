@@ -311,6 +311,50 @@ pub static SETTINGS: &[Setting] = &[
         place: Place::Seconds(|c| &mut c.shutdown_timeout),
         ..PLAIN
     },
+    Setting {
+        name: "debug_enabled",
+        meaning: "write each batch that was stored into debug files below `debug_output_dir` too \
+                  ([debug-files.md](debug-files.md))",
+        place: Place::Flag(|c| &mut c.debug_enabled),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_output_dir",
+        meaning: "where the debug files go; needed for `debug_enabled`",
+        place: Place::Path(|c| &mut c.debug_output_dir),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_flush_interval_secs",
+        meaning: "how old a batch is, at most, before it stands in the debug files",
+        place: Place::Seconds(|c| &mut c.debug_flush_interval),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_max_file_size",
+        meaning: "a debug file that would become larger is rotated; `none` sets no limit",
+        default_note: Some("`none`"),
+        place: Place::BytesOrNone(|c| &mut c.debug_max_file_size),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_max_files_retained",
+        meaning: "how many rotated debug files of each kind are kept of this table",
+        place: Place::Count(|c| &mut c.debug_max_files_retained),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_arrow_enabled",
+        meaning: "write the debug file of Arrow batches",
+        place: Place::Flag(|c| &mut c.debug_arrow_enabled),
+        ..PLAIN
+    },
+    Setting {
+        name: "debug_protobuf_enabled",
+        meaning: "write the debug file of protobuf records",
+        place: Place::Flag(|c| &mut c.debug_protobuf_enabled),
+        ..PLAIN
+    },
 ];
 
 /// The setting with this name.

@@ -42,6 +42,7 @@ pub(super) enum Place {
     Secret(Field<Option<SecretString>>),
     Path(Field<Option<PathBuf>>),
     Bytes(Field<u64>),
+    BytesOrNone(Field<Option<u64>>),
     BytesInMemory(Field<usize>),
     Count(Field<usize>),
     Attempts(Field<u32>),
@@ -65,6 +66,8 @@ pub enum Kind {
     Path,
     /// A number of bytes.
     Bytes,
+    /// A number of bytes, or `none`.
+    BytesOrNone,
     /// A number, with its largest value.
     Count(u64),
     /// Whole milliseconds.
@@ -88,11 +91,11 @@ pub enum Value {
     Secret(SecretString),
     /// For [`Kind::Path`].
     Path(PathBuf),
-    /// For [`Kind::Bytes`] and [`Kind::Count`].
+    /// For [`Kind::Bytes`], [`Kind::BytesOrNone`] and [`Kind::Count`].
     Number(u64),
     /// For [`Kind::Millis`], [`Kind::Seconds`] and [`Kind::SecondsOrNone`].
     Duration(Duration),
-    /// For [`Kind::SecondsOrNone`].
+    /// For [`Kind::SecondsOrNone`] and [`Kind::BytesOrNone`].
     None,
     /// For [`Kind::Flag`].
     Flag(bool),
@@ -116,6 +119,7 @@ impl Setting {
             Place::Secret(_) => Kind::Secret,
             Place::Path(_) => Kind::Path,
             Place::Bytes(_) | Place::BytesInMemory(_) => Kind::Bytes,
+            Place::BytesOrNone(_) => Kind::BytesOrNone,
             Place::Count(_) => Kind::Count(INTEGER_MAX),
             Place::Attempts(_) => Kind::Count(u32::MAX.into()),
             Place::Millis(_) | Place::SyncInterval => Kind::Millis,
@@ -155,6 +159,7 @@ impl Setting {
             Place::Secret(field) => field(defaults).clone().map(Value::Secret),
             Place::Path(field) => field(defaults).clone().map(Value::Path),
             Place::Bytes(field) => Some(Value::Number(*field(defaults))),
+            Place::BytesOrNone(field) => field(defaults).map(Value::Number),
             Place::BytesInMemory(field) | Place::Count(field) => Some(Value::Number(*field(defaults) as u64)),
             Place::Attempts(field) => Some(Value::Number((*field(defaults)).into())),
             Place::Millis(field) | Place::Seconds(field) => Some(Value::Duration(*field(defaults))),
@@ -178,6 +183,8 @@ impl Setting {
             (Place::Secret(field), Value::Secret(secret)) => *field(configuration) = Some(secret),
             (Place::Path(field), Value::Path(path)) => *field(configuration) = Some(path),
             (Place::Bytes(field), Value::Number(number)) => *field(configuration) = number,
+            (Place::BytesOrNone(field), Value::Number(number)) => *field(configuration) = Some(number),
+            (Place::BytesOrNone(field), Value::None) => *field(configuration) = None,
             (Place::BytesInMemory(field) | Place::Count(field), Value::Number(number)) => {
                 *field(configuration) = number.try_into().map_err(|_| wrong)?;
             }

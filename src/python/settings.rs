@@ -42,7 +42,7 @@ fn from_python(kind: Kind, given: &Bound<'_, PyAny>) -> PyResult<Value> {
         Kind::Text => Value::Text(given.extract()?),
         Kind::Secret => Value::Secret(SecretString::from(given.extract::<String>()?)),
         Kind::Path => Value::Path(given.extract()?),
-        Kind::Bytes | Kind::Count(_) => Value::Number(given.extract()?),
+        Kind::Bytes | Kind::BytesOrNone | Kind::Count(_) => Value::Number(given.extract()?),
         Kind::Millis => Value::Duration(Duration::from_millis(given.extract()?)),
         Kind::Seconds | Kind::SecondsOrNone => Value::Duration(seconds(given)?),
         Kind::Flag => Value::Flag(given.extract()?),

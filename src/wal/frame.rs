@@ -65,7 +65,7 @@ pub struct PreparedFrame {
     /// Space for the header and a copy of the body, aligned if the frame is large; empty if the body is shared.
     bytes: AlignedBuf,
     /// The body, where it is shared with the batch.
-    shared: Vec<Buffer>,
+    pub(super) shared: Vec<Buffer>,
 }
 
 impl PreparedFrame {
@@ -303,12 +303,14 @@ impl StoredSchema {
 
 /// What ends an IPC stream. Without it the decoder keeps the last message to itself if that has no
 /// body.
-fn end_of_stream() -> Buffer {
+pub(super) fn end_of_stream() -> Buffer {
     Buffer::from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0])
 }
 
 /// The schema and the batches of a whole IPC stream.
-fn decode_stream<const N: usize>(parts: [Buffer; N]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+pub(super) fn decode_stream(
+    parts: impl IntoIterator<Item = Buffer>,
+) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
     for mut part in parts {
@@ -325,7 +327,7 @@ fn decode_stream<const N: usize>(parts: [Buffer; N]) -> Result<(SchemaRef, Vec<R
 ///
 /// Arrow panics on some messages that are well-formed but make no sense; whatever stands in the
 /// directory, the reader of a log gets an error \[I14\].
-fn guarded<T>(
+pub(super) fn guarded<T>(
     fingerprint: SchemaFingerprint,
     decode: impl FnOnce() -> Result<T, ArrowError>,
 ) -> Result<T, FrameError> {

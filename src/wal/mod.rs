@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 mod aligned;
 mod appender;
+mod copy;
 mod count;
 mod damage;
 mod directory;
@@ -39,6 +40,7 @@ mod tail;
 mod view;
 mod walk;
 
+pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};

@@ -12,6 +12,7 @@ use super::delivery::{self, Awaited};
 use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult};
 use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
+use crate::debug_files::Copied;
 use crate::types::Lsn;
 use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame};
 
@@ -188,12 +189,20 @@ struct CountedAppend {
     inner: Arc<Inner>,
     append: Option<(Append, Permit)>,
     rows: u32,
+    /// For the debug files, once it is stored.
+    copied: Option<Copied>,
 }
 
 impl CountedAppend {
     fn start(inner: &Arc<Inner>, frame: PreparedFrame, permit: Permit) -> CountedAppend {
         let rows = frame.rows();
-        CountedAppend { append: Some((inner.wal.append(frame), permit)), inner: Arc::clone(inner), rows }
+        let copied = inner.debug_files.as_ref().and_then(|files| files.copy(&frame));
+        CountedAppend {
+            append: Some((inner.wal.append(frame), permit)),
+            inner: Arc::clone(inner),
+            rows,
+            copied,
+        }
     }
 }
 
@@ -205,6 +214,10 @@ impl Future for CountedAppend {
         let outcome = ready!(Pin::new(append).poll(context));
         if let Ok(appended) = &outcome {
             self.inner.stored.add(appended.lsn, self.rows, appended.frame_bytes);
+            let copied = self.copied.take();
+            if let Some((files, copied)) = self.inner.debug_files.as_ref().zip(copied) {
+                files.offer(copied);
+            }
         }
         // After the count: whoever sees that nobody is before the log any more sees it counted.
         self.append = None;
@@ -215,7 +228,9 @@ impl Future for CountedAppend {
 impl Drop for CountedAppend {
     fn drop(&mut self) {
         let Some(append) = self.append.take() else { return };
-        let rest = CountedAppend { inner: Arc::clone(&self.inner), append: Some(append), rows: self.rows };
+        let copied = self.copied.take();
+        let inner = Arc::clone(&self.inner);
+        let rest = CountedAppend { inner, append: Some(append), rows: self.rows, copied };
         self.inner.runtime.handle().spawn(async move {
             if let Err(error) = rest.await {
                 tracing::warn!(%error, "a batch whose sender was cancelled was not stored");

@@ -39,6 +39,7 @@ use self::shutdown::Tasks;
 use crate::admission::Admission;
 use crate::catalog::KnownTable;
 use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
+use crate::debug_files::DebugFiles;
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::principal::Principal;
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     damage: Vec<Damage>,
     admission: Arc<Admission>,
     stored: Arc<Stored>,
+    /// Where what is stored is shown too, if somebody wants that.
+    debug_files: Option<DebugFiles>,
     /// Up to this frame a `flush` has told what was dropped.
     drops_told: AtomicU64,
     quarantine: Quarantine,

@@ -19,6 +19,7 @@ use crate::admission::{Admission, Limits};
 use crate::catalog::{Catalog, KnownTable, Reader};
 use crate::config::{DeliveryGuarantee, Validated, WrapperConfiguration, invalid};
 use crate::convert::{Policies, TableSchema};
+use crate::debug_files::{DebugFiles, DebugSettings};
 use crate::drain::{
     Grace, Lane, LaneSettings, Plans, Progress, Reads, Settler, SettlerStatus, TableToRemember,
 };
@@ -148,6 +149,9 @@ pub(super) fn start(
         None => KnownTable::without_catalog(cached),
     });
     let policies = Policies { timestamp_ns: configuration.timestamp_ns, null_list: configuration.null_list };
+    let debug_settings = adopter.as_ref().and_then(|_| DebugSettings::of(configuration, policies));
+    let debug_files = debug_settings
+        .and_then(|settings| DebugFiles::start(&env, settings, &destination.table, Arc::clone(&table)));
     let settling = Settler {
         env: env.clone(),
         ledger,
@@ -212,6 +216,7 @@ pub(super) fn start(
             damage,
             admission,
             stored,
+            debug_files,
             drops_told: AtomicU64::new(record.dropped.last().get()),
             quarantine,
             quarantined_told: AtomicU64::new(record.quarantined.rows),

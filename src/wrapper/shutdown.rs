@@ -64,7 +64,12 @@ async fn stop(inner: Arc<Inner>, tasks: Tasks) {
         }
     }
     let wal = inner.wal.clone();
-    let closed = spawn_blocking(move || wal.close()).await;
+    let debug_files = async {
+        if let Some(debug_files) = &inner.debug_files {
+            debug_files.close().await;
+        }
+    };
+    let (closed, ()) = tokio::join!(spawn_blocking(move || wal.close()), debug_files);
     inner
         .stopped
         .send_replace(Some(closed.map_err(|error| error.to_string()).and_then(|()| verdict(&inner))));

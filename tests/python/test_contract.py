@@ -64,6 +64,9 @@ DESIGN_DEFAULTS = {
     "streams": 1,
     "stream_max_age_secs": 600,
     "shutdown_timeout_secs": 30,
+    "debug_max_files_retained": 10,
+    "debug_arrow_enabled": True,
+    "debug_protobuf_enabled": True,
 }
 RESULT = TransmissionResult(True, None, 0, 3, 512, "stored", 7, True, (range(7, 8),))
 

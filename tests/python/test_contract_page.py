@@ -1,8 +1,8 @@
 """The page of the API contract, ``contract.md``: its signatures, and its examples word for word.
 
 Goal: what the page shows is there and runs. Method: the page's code blocks are parsed and compared with the
-package; its usage example is run against an emulator. Changed are only where the wrapper connects and what it
-is called with that this version does not have yet, the ``debug_*`` arguments.
+package; its usage example is run against an emulator. Changed is only where the wrapper connects and where
+its log is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import arrow_zerobus_sdk_wrapper as package
@@ -104,7 +105,6 @@ def test_the_usage_examples_run_word_for_word(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def redirected(**given: Any) -> ZerobusWrapper:
-        kept = {name: value for name, value in given.items() if not name.startswith("debug_")}
         here: dict[str, Any] = {
             "endpoint": emulator.endpoint,
             "table_name": TABLE,
@@ -113,14 +113,18 @@ def test_the_usage_examples_run_word_for_word(
             "unity_catalog_url": emulator.unity_catalog_url,
             "wal_dir": tmp_path / "wal",
         }
-        return ZerobusWrapper(**(kept | here))
+        return ZerobusWrapper(**(given | here))
 
+    # The page gives a relative directory.
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(package, "ZerobusWrapper", redirected)
     # The page leaves this one to the reader.
     names: dict[str, Any] = {"__name__": "__main__", "create_record_batch": lambda: make_batch(4)}
     exec(compile(USAGE, "contract.md", "exec"), names)  # noqa: S102
     assert re.fullmatch(r"Batch sent successfully in \d+ms\n", capsys.readouterr().out)
+    first = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": "c"}]
+    with pa.ipc.open_stream(tmp_path / "debug_output" / "zerobus" / "arrow" / f"{TABLE}.arrows") as shown:
+        assert shown.read_all().to_pylist() == first
     asyncio.run(names["main_with_context"]())
     assert capsys.readouterr().out == "Result: True\n"
-    first = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": "c"}]
     assert landed(emulator) == first + make_batch(4).to_pylist()

@@ -20,10 +20,6 @@ REGISTRY: dict[str, dict[str, Any]] = {setting["name"]: setting for setting in _
 NOT_AVAILABLE = {
     "observability_enabled",
     "observability_config",
-    "debug_enabled",
-    "debug_output_dir",
-    "debug_flush_interval_secs",
-    "debug_max_file_size",
 }
 # Python types of each kind, as the signature has them.
 TYPES = {
@@ -31,6 +27,7 @@ TYPES = {
     "Secret": {"str | None"},
     "Path": {"str | os.PathLike[str] | None"},
     "Bytes": {"int"},
+    "BytesOrNone": {"int | None"},
     "Count": {"int"},
     "Millis": {"int"},
     "Seconds": {"float"},
