@@ -54,17 +54,17 @@ def exported(given: object) -> tuple[object, object] | BatchStream | None:
     if isinstance(given, type):
         return None
     export_array = getattr(given, "__arrow_c_array__", None)
-    export_stream = getattr(given, "__arrow_c_stream__", None)
     if export_array is not None:
         try:
             capsules: object = export_array()
         except Exception:
             # Such as an array of several chunks.
-            if export_stream is None:
+            if not hasattr(given, "__arrow_c_stream__"):
                 raise
         else:
             # The protocol promises two capsules; `_core` refuses anything else.
             return capsules if _is_pair(capsules) else (capsules, None)
+    export_stream = getattr(given, "__arrow_c_stream__", None)
     if export_stream is None:
         return None
     # Only streams need ctypes.
