@@ -1,6 +1,6 @@
 //! Planted bugs, so that the tests of the log can show that they would find them.
 //!
-//! Without the feature `sim` nothing of this is compiled in: [`Canaries::has`] is a constant.
+//! Without the feature `sim` nothing of this is compiled in: `Canaries::has` is a constant.
 //! A test plants one bug in the [`Env`](crate::io::Env) of one log; other logs of the process are as sound as
 //! ever.
 

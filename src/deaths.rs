@@ -1,6 +1,6 @@
 //! Moments at which a test can have the process killed, so that each of them is met and not only the long ones.
 //!
-//! Without the feature `sim` nothing of this is compiled in: [`reached`] does nothing.
+//! Without the feature `sim` nothing of this is compiled in: `reached` does nothing.
 
 /// A moment on the way of a row to a persistent stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,6 +98,7 @@ pub struct Status {
     pub damage: Vec<String>,
 }
 
+#[cfg(feature = "cli")]
 impl Status {
     /// The name of the writer directory.
     pub(crate) fn writer(&self) -> std::borrow::Cow<'_, str> {

@@ -47,7 +47,7 @@ pub enum DeliveryError {
         /// The first failure.
         reason: Arc<str>,
     },
-    /// Dropped because the log was full, as the user has allowed with [`OnFull::DropOldest`].
+    /// Dropped because the log was full, as the user has allowed with [`OnFull::DropOldest`](crate::OnFull::DropOldest).
     #[error(
         "{}dropped because the log was full (on_full = drop_oldest); what was dropped is not delivered",
         which_frames(.dropped, *.lsn)
