@@ -22,6 +22,8 @@ import urllib.parse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
+from ._errors import ZerobusError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -33,13 +35,15 @@ _CREDENTIAL_VARIABLE = "ZEROBUS_EMULATOR_CLIENT_SECRET"
 _STOP_TIMEOUT_SECS = 60.0
 
 
-class EmulatorError(RuntimeError):
+class EmulatorError(ZerobusError, RuntimeError):
     """The emulator could not start or did not stop as it should.
 
     Attributes:
         exit_code: Exit code of its process, as documented for ``zerobus-wal``; ``None`` if it had not
             ended.
     """
+
+    default_code = "emulator"
 
     def __init__(self, message: str, exit_code: int | None = None) -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use crate::types::TableName;
+use crate::wrapper::writer_name;
 
 /// Digits of the number of a rotated file: names sort as their numbers do.
 const DIGITS: usize = 6;
@@ -12,7 +13,7 @@ const DIGITS: usize = 6;
 pub(super) fn stem(table: &TableName, writer: u32) -> String {
     match writer {
         1 => table.to_string(),
-        _ => format!("{table}-writer-{writer:03}"),
+        _ => format!("{table}-{}", writer_name(writer)),
     }
 }
 

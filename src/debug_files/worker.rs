@@ -14,13 +14,12 @@ use crate::error::chain;
 use crate::io::{Env, FileLock, LockAttempt};
 use crate::types::TableName;
 use crate::wal::FrameCopy;
+use crate::wrapper::WRITERS_MAX;
 
 /// The directory below the one of the settings.
 const ROOT: &str = "zerobus";
 const ARROW_DIRECTORY: &str = "arrow";
 const PROTOBUF_DIRECTORY: &str = "proto";
-/// More live writers of one table than this share no directory.
-const WRITERS_MAX: u32 = 999;
 
 pub(super) struct Worker {
     env: Env,
@@ -117,7 +116,7 @@ impl Worker {
             let missed = failed.as_ref().map(|failed| failed.batches);
             match self.open(missed) {
                 Ok(files) => self.state = State::Open(Box::new(files)),
-                Err(error) => return self.fail(&error, missed, 1, now),
+                Err(error) => return self.fail(&error, missed, now),
             }
         }
         self.try_with(now, |files| files.add(frame));
@@ -127,12 +126,12 @@ impl Worker {
         let State::Open(files) = &mut self.state else { return };
         let missed = files.missed;
         if let Err(error) = act(files) {
-            self.fail(&error.into(), missed, 1, now);
+            self.fail(&error.into(), missed, now);
         }
     }
 
     /// Closes everything until the next attempt. Tells of the first failure in a row only.
-    fn fail(&mut self, error: &DebugError, missed: Option<u64>, more: u64, now: Duration) {
+    fn fail(&mut self, error: &DebugError, missed: Option<u64>, now: Duration) {
         if missed.is_none() {
             tracing::warn!(
                 error = chain(error),
@@ -142,7 +141,7 @@ impl Worker {
         }
         let failed = Failed {
             retry_at: now.saturating_add(self.settings.flush_interval),
-            batches: missed.unwrap_or(0) + more,
+            batches: missed.unwrap_or(0) + 1,
         };
         self.state = State::Closed { failed: Some(failed) };
     }

@@ -108,7 +108,8 @@ impl Ranges {
     /// Whether every row of a frame is settled above the watermark.
     pub fn has_frame(&self, lsn: Lsn) -> bool {
         let (start, end) = frame(lsn);
-        self.ranges.iter().any(|range| range.start <= start && end <= range.end)
+        let first = self.ranges.partition_point(|range| range.end < end);
+        self.ranges.get(first).is_some_and(|range| range.start <= start)
     }
 
     /// The rows of a frame that are settled above the watermark, as numbers from 0; `rows` is how many it has.

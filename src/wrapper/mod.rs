@@ -29,7 +29,7 @@ pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
 pub use undelivered::{DeliveryError, ROWS_NAMED_MAX};
-pub(crate) use writers::table_directory;
+pub(crate) use writers::{WRITERS_MAX, table_directory, writer_name};
 
 use self::append::Stored;
 use self::check::CheckedSchemas;

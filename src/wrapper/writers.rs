@@ -8,7 +8,7 @@ use crate::types::TableName;
 use crate::wal::{self, Destination, LogDirectory};
 
 /// More live writers of one table than this share no disk.
-const WRITERS_MAX: u32 = 999;
+pub(crate) const WRITERS_MAX: u32 = 999;
 
 /// Where the writer directories of a table lie.
 pub(crate) fn table_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
@@ -16,7 +16,7 @@ pub(crate) fn table_directory(wal_dir: &Path, table: &TableName) -> PathBuf {
 }
 
 /// The name of the writer directory with this number; the first is 1.
-fn writer_name(number: u32) -> String {
+pub(crate) fn writer_name(number: u32) -> String {
     format!("writer-{number:03}")
 }
 

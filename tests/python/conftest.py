@@ -44,20 +44,24 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def offline_settings(directory: Path) -> dict[str, Any]:
+    """What a wrapper is made with whose service cannot be reached, and that never gives up waiting for it."""
+    return {
+        "endpoint": UNREACHABLE,
+        "table_name": TABLE,
+        "wal_dir": directory / "wal",
+        "retry_max_attempts": 2**32 - 1,
+        "shutdown_timeout_secs": 0,
+    }
+
+
 @pytest.fixture
 def offline(tmp_path: Path) -> Iterator[MakeWrapper]:
     """Makes wrappers whose service cannot be reached; they never give up waiting for it."""
     made: list[ZerobusWrapper] = []
 
     def make(**settings: Any) -> ZerobusWrapper:
-        defaults: dict[str, Any] = {
-            "endpoint": UNREACHABLE,
-            "table_name": TABLE,
-            "wal_dir": tmp_path / "wal",
-            "retry_max_attempts": 2**32 - 1,
-            "shutdown_timeout_secs": 0,
-        }
-        made.append(ZerobusWrapper(**(defaults | settings)))
+        made.append(ZerobusWrapper(**(offline_settings(tmp_path) | settings)))
         return made[-1]
 
     yield make

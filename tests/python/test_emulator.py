@@ -29,6 +29,7 @@ import pytest
 import zerobus.sdk.sync as zerobus
 from google.protobuf import descriptor_pb2
 
+from arrow_zerobus_sdk_wrapper import ZerobusError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator, EmulatorError
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def test_the_catalog_describes_a_table_to_whoever_has_a_token() -> None:
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert issubclass(EmulatorError, ZerobusError)
     with pytest.raises(EmulatorError, match=r"position 4.*BIGNIT") as wrong:
         Emulator(tmp_path, tables={"a.b.c": "id BIGNIT"}).start()
     assert wrong.value.exit_code == 2

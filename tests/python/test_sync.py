@@ -33,7 +33,7 @@ from arrow_zerobus_sdk_wrapper import (
     _blocking,
 )
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
-from conftest import TABLE, UNREACHABLE, make_batch, until
+from conftest import TABLE, UNREACHABLE, make_batch, offline_settings, until
 from test_end_to_end import landed
 
 MakeSync = Callable[..., SyncZerobusWrapper]
@@ -45,14 +45,7 @@ def offline_sync(tmp_path: Path) -> Iterator[MakeSync]:
     made: list[SyncZerobusWrapper] = []
 
     def make(**settings: Any) -> SyncZerobusWrapper:
-        defaults: dict[str, Any] = {
-            "endpoint": UNREACHABLE,
-            "table_name": TABLE,
-            "wal_dir": tmp_path / "wal",
-            "retry_max_attempts": 2**32 - 1,
-            "shutdown_timeout_secs": 0,
-        }
-        made.append(SyncZerobusWrapper(**(defaults | settings)))
+        made.append(SyncZerobusWrapper(**(offline_settings(tmp_path) | settings)))
         return made[-1]
 
     yield make
