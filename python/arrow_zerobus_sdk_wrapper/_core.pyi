@@ -7,6 +7,7 @@ __all__ = [
     "Job",
     "Wrapper",
     "__version__",
+    "admin_find_logs",
     "registry",
     "resolve_settings",
     "run_cli",
@@ -118,3 +119,6 @@ def take_log(limit: int) -> bytes: ...
 
 # Runs `zerobus-wal`, its name first in `args`; returns its exit code.
 def run_cli(args: list[str]) -> int: ...
+
+# The operations of `admin`: what each found, as JSON. No directory means the one that wrappers use.
+def admin_find_logs(directory: str | None) -> str: ...

@@ -5,8 +5,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "sockets and listings of operators are no part of the log")]
 
+mod progress;
 pub mod socket;
 mod status;
 
+pub use progress::Progress;
 pub use socket::resume;
 pub use status::{StatusError, find_logs, status};

@@ -9,7 +9,8 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, print, root};
+use super::output::print;
+use super::{Failure, next, root};
 use crate::admin;
 use crate::config::{
     Compression, ConfigError, DeliveryGuarantee, TransportKind, Value, WrapperConfiguration, invalid, setting,
@@ -203,10 +204,6 @@ async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<()
             tokio::time::timeout(timeout, patient).await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
         }
     }
-}
-
-async fn next(signal: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
-    signal?.recv().await
 }
 
 fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<WrapperConfiguration, Failure> {

@@ -5,6 +5,8 @@
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod output;
+mod progress;
 mod resume;
 mod status;
 
@@ -81,13 +83,7 @@ fn root(given: Option<&PathBuf>) -> Result<PathBuf, ConfigError> {
     Ok(std::fs::canonicalize(&root).unwrap_or(root))
 }
 
-/// Prints data. A reader that goes away early is no error.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure { code: ErrorCode::Storage, text: format!("cannot write to stdout: {error}") })
-        }
-        _ => Ok(()),
-    }
+/// The next signal; none where signals cannot be had.
+async fn next(signal: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
+    signal?.recv().await
 }

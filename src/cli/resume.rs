@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::{Failure, print, root};
+use super::output::print;
+use super::{Failure, root};
 use crate::admin;
 use crate::error::ErrorCode;
 

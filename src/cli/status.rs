@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use clap::Args;
+use comfy_table::{Cell, CellAlignment};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
-use super::{Failure, print, root};
+use super::output::{Format, number, print_all, table};
+use super::{Failure, root};
 use crate::admin;
 use crate::error::{Coded, ErrorCode, chain};
 use crate::wrapper::{STATUS_VERSION, Status};
@@ -21,12 +22,6 @@ pub(super) struct StatusArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
@@ -53,20 +48,12 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
         let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
         return Err(Failure { code: ErrorCode::Configuration, text });
     }
-    match args.format {
-        Format::Json => {
-            let report = serde_json::json!({ "version": STATUS_VERSION, "logs": found });
-            print(&format!("{report:#}"))?;
-        }
-        Format::Table => print(&tables(&found))?,
-    }
+    print_all(args.format, ("logs", STATUS_VERSION), &found, tables)?;
     unreadable.map_or(Ok(()), Err)
 }
 
 fn tables(found: &[Status]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    let header = [
+    let mut table = table([
         "table",
         "log",
         "owner",
@@ -79,12 +66,10 @@ fn tables(found: &[Status]) -> String {
         "oldest",
         "drained in",
         "log size",
-    ];
-    table.set_header(header);
+    ]);
     for status in found {
         let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
         let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
-        let number = |rows: u64| Cell::new(HumanCount(rows)).set_alignment(CellAlignment::Right);
         let oldest = status.oldest_waiting_secs.map_or("-".to_owned(), human);
         let drained =
             status.drained_in_secs.filter(|_| status.rows.waiting > 0).map_or("-".to_owned(), human);

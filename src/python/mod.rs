@@ -3,6 +3,7 @@
 //! No thread but Python's own ever takes the GIL here: outcomes of work wait in a [`CompletionQueue`]
 //! until the thread of an event loop takes them out. Whatever can block releases the GIL.
 
+mod admin;
 mod call;
 mod completions;
 mod failure;
@@ -34,6 +35,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(log::take_log, module)?)?;
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

@@ -1,0 +1,94 @@
+//! How verbs print: as a table for people, as JSON for programs.
+//!
+//! JSON has the version of its shape; `docs/operations/json.md` says what each shape holds.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::HumanCount;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Failure;
+use crate::error::ErrorCode;
+
+/// What a verb prints its data as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// A JSON object in each line, one for each row of the table.
+    Jsonl,
+}
+
+/// Prints several things of one kind: `{"version": …, "<name>": [...]}`, or a line for each, with its version.
+pub(super) fn print_all<T: Serialize>(
+    format: Format,
+    (name, version): (&str, u32),
+    items: &[T],
+    table: impl FnOnce(&[T]) -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Table => print(&table(items)),
+        Format::Json => print(&format!("{:#}", json!({ "version": version, name: items }))),
+        Format::Jsonl => {
+            for item in items {
+                print(&versioned(item, version)?.to_string())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Prints one thing: an object with its version, over several lines or in one.
+pub(super) fn print_one<T: Serialize>(
+    format: Format,
+    version: u32,
+    item: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Table => print(&table(item)),
+        Format::Json => print(&format!("{:#}", versioned(item, version)?)),
+        Format::Jsonl => print(&versioned(item, version)?.to_string()),
+    }
+}
+
+fn versioned(item: &impl Serialize, version: u32) -> Result<Value, Failure> {
+    let internal = |text: String| Failure { code: ErrorCode::Internal, text };
+    match serde_json::to_value(item).map_err(|error| internal(error.to_string()))? {
+        Value::Object(mut object) => {
+            object.insert("version".to_owned(), version.into());
+            Ok(Value::Object(object))
+        }
+        other => Err(internal(format!("{other} is no object"))),
+    }
+}
+
+/// An empty table with these headers.
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(header);
+    table
+}
+
+/// A count in a table.
+pub(super) fn number(count: u64) -> Cell {
+    Cell::new(HumanCount(count)).set_alignment(CellAlignment::Right)
+}
+
+/// Prints data. A reader that goes away early is no error.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure { code: ErrorCode::Storage, text: format!("cannot write to stdout: {error}") })
+        }
+        _ => Ok(()),
+    }
+}
