@@ -7,6 +7,8 @@ mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod output;
+#[cfg(all(test, feature = "emulator"))]
+mod page;
 mod progress;
 mod resume;
 mod status;

@@ -1,0 +1,165 @@
+"""Where the blocks of the pages are run: a directory, an environment, and a local Zerobus.
+
+Set-ups, by the name that the mark of a block gives:
+
+``empty``
+    An empty directory. The default of ``python`` blocks.
+``log``
+    A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three rows that
+    a program left there. The default of ``console`` and ``bash`` blocks.
+``owner``
+    The same with a log in ``wal`` whose owner lives, and whose service is away.
+``settings``
+    For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``, ``pa``, and what
+    the package exports.
+``wrapper``
+    As ``settings``, with an open ``wrapper``, and in its quarantine a row that could not be delivered.
+``emulator``
+    As ``settings``, with ``emulator``, which belongs to the block.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
+from conftest import COLUMNS, TABLE, make_batch, offline_settings
+
+SETUPS = {"empty", "log", "owner", "settings", "wrapper", "emulator"}
+# The ports of the local Zerobus on the pages, and the directory in which programs of the pages run.
+GRPC_PORT, HTTP_PORT, HOME = "41231", "39817", "/srv/app"
+TIMEOUT_SECS = 60
+_PREAMBLE = """\
+import pyarrow as pa
+from arrow_zerobus_sdk_wrapper import *
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
+TABLE = {table!r}
+settings = {settings!r}
+batch = pa.record_batch({{"id": [1, 2, 3], "name": ["a", "b", None]}})
+"""
+_WRAPPER = """\
+wrapper = SyncZerobusWrapper(**settings)
+wrapper.send_batch(pa.record_batch({"id": pa.array([7, None], pa.int64()), "name": ["a", "b"]}))
+try:
+    wrapper.flush()
+except TransmissionError:
+    pass
+wrapper.shutdown()
+wrapper = ZerobusWrapper(**settings)
+"""
+_EMULATOR = """\
+emulator = Emulator(tables={TABLE: "id BIGINT, name STRING"})
+emulator.start()
+"""
+
+
+@dataclass
+class World:
+    """A set-up, made in a directory."""
+
+    directory: Path
+    setup: str
+    environment: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        assert self.setup in SETUPS, f"there is no set-up {self.setup!r}, only {sorted(SETUPS)}"
+        scripts = str(Path(sys.executable).parent)
+        home = str(self.directory)
+        self.environment = {
+            "HOME": home,
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        }
+        self.replaced = {home: HOME}
+        if self.setup in ("log", "owner", "settings", "wrapper"):
+            self._serve()
+        if self.setup == "log":
+            self._leave_a_log()
+        if self.setup == "owner":
+            owner = SyncZerobusWrapper(**offline_settings(self.directory))
+            self.stack.enter_context(owner)
+            owner.send_batch(make_batch())
+
+    def _serve(self) -> None:
+        columns = COLUMNS.replace("BIGINT", "BIGINT NOT NULL") if self.setup == "wrapper" else COLUMNS
+        tables = self.directory / "tables"
+        emulator = Emulator(data_dir=tables, tables={TABLE: columns}, client_id="id", client_secret="s3cret")
+        self.emulator = self.stack.enter_context(emulator)
+        self.settings = {"table_name": TABLE, "wal_dir": str(self.directory / "wal"), **emulator.settings}
+        self.environment |= {
+            "ZEROBUS_ENDPOINT": emulator.endpoint,
+            "ZEROBUS_TABLE_NAME": TABLE,
+            "UNITY_CATALOG_URL": emulator.unity_catalog_url,
+            "ZEROBUS_CLIENT_ID": "id",
+            "ZEROBUS_CLIENT_SECRET": "s3cret",
+        }
+
+    def _leave_a_log(self) -> None:
+        self.emulator.kill()
+        with SyncZerobusWrapper(**self.settings, shutdown_timeout_secs=0) as wrapper:
+            wrapper.send_batch(make_batch())
+        self.emulator.restart()
+
+    def typed(self, command: str) -> str:
+        """The command with the ports of this run instead of those of the pages."""
+        if self.settings:
+            for shown, url in ((GRPC_PORT, self.emulator.endpoint), (HTTP_PORT, self.emulator.unity_catalog_url)):
+                command = command.replace(f":{shown}", ":" + url.rpartition(":")[2])
+        return command
+
+    def run(self, arguments: list[str], *, is_merged: bool = False) -> subprocess.CompletedProcess[str]:
+        """Runs a program here."""
+        return subprocess.run(
+            arguments,
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_SECS,
+        )
+
+    def run_python(self, body: str) -> subprocess.CompletedProcess[str]:
+        """Runs a block of Python with the names of this set-up, also one that awaits outside of a function."""
+        preamble = ""
+        if self.setup in ("settings", "wrapper"):
+            preamble = _PREAMBLE.format(table=TABLE, settings=self.settings)
+        elif self.setup == "emulator":
+            preamble = _PREAMBLE.format(table=TABLE, settings={}) + _EMULATOR
+        preamble += _WRAPPER if self.setup == "wrapper" else ""
+        # Not in the directory of the block, whose files it might look at.
+        program = self.directory.with_suffix(".py")
+        program.write_text(preamble + body)
+        return self.run([sys.executable, "-W", "error", __file__, str(program)])
+
+    def close(self) -> None:
+        """Ends what was started for it."""
+        self.stack.close()
+
+
+def main(program: Path) -> None:
+    """Runs a program that may await outside of a function, as notebooks let it."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(program.read_text(), program, "exec", flags=flags)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    outcome = eval(code, names)  # noqa: S307 - the program is a page of ours
+    if asyncio.iscoroutine(outcome):
+        asyncio.run(outcome)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
