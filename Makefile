@@ -106,7 +106,7 @@ DOCS ?= build --site-dir target/site
 
 .PHONY: docs
 docs: $(DOCS_TOOLS) ## Builds the documentation into target/site; a broken link or a page that is nowhere listed is an error
-	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs $(DOCS) --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs $(DOCS) --strict
 
 $(DOCS_TOOLS): requirements-docs.txt
 	$(PYTHON) -m venv --clear $(DOCS_VENV)

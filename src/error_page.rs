@@ -14,8 +14,8 @@ being delivered in any case, and must not be sent again.
 ";
 
 const FOOT: &str = "
-The command has two exit codes more: 0 for success, and 2 for a wrong command line. A verb that found what it was asked to look for, such as
-damage, says which code that is in its help.
+The command ends with 0 for success, and with 2 for a wrong command line too. A verb that has an exit code for what it found, such as damage, says
+so in its help.
 
 The path of a page, `operations/errors/<code>`, is stable: a code keeps its name and its page.
 

@@ -1,11 +1,11 @@
 """Which blocks of code there are on the pages, and what their marks say of how they are tried.
 
-A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it cannot be
-tried, stands in a comment in front of it, which no reader sees::
+A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it cannot
+be tried, stands in a comment in front of it, which no reader sees::
 
     <!-- test: owner -->                      in this set-up (see docs_world.py)
     <!-- test: continues -->                  in the directory of the block before
-    <!-- test: stopped -->                    its command runs until it is stopped; its lines are compared before
+    <!-- test: stopped -->                    its command runs until it is stopped, behind the lines shown
     <!-- test: run by test_x.py::test_y -->   that test reads this block and runs it
     <!-- test: not run: why not -->           everything else
 
@@ -95,7 +95,7 @@ class Command:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """The commands of a ``console`` block: the lines behind ``$ ``, and those behind one that ends with a backslash."""
+    """The commands of a ``console`` block: lines behind ``$ ``, and those that a backslash continues."""
     commands: list[Command] = []
     lines = iter(block.body.splitlines())
     for line in lines:
@@ -112,7 +112,9 @@ def commands_of(block: Block) -> list[Command]:
 
 
 def plain(text: str, replaced: dict[str, str]) -> list[str]:
-    """The lines of an output without what is different each time: paths, ports, numbers of processes, widths of tables.
+    """The lines of an output without what is different each time.
+
+    That is paths, ports, numbers of processes and the widths of tables.
 
     Args:
         text: The output.

@@ -5,13 +5,13 @@ Set-ups, by the name that the mark of a block gives:
 ``empty``
     An empty directory. The default of ``python`` blocks.
 ``log``
-    A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three rows that
-    a program left there. The default of ``console`` and ``bash`` blocks.
+    A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three rows
+    that a program left there. The default of ``console`` and ``bash`` blocks.
 ``owner``
     The same with a log in ``wal`` whose owner lives, and whose service is away.
 ``settings``
-    For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``, ``pa``, and what
-    the package exports.
+    For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``, ``pa``,
+    and what the package exports.
 ``wrapper``
     As ``settings``, with an open ``wrapper``, and in its quarantine a row that could not be delivered.
 ``emulator``
@@ -116,7 +116,10 @@ class World:
     def typed(self, command: str) -> str:
         """The command with the ports of this run instead of those of the pages."""
         if self.settings:
-            for shown, url in ((GRPC_PORT, self.emulator.endpoint), (HTTP_PORT, self.emulator.unity_catalog_url)):
+            for shown, url in (
+                (GRPC_PORT, self.emulator.endpoint),
+                (HTTP_PORT, self.emulator.unity_catalog_url),
+            ):
                 command = command.replace(f":{shown}", ":" + url.rpartition(":")[2])
         return command
 
@@ -134,7 +137,7 @@ class World:
         )
 
     def run_python(self, body: str) -> subprocess.CompletedProcess[str]:
-        """Runs a block of Python with the names of this set-up, also one that awaits outside of a function."""
+        """Runs a block of Python with the names of this set-up; it may await outside of a function."""
         preamble = ""
         if self.setup in ("settings", "wrapper"):
             preamble = _PREAMBLE.format(table=TABLE, settings=self.settings)
