@@ -1,7 +1,7 @@
 """Which blocks of code there are on the pages, and what their marks say of how they are tried.
 
-A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it cannot
-be tried, stands in a comment in front of it, which no reader sees::
+A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it
+cannot be tried, stands in a comment in front of it, which no reader sees::
 
     <!-- test: owner -->                      in this set-up (see docs_world.py)
     <!-- test: continues -->                  in the directory of the block before

@@ -5,13 +5,13 @@ Set-ups, by the name that the mark of a block gives:
 ``empty``
     An empty directory. The default of ``python`` blocks.
 ``log``
-    A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three rows
-    that a program left there. The default of ``console`` and ``bash`` blocks.
+    A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three
+    rows that a program left there. The default of ``console`` and ``bash`` blocks.
 ``owner``
     The same with a log in ``wal`` whose owner lives, and whose service is away.
 ``settings``
-    For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``, ``pa``,
-    and what the package exports.
+    For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``,
+    ``pa``, and what the package exports.
 ``wrapper``
     As ``settings``, with an open ``wrapper``, and in its quarantine a row that could not be delivered.
 ``emulator``

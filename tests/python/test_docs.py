@@ -1,9 +1,9 @@
 """What the pages say is so: their commands run, and the tests that they name exist.
 
-Goal: nobody types a command from a page that does not work, and no promise rests on a test that is gone. Method:
-every block of every page and of the README is extracted and run in a directory of its own, and what a page shows
-below a command, or behind ``#>``, is compared with what it prints. Marks (``docs_blocks.py``) say what a block
-needs, or why it cannot be run here; a block without a mark that fails is a failure.
+Goal: nobody types a command from a page that does not work, and no promise rests on a test that is gone.
+Method: every block of every page and of the README is extracted and run in a directory of its own, and what a
+page shows below a command, or behind ``#>``, is compared with what it prints. Marks (``docs_blocks.py``) say
+what a block needs, or why it cannot be run here; a block without a mark that fails is a failure.
 """
 
 from __future__ import annotations
