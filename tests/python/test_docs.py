@@ -258,6 +258,8 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
     public = {f"{package.__name__}.{name}" for name in package.__all__ if not name.startswith("__")}
     public |= {f"{emulator.__name__}.{name}" for name in emulator.__all__}
     assert shown >= public, public - shown
+    # Its names follow from its `__all__`.
+    assert f"{package.__name__}.admin" in shown
 
 
 def test_every_variable_on_a_page_is_a_setting() -> None:
