@@ -30,8 +30,9 @@ fn page() -> String {
     for code in ErrorCode::ALL {
         let info = code.info();
         page.push_str(&format!(
-            "| [`{name}`](../operations/errors/{name}.md) | {meaning} | {retryable} | `{class}` | {exit} |\n",
+            "| [`{name}`](../{page}) | {meaning} | {retryable} | `{class}` | {exit} |\n",
             name = info.name,
+            page = info.page(),
             meaning = meaning(code),
             retryable = if info.retryable { "yes" } else { "no" },
             class = info.python_class,
