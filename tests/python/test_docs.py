@@ -252,6 +252,16 @@ def test_each_code_and_each_state_has_a_page_that_says_what_to_do(folder: str, n
         assert f"operations/{folder}/{name}.md" in navigation
 
 
+@pytest.mark.parametrize("page", ["tuning.md", "comparison.md"])
+def test_figures_are_those_that_were_measured(page: str) -> None:
+    measured = set(re.findall(r"\d+(?:\.\d+)?", (ROOT / "docs/performance.md").read_text().replace(",", "")))
+    # Those that nobody types by accident: with thousands, or with two digits behind the point.
+    figures = re.findall(r"\d{1,3}(?:,\d{3})+|\d+\.\d{2}\b", (ROOT / "docs" / page).read_text())
+    assert len(figures) > 10
+    made_up = [figure for figure in figures if figure.replace(",", "") not in measured]
+    assert not made_up, f"{page} has figures that docs/performance.md has not: {made_up}"
+
+
 def test_the_page_of_the_api_has_every_public_name() -> None:
     page = (ROOT / "docs/reference/python.md").read_text()
     shown = set(re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE))
