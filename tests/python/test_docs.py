@@ -241,10 +241,11 @@ HEADINGS = ("## What it means", "## What to do")
 def test_each_code_and_each_state_has_a_page_that_says_what_to_do(folder: str, names: set[str]) -> None:
     directory = ROOT / "docs/operations" / folder
     assert len(names) > 5
-    assert {page.stem for page in directory.glob("*.md")} - {"index"} == names
+    pages = {page.stem for page in directory.glob("*.md")} - {"index"}
+    assert names <= pages, names - pages
     overview = (directory / "index.md").read_text()
     navigation = (ROOT / "mkdocs.yml").read_text()
-    for name in names:
+    for name in pages:
         text = (directory / f"{name}.md").read_text()
         assert text.startswith(f"# `{name}`\n")
         assert [heading for heading in HEADINGS if heading not in text] == [], name
