@@ -4,7 +4,7 @@ A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands the
 cannot be tried, stands in a comment in front of it, which no reader sees::
 
     <!-- test: owner -->                      in this set-up (see docs_world.py)
-    <!-- test: continues -->                  in the directory of the block before
+    <!-- test: continues -->                  where the block before has left off, with its names
     <!-- test: stopped -->                    its command runs until it is stopped, behind the lines shown
     <!-- test: run by test_x.py::test_y -->   that test reads this block and runs it
     <!-- test: not run: why not -->           everything else

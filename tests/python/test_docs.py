@@ -8,6 +8,7 @@ what a block needs, or why it cannot be run here; a block without a mark that fa
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -39,7 +40,11 @@ def chains() -> Iterator[list[Block]]:
                 yield chain
                 chain = []
             assert chain or block.mark != "continues", f"{block.place}: there is nothing to continue"
-            chain.append(block)
+            if chain and {block.language, chain[-1].language} <= {"python", "py"}:
+                # It goes on with the names of the one before: both are one program.
+                chain[-1] = dataclasses.replace(chain[-1], body=chain[-1].body + block.body)
+            else:
+                chain.append(block)
         if chain:
             yield chain
 
