@@ -9,6 +9,8 @@ Set-ups, by the name that the mark of a block gives:
     rows that a program left there. The default of ``console`` and ``bash`` blocks.
 ``owner``
     The same with a log in ``wal`` whose owner lives, and whose service is away.
+``quarantine``
+    As ``log``, with a row in the quarantine of that log besides.
 ``settings``
     For ``python``: a local Zerobus, and the names ``settings`` (a dict of arguments), ``TABLE``, ``batch``,
     ``pa``, and what the package exports.
@@ -24,19 +26,22 @@ import ast
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
+import pyarrow as pa
+
+from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper, TransmissionError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import COLUMNS, TABLE, make_batch, offline_settings
 
-SETUPS = {"empty", "log", "owner", "settings", "wrapper", "emulator"}
+SETUPS = {"empty", "log", "owner", "quarantine", "settings", "wrapper", "emulator"}
 # The ports of the local Zerobus on the pages, and the directory in which programs of the pages run.
-GRPC_PORT, HTTP_PORT, HOME = "41231", "39817", "/srv/app"
+GRPC_PORT, HTTP_PORT, HOME = "41231", "39817", "/data"
 TIMEOUT_SECS = 60
 _PREAMBLE = """\
 import pyarrow as pa
@@ -84,9 +89,9 @@ class World:
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         }
         self.replaced = {home: HOME}
-        if self.setup in ("log", "owner", "settings", "wrapper"):
+        if self.setup in ("log", "owner", "quarantine", "settings", "wrapper"):
             self._serve()
-        if self.setup == "log":
+        if self.setup in ("log", "quarantine"):
             self._leave_a_log()
         if self.setup == "owner":
             owner = SyncZerobusWrapper(**offline_settings(self.directory))
@@ -94,7 +99,8 @@ class World:
             owner.send_batch(make_batch())
 
     def _serve(self) -> None:
-        columns = COLUMNS.replace("BIGINT", "BIGINT NOT NULL") if self.setup == "wrapper" else COLUMNS
+        is_narrow = self.setup in ("quarantine", "wrapper")
+        columns = COLUMNS.replace("BIGINT", "BIGINT NOT NULL") if is_narrow else COLUMNS
         tables = self.directory / "tables"
         emulator = Emulator(data_dir=tables, tables={TABLE: columns}, client_id="id", client_secret="s3cret")
         self.emulator = self.stack.enter_context(emulator)
@@ -108,13 +114,23 @@ class World:
         }
 
     def _leave_a_log(self) -> None:
+        # Where the command looks when nobody says where.
+        default = self.directory / ".local" / "state"
+        default.mkdir(parents=True)
+        (default / "arrow-zerobus").symlink_to(self.directory / "wal")
+        if self.setup == "quarantine":
+            with SyncZerobusWrapper(**self.settings) as wrapper:
+                wrapper.send_batch(pa.record_batch({"id": pa.array([None], pa.int64()), "name": ["a"]}))
+                with contextlib.suppress(TransmissionError):
+                    wrapper.flush()
         self.emulator.kill()
         with SyncZerobusWrapper(**self.settings, shutdown_timeout_secs=0) as wrapper:
             wrapper.send_batch(make_batch())
         self.emulator.restart()
 
     def typed(self, command: str) -> str:
-        """The command with the ports of this run instead of those of the pages."""
+        """The command with the directory and the ports of this run instead of those of the pages."""
+        command = re.sub(rf"(?<![\w.]){HOME}/", f"{self.directory}/", command)
         if self.settings:
             for shown, url in (
                 (GRPC_PORT, self.emulator.endpoint),

@@ -92,7 +92,7 @@ def try_console(world: World, block: Block) -> None:
 def try_stopped(world: World, block: Block) -> None:
     (command,) = commands_of(block)
     shown = plain(command.shown, {})
-    arguments = ["bash", "-c", f"exec {command.text}"]
+    arguments = ["bash", "-c", f"exec {world.typed(command.text)}"]
     with subprocess.Popen(
         arguments, cwd=world.directory, env=world.environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -170,7 +170,7 @@ def test_what_stands_for_anything_matches_that_and_nothing_else() -> None:
     assert differs(["a…c", "…", "z"], ["abc", "1", "2", "z"]) is None
     assert differs(["a…c"], ["abd"]) is not None
     assert differs(["…", "z"], ["z", "y"]) is not None
-    assert plain("│ pid 12 │  /home/x/wal │\n╰──╯", {"/home/x": "/srv/app"}) == ["pid N /srv/app/wal"]
+    assert plain("│ pid 12 │  /home/x/wal │\n╰──╯", {"/home/x": "/data"}) == ["pid N /data/wal"]
 
 
 # What is quoted as a test on these pages is one.
