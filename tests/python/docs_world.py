@@ -37,7 +37,7 @@ import pyarrow as pa
 
 from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper, TransmissionError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
-from conftest import COLUMNS, TABLE, make_batch, offline_settings
+from conftest import COLUMNS, TABLE, make_batch, offline_settings, until
 
 SETUPS = {"empty", "log", "owner", "quarantine", "settings", "wrapper", "emulator"}
 # The ports of the local Zerobus on the pages, and the directory in which programs of the pages run.
@@ -52,7 +52,11 @@ settings = {settings!r}
 batch = pa.record_batch({{"id": [1, 2, 3], "name": ["a", "b", None]}})
 """
 _WRAPPER = """\
+import time
 wrapper = SyncZerobusWrapper(**settings)
+deadline = time.monotonic() + 20
+while wrapper.status()["table_schema"]["columns"] is None and time.monotonic() < deadline:
+    time.sleep(0.01)
 wrapper.send_batch(pa.record_batch({"id": pa.array([7, None], pa.int64()), "name": ["a", "b"]}))
 try:
     wrapper.flush()
@@ -120,6 +124,7 @@ class World:
         (default / "arrow-zerobus").symlink_to(self.directory / "wal")
         if self.setup == "quarantine":
             with SyncZerobusWrapper(**self.settings) as wrapper:
+                until(lambda: wrapper.status()["table_schema"]["columns"] is not None, "the columns")
                 wrapper.send_batch(pa.record_batch({"id": pa.array([None], pa.int64()), "name": ["a"]}))
                 with contextlib.suppress(TransmissionError):
                     wrapper.flush()
