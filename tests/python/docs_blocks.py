@@ -6,6 +6,7 @@ cannot be tried, stands in a comment in front of it, which no reader sees::
     <!-- test: owner -->                      in this set-up (see docs_world.py)
     <!-- test: continues -->                  where the block before has left off, with its names
     <!-- test: stopped -->                    its command runs until it is stopped, behind the lines shown
+    <!-- test: log, for example -->           runs, but what is shown is of a larger log
     <!-- test: run by test_x.py::test_y -->   that test reads this block and runs it
     <!-- test: not run: why not -->           everything else
 
@@ -62,6 +63,17 @@ class Block:
     def run_by(self) -> str | None:
         """The test elsewhere that runs it; None if there is none."""
         return self.mark.removeprefix("run by ") if self.mark.startswith("run by ") else None
+
+    @property
+    def setup(self) -> str:
+        """The set-up that it asks for, or that of its language."""
+        default = "empty" if self.language in ("python", "py") else "log"
+        return self.mark.removesuffix("stopped").removesuffix("for example").strip(" ,") or default
+
+    @property
+    def is_example(self) -> bool:
+        """Whether what is shown below its commands is not what they print here."""
+        return self.mark.endswith("for example")
 
     @property
     def is_run_here(self) -> bool:

@@ -7,8 +7,10 @@ Set-ups, by the name that the mark of a block gives:
 ``log``
     A local Zerobus that runs, its address and credentials in the environment, and in ``wal`` a log with three
     rows that a program left there. The default of ``console`` and ``bash`` blocks.
+``half``
+    As ``log``, but in the log of the dead program are four frames of 250 rows, of which two are delivered.
 ``owner``
-    The same with a log in ``wal`` whose owner lives, and whose service is away.
+    As ``log``, but the owner of the log lives, and its service is away.
 ``quarantine``
     As ``log``, with a row in the quarantine of that log besides.
 ``settings``
@@ -39,7 +41,7 @@ from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper, TransmissionError
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import COLUMNS, TABLE, make_batch, offline_settings, until
 
-SETUPS = {"empty", "log", "owner", "quarantine", "settings", "wrapper", "emulator"}
+SETUPS = {"empty", "log", "half", "owner", "quarantine", "settings", "wrapper", "emulator"}
 # The ports of the local Zerobus on the pages, and the directory in which programs of the pages run.
 GRPC_PORT, HTTP_PORT, HOME = "41231", "39817", "/data"
 TIMEOUT_SECS = 60
@@ -71,6 +73,12 @@ emulator.start()
 """
 
 
+def sensors(first: int) -> pa.RecordBatch:
+    """A batch of 250 rows of the test table."""
+    ids = range(first, first + 250)
+    return pa.record_batch({"id": pa.array(ids, pa.int64()), "name": [f"sensor {i % 7}" for i in ids]})
+
+
 @dataclass
 class World:
     """A set-up, made in a directory."""
@@ -93,9 +101,9 @@ class World:
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         }
         self.replaced = {home: HOME}
-        if self.setup in ("log", "owner", "quarantine", "settings", "wrapper"):
+        if self.setup not in ("empty", "emulator"):
             self._serve()
-        if self.setup in ("log", "quarantine"):
+        if self.setup in ("log", "half", "quarantine"):
             self._leave_a_log()
         if self.setup == "owner":
             owner = SyncZerobusWrapper(**offline_settings(self.directory))
@@ -128,9 +136,14 @@ class World:
                 wrapper.send_batch(pa.record_batch({"id": pa.array([None], pa.int64()), "name": ["a"]}))
                 with contextlib.suppress(TransmissionError):
                     wrapper.flush()
-        self.emulator.kill()
         with SyncZerobusWrapper(**self.settings, shutdown_timeout_secs=0) as wrapper:
-            wrapper.send_batch(make_batch())
+            if self.setup == "half":
+                for first in (0, 250):
+                    wrapper.send_batch(sensors(first))
+                wrapper.flush()
+            self.emulator.kill()
+            for batch in [sensors(500), sensors(750)] if self.setup == "half" else [make_batch()]:
+                wrapper.send_batch(batch)
         self.emulator.restart()
 
     def typed(self, command: str) -> str:
