@@ -102,7 +102,7 @@ bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust an
 DOCS_VENV := target/docs-venv
 DOCS_TOOLS := $(DOCS_VENV)/.tools
 # Options of mkdocs, such as DOCS="serve" for pages that follow while you write.
-DOCS ?= build --site-dir target/site
+DOCS ?= build
 
 .PHONY: docs
 docs: $(DOCS_TOOLS) ## Builds the documentation into target/site; a broken link or a page that is nowhere listed is an error
