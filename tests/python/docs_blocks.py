@@ -7,6 +7,7 @@ cannot be tried, stands in a comment in front of it, which no reader sees::
     <!-- test: continues -->                  where the block before has left off, with its names
     <!-- test: stopped -->                    its command runs until it is stopped, behind the lines shown
     <!-- test: log, for example -->           runs, but what is shown is of a larger log
+    <!-- test: log, ends with 3 -->           its last command ends with this exit code
     <!-- test: run by test_x.py::test_y -->   that test reads this block and runs it
     <!-- test: not run: why not -->           everything else
 
@@ -22,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = {"console", "bash", "sh", "python", "py"}
+MODES = {"for example", "stopped"}
+ENDS_WITH = "ends with "
 _BLOCK = re.compile(
     r"(?:^[ ]*<!-- test: (?P<mark>.*?) -->\n+)?"
     r"^(?P<indent>[ ]*)```(?P<language>\w+)(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$",
@@ -65,15 +68,22 @@ class Block:
         return self.mark.removeprefix("run by ") if self.mark.startswith("run by ") else None
 
     @property
-    def setup(self) -> str:
-        """The set-up that it asks for, or that of its language."""
-        default = "empty" if self.language in ("python", "py") else "log"
-        return self.mark.removesuffix("stopped").removesuffix("for example").strip(" ,") or default
+    def words(self) -> list[str]:
+        """What its mark asks for."""
+        return [word.strip() for word in self.mark.split(",") if word]
 
     @property
-    def is_example(self) -> bool:
-        """Whether what is shown below its commands is not what they print here."""
-        return self.mark.endswith("for example")
+    def setup(self) -> str:
+        """The set-up that it asks for, or that of its language."""
+        others = [word for word in self.words if word not in MODES and not word.startswith(ENDS_WITH)]
+        default = "empty" if self.language in ("python", "py") else "log"
+        return others[0] if others else default
+
+    @property
+    def exit_code(self) -> int:
+        """With what its last command ends."""
+        codes = [int(word.removeprefix(ENDS_WITH)) for word in self.words if word.startswith(ENDS_WITH)]
+        return codes[0] if codes else 0
 
     @property
     def is_run_here(self) -> bool:

@@ -77,8 +77,11 @@ def try_console(world: World, block: Block) -> None:
     for number, command in enumerate(commands):
         printed, code = parts[2 * number], parts[2 * number + 1]
         is_code_shown = commands[number + 1 :] and commands[number + 1].text == "echo $?"
-        assert code == "0" or is_code_shown, f"{block.place}: `{command.text}` ended with {code}: {printed}"
-        if command.shown and not block.is_example:
+        wanted = block.exit_code if number == len(commands) - 1 else 0
+        assert int(code) == wanted or is_code_shown, (
+            f"{block.place}: `{command.text}` ended with {code}: {printed}"
+        )
+        if command.shown and "for example" not in block.words:
             difference = differs(plain(command.shown, {}), plain(printed, world.replaced))
             assert difference is None, f"{block.place}: of `{command.text}` {difference}"
 
@@ -102,7 +105,7 @@ def try_stopped(world: World, block: Block) -> None:
 
 
 def try_block(world: World, block: Block) -> None:
-    if block.mark.endswith("stopped"):
+    if "stopped" in block.words:
         try_stopped(world, block)
     elif block.language == "console":
         try_console(world, block)
@@ -147,6 +150,7 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
     [
         "```console\n$ zerobus-wal no-such-verb\n```",
         "```console\n$ echo one\ntwo\n```",
+        "<!-- test: ends with 3 -->\n```console\n$ true\n```",
         "```console\n$ printf 'one\\ntwo\\n'\none\n```",
         "```bash\nfalse\n```",
         "```python\nraise SystemExit(1)\n```",
@@ -156,7 +160,7 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
 def test_a_block_that_fails_or_prints_something_else_is_found(text: str, tmp_path: Path) -> None:
     (block,) = blocks_of(tmp_path / "page.md", text)
     world = World(tmp_path, "empty")
-    with pytest.raises(AssertionError, match=r"page\.md:1"):
+    with pytest.raises(AssertionError, match=r"page\.md:[12]:"):
         try_block(world, block)
 
 
