@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
 use super::output::print;
 use super::{Failure, next, root};
 use crate::admin;
-use crate::config::{
-    Compression, ConfigError, DeliveryGuarantee, TransportKind, Value, WrapperConfiguration, invalid, setting,
-};
-use crate::convert::{NullList, TimestampNs};
+use crate::config::{DeliveryGuarantee, WrapperConfiguration};
 use crate::error::ErrorCode;
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
@@ -32,42 +29,10 @@ const KEPT_FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub(super) struct DrainArgs {
     /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
     directory: Option<PathBuf>,
-    /// OAuth client id of the service principal.
-    #[arg(long, value_name = "ID", env = "ZEROBUS_CLIENT_ID")]
-    client_id: Option<String>,
-    /// OAuth client secret; better given by the environment than on the command line.
-    #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
-    client_secret: Option<SecretString>,
-    /// A file with the secret, read whenever a token is fetched.
-    #[arg(long, value_name = "FILE", conflicts_with = "client_secret")]
-    client_secret_file: Option<PathBuf>,
-    /// A PEM file with the CAs that are trusted besides those of the system.
-    #[arg(long, value_name = "FILE")]
-    ca_certificate_file: Option<PathBuf>,
-    /// A PEM file with the certificate to show where one is asked for.
-    #[arg(long, value_name = "FILE", requires = "client_key_file")]
-    client_certificate_file: Option<PathBuf>,
-    /// A PEM file with the key of that certificate.
-    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
-    client_key_file: Option<PathBuf>,
-    /// URL of an HTTP proxy for everything [default: the one of the environment].
-    #[arg(long, value_name = "URL")]
-    proxy: Option<String>,
-    /// Zerobus endpoint [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
-    endpoint: Option<String>,
-    /// Workspace URL, for tokens [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
-    unity_catalog_url: Option<String>,
-    /// What becomes of timestamps in nanoseconds: `floor` to the service's microseconds, or `error`.
-    #[arg(long, value_name = "POLICY", default_value = "floor")]
-    timestamp_ns: TimestampNs,
-    /// What becomes of null lists and maps, which a record cannot tell from empty ones: `empty`, or `error`.
-    #[arg(long, value_name = "POLICY", default_value = "empty")]
-    null_list: NullList,
-    /// As what the rows travel: `protobuf`, or `arrow_flight`.
-    #[arg(long, value_name = "TRANSPORT", default_value = "protobuf")]
-    transport: TransportKind,
+    #[command(flatten)]
+    destination: DestinationOptions,
+    #[command(flatten)]
+    form: FormOptions,
     /// How often a row arrives when something fails on the way: `at_least_once`, or `exactly_once`. Only with
     /// `--transport protobuf`.
     #[arg(long, value_name = "GUARANTEE", default_value = "at_least_once")]
@@ -76,10 +41,6 @@ pub(super) struct DrainArgs {
     /// `--delivery at_least_once`.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     streams: usize,
-    /// How Arrow batches are compressed on the way, `none`, `lz4` or `zstd`; by default `zstd`. Only with
-    /// `--transport arrow_flight`.
-    #[arg(long, value_name = "COMPRESSION")]
-    compression: Option<Compression>,
     /// How long a schema that the table refuses is waited for, before its frames are put into quarantine; 0 puts them
     /// there at once.
     #[arg(long, value_name = "TIME", default_value = "300", value_parser = duration_of("schema_grace_secs"))]
@@ -123,7 +84,7 @@ fn drain_one(args: &DrainArgs, directory: &Path) -> Result<(), Failure> {
 }
 
 fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Failure> {
-    let configuration = configuration(args, directory, before)?;
+    let configuration = configuration(args, before);
     let wrapper = ZerobusWrapper::open_in(configuration, directory)?;
     let runtime = wrapper.runtime();
     let outcome = runtime.block_on(async {
@@ -172,22 +133,6 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     }
 }
 
-/// How the option of a setting that is a time reads it: as everywhere.
-fn duration_of(name: &'static str) -> impl Fn(&str) -> Result<Duration, ConfigError> + Clone {
-    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
-        Some(Value::Duration(time)) => Ok(time),
-        _ => Err(invalid(name, text, "a time")),
-    }
-}
-
-/// The same for a size.
-fn bytes_of(name: &'static str) -> impl Fn(&str) -> Result<u64, ConfigError> + Clone {
-    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
-        Some(Value::Number(bytes)) => Ok(bytes),
-        _ => Err(invalid(name, text, "a size")),
-    }
-}
-
 /// Waits until all is delivered, through every failure that passes by itself.
 async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<(), DeliveryError> {
     let patient = async {
@@ -206,33 +151,18 @@ async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<()
     }
 }
 
-fn configuration(args: &DrainArgs, directory: &Path, log: &Status) -> Result<WrapperConfiguration, Failure> {
-    let endpoint = args.endpoint.clone().unwrap_or_else(|| log.endpoint.clone());
-    let mut configuration = WrapperConfiguration::new(endpoint, log.table.as_str());
-    configuration.client_id = args.client_id.clone();
-    configuration.client_secret = args.client_secret.clone();
-    configuration.unity_catalog_url =
-        args.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
-    configuration.client_secret_file = args.client_secret_file.clone();
-    configuration.ca_certificate_file = args.ca_certificate_file.clone();
-    configuration.client_certificate_file = args.client_certificate_file.clone();
-    configuration.client_key_file = args.client_key_file.clone();
-    configuration.proxy = args.proxy.clone();
-    configuration.timestamp_ns = args.timestamp_ns;
-    configuration.null_list = args.null_list;
-    configuration.transport = args.transport;
+fn configuration(args: &DrainArgs, log: &Status) -> WrapperConfiguration {
+    let mut configuration = args.destination.configuration(log);
+    args.form.apply_to(&mut configuration);
     configuration.delivery = args.delivery;
-    configuration.compression = args.compression;
     configuration.streams = args.streams;
     configuration.schema_grace = args.schema_grace_secs;
     configuration.quarantine_max_bytes = args.quarantine_max_bytes;
     configuration.shutdown_timeout = Duration::ZERO;
-    // It is known already; a program without a home has no other.
-    configuration.wal_dir = Some(directory.to_owned());
     if args.keep {
         configuration.retain_delivered = KEPT_FOR_EVER;
     }
-    Ok(configuration)
+    configuration
 }
 
 /// A bar on a terminal, a line now and then elsewhere.

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
 
+mod destination;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;

@@ -1,0 +1,118 @@
+//! Where a verb delivers to, who it is there, and as what rows travel: options that several verbs have.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::SecretString;
+
+use crate::config::{Compression, ConfigError, TransportKind, Value, WrapperConfiguration, invalid, setting};
+use crate::convert::{NullList, TimestampNs};
+use crate::wrapper::Status;
+
+/// Where to deliver to, and who we are there.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct DestinationOptions {
+    /// OAuth client id of the service principal.
+    #[arg(long, value_name = "ID", env = "ZEROBUS_CLIENT_ID")]
+    client_id: Option<String>,
+    /// OAuth client secret; better given by the environment than on the command line.
+    #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
+    client_secret: Option<SecretString>,
+    /// A file with the secret, read whenever a token is fetched.
+    #[arg(long, value_name = "FILE", conflicts_with = "client_secret")]
+    client_secret_file: Option<PathBuf>,
+    /// A PEM file with the CAs that are trusted besides those of the system.
+    #[arg(long, value_name = "FILE")]
+    ca_certificate_file: Option<PathBuf>,
+    /// A PEM file with the certificate to show where one is asked for.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    client_certificate_file: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    client_key_file: Option<PathBuf>,
+    /// URL of an HTTP proxy for everything [default: the one of the environment].
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Zerobus endpoint [default: the one that the log was written for].
+    #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
+    endpoint: Option<String>,
+    /// Workspace URL, for tokens [default: the one that the log was written for].
+    #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
+    unity_catalog_url: Option<String>,
+}
+
+/// As what rows travel.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FormOptions {
+    /// What becomes of timestamps in nanoseconds: `floor` to the service's microseconds, or `error`.
+    #[arg(long, value_name = "POLICY", default_value = "floor")]
+    timestamp_ns: TimestampNs,
+    /// What becomes of null lists and maps, which a record cannot tell from empty ones: `empty`, or `error`.
+    #[arg(long, value_name = "POLICY", default_value = "empty")]
+    null_list: NullList,
+    /// As what the rows travel: `protobuf`, or `arrow_flight`.
+    #[arg(long, value_name = "TRANSPORT", default_value = "protobuf")]
+    transport: TransportKind,
+    /// How Arrow batches are compressed on the way, `none`, `lz4` or `zstd`; by default `zstd`. Only with
+    /// `--transport arrow_flight`.
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<Compression>,
+}
+
+impl DestinationOptions {
+    /// The settings of a wrapper that delivers this log, in its own directory.
+    pub(super) fn configuration(&self, log: &Status) -> WrapperConfiguration {
+        let mut configuration = self.configuration_for(&log.endpoint, log.table.as_str(), &log.directory);
+        let workspace = self.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
+        configuration.unity_catalog_url = workspace;
+        configuration
+    }
+
+    /// The settings of a wrapper of this table. Without `--endpoint` it delivers there.
+    pub(super) fn configuration_for(
+        &self,
+        endpoint: &str,
+        table: &str,
+        directory: &Path,
+    ) -> WrapperConfiguration {
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| endpoint.to_owned());
+        let mut configuration = WrapperConfiguration::new(endpoint, table);
+        configuration.client_id = self.client_id.clone();
+        configuration.client_secret = self.client_secret.clone();
+        configuration.client_secret_file = self.client_secret_file.clone();
+        configuration.ca_certificate_file = self.ca_certificate_file.clone();
+        configuration.client_certificate_file = self.client_certificate_file.clone();
+        configuration.client_key_file = self.client_key_file.clone();
+        configuration.proxy = self.proxy.clone();
+        configuration.unity_catalog_url = self.unity_catalog_url.clone();
+        // It is known already; a program without a home has no other.
+        configuration.wal_dir = Some(directory.to_owned());
+        configuration
+    }
+}
+
+impl FormOptions {
+    pub(super) fn apply_to(&self, configuration: &mut WrapperConfiguration) {
+        configuration.timestamp_ns = self.timestamp_ns;
+        configuration.null_list = self.null_list;
+        configuration.transport = self.transport;
+        configuration.compression = self.compression;
+    }
+}
+
+/// How the option of a setting that is a time reads it: as everywhere.
+pub(super) fn duration_of(name: &'static str) -> impl Fn(&str) -> Result<Duration, ConfigError> + Clone {
+    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
+        Some(Value::Duration(time)) => Ok(time),
+        _ => Err(invalid(name, text, "a time")),
+    }
+}
+
+/// The same for a size.
+pub(super) fn bytes_of(name: &'static str) -> impl Fn(&str) -> Result<u64, ConfigError> + Clone {
+    move |text| match setting(name).map(|setting| setting.parse(text)).transpose()? {
+        Some(Value::Number(bytes)) => Ok(bytes),
+        _ => Err(invalid(name, text, "a size")),
+    }
+}
