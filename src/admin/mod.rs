@@ -5,10 +5,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "sockets and listings of operators are no part of the log")]
 
+mod pausing;
+mod peer;
 mod progress;
 pub mod socket;
 mod status;
 
+pub use pausing::{PAUSE_VERSION, PauseChange, PauseError, pause, resume};
 pub use progress::Progress;
-pub use socket::resume;
+pub use socket::AskError;
 pub use status::{StatusError, find_logs, status};

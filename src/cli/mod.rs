@@ -7,6 +7,7 @@ mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod output;
+mod pause;
 mod progress;
 mod resume;
 mod status;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Status(status::StatusArgs),
     Drain(Box<drain::DrainArgs>),
+    Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
@@ -51,6 +53,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Pause(args) => pause::run(&args),
         Command::Resume(args) => resume::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),

@@ -67,3 +67,17 @@ pub(super) fn admin_find_logs(py: Python<'_>, directory: Option<PathBuf>) -> PyR
     let root = root(py, directory)?;
     answer(py, |_| admin::find_logs(&root))
 }
+
+#[pyfunction]
+pub(super) fn admin_pause(
+    py: Python<'_>,
+    directory: PathBuf,
+    reason: Option<String>,
+) -> PyResult<String> {
+    answer(py, |_| admin::pause(&directory, reason.as_deref()))
+}
+
+#[pyfunction]
+pub(super) fn admin_resume(py: Python<'_>, directory: PathBuf) -> PyResult<String> {
+    answer(py, |_| admin::resume(&directory))
+}

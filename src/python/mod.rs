@@ -36,6 +36,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_pause, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_resume, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

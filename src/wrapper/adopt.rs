@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::delivery::{self, Awaited};
 use super::open::{Access, start};
 use super::writers::writers;
-use super::{DeliveryError, Inner, OpenError, shutdown};
+use super::{DeliveryError, Inner, OpenError, Status, shutdown};
 use crate::admin;
 use crate::error::chain;
 use crate::io::Env;
@@ -215,6 +215,9 @@ impl Orphans {
             Ok(status) if status.rows.waiting == 0 => {
                 let nothing = Settled { changed, left: None, retry_at: None };
                 self.settled.insert(directory.to_owned(), nothing);
+            }
+            Ok(Status { paused: Some(pause), .. }) => {
+                self.leave(directory, changed, &pause.to_string(), None);
             }
             Ok(status) if self.access.delivers_to(&status.endpoint, status.unity_catalog_url.as_deref()) => {
                 return true;

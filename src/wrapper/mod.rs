@@ -42,6 +42,7 @@ use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::debug_files::DebugFiles;
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
+use crate::pause::Pause;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
 use crate::types::{Epoch, Lsn};
@@ -84,6 +85,10 @@ pub(crate) struct Inner {
     settler: watch::Receiver<SettlerStatus>,
     pace: Arc<Pace>,
     nudge: Arc<Notify>,
+    /// Since when delivery is paused, if it is.
+    pause: watch::Sender<Option<Pause>>,
+    /// One change of the mark at a time.
+    pause_mark: std::sync::Mutex<()>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,
     /// What is done for logs of the dead; none if this is one of them.

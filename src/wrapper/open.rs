@@ -27,6 +27,7 @@ use crate::error::chain;
 use crate::http;
 use crate::io::Env;
 use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, RecordedStream, Streams};
+use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
@@ -140,6 +141,7 @@ pub(super) fn start(
     });
     let acknowledged = watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams) });
     let nudge = Arc::new(Notify::new());
+    let pause = watch::Sender::new(paused(&env, &directory)?);
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
     let cached = cached_table.filter(|cached| cached.table == destination.table);
@@ -178,6 +180,7 @@ pub(super) fn start(
         reads: Reads::new(),
         quarantine: quarantine.clone(),
         grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
+        pause: pause.subscribe(),
     };
     if let Some(catalog) = catalog {
         let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
@@ -226,6 +229,8 @@ pub(super) fn start(
             settler,
             pace,
             nudge,
+            pause,
+            pause_mark: std::sync::Mutex::default(),
             principal,
             adopted,
             is_closed: AtomicBool::new(false),
@@ -234,6 +239,17 @@ pub(super) fn start(
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// Since when the delivery of this log is paused, if it is.
+fn paused(env: &Env, directory: &Path) -> Result<Option<Pause>, OpenError> {
+    let paused = pause::read(env, directory).map_err(|source| {
+        wal::OpenError::Storage { action: "read the mark of a pause in", path: directory.to_owned(), source }
+    })?;
+    if let Some(pause) = &paused {
+        tracing::warn!(directory = %directory.display(), %pause, "nothing is sent from this log");
+    }
+    Ok(paused)
 }
 
 /// A secret that cannot be read now is a wrong setting; later it is a reason to try again.
