@@ -301,12 +301,10 @@ fn done(inner: &Inner, question: &Question) -> Answer {
     };
     match question {
         Question::Status => Answer::Status { status },
-        Question::Resume => {
-            inner.resume().map_or_else(refused, |()| Answer::Status { status })
+        Question::Resume => inner.resume().map_or_else(refused, |()| Answer::Status { status }),
+        Question::Pause { reason } => {
+            inner.pause(reason.as_deref()).map_or_else(refused, |pause| Answer::Paused { pause, status })
         }
-        Question::Pause { reason } => inner
-            .pause(reason.as_deref())
-            .map_or_else(refused, |pause| Answer::Paused { pause, status }),
     }
 }
 

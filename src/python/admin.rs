@@ -69,11 +69,7 @@ pub(super) fn admin_find_logs(py: Python<'_>, directory: Option<PathBuf>) -> PyR
 }
 
 #[pyfunction]
-pub(super) fn admin_pause(
-    py: Python<'_>,
-    directory: PathBuf,
-    reason: Option<String>,
-) -> PyResult<String> {
+pub(super) fn admin_pause(py: Python<'_>, directory: PathBuf, reason: Option<String>) -> PyResult<String> {
     answer(py, |_| admin::pause(&directory, reason.as_deref()))
 }
 

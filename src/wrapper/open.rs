@@ -243,8 +243,10 @@ pub(super) fn start(
 
 /// Since when the delivery of this log is paused, if it is.
 fn paused(env: &Env, directory: &Path) -> Result<Option<Pause>, OpenError> {
-    let paused = pause::read(env, directory).map_err(|source| {
-        wal::OpenError::Storage { action: "read the mark of a pause in", path: directory.to_owned(), source }
+    let paused = pause::read(env, directory).map_err(|source| wal::OpenError::Storage {
+        action: "read the mark of a pause in",
+        path: directory.to_owned(),
+        source,
     })?;
     if let Some(pause) = &paused {
         tracing::warn!(directory = %directory.display(), %pause, "nothing is sent from this log");

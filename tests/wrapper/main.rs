@@ -22,6 +22,7 @@ mod full_disk;
 mod gate;
 mod isolation;
 mod outage;
+mod pausing;
 mod policy;
 mod quarantine;
 mod quarantine_bounds;
