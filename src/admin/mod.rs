@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "sockets and listings of operators are no part of the log")]
 
+pub mod doctor;
 mod pausing;
 mod peer;
 mod progress;

@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
 
 mod destination;
+mod doctor;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::StatusArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     Drain(Box<drain::DrainArgs>),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
@@ -52,6 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Pause(args) => pause::run(&args),
         Command::Resume(args) => resume::run(&args),

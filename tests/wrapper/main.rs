@@ -14,6 +14,7 @@ mod blocked;
 mod catalog;
 mod classes;
 mod delivery;
+mod doctor;
 mod examples;
 mod exactly;
 mod faults;

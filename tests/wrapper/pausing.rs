@@ -21,7 +21,9 @@ async fn rests(wrapper: &ZerobusWrapper) -> Status {
 }
 
 fn command(verb: &str, directory: &Path) -> u8 {
-    cli::run(["zerobus-wal", verb].map(Into::into).into_iter().chain([directory.into()]))
+    let args = ["zerobus-wal".into(), verb.into(), directory.into()];
+    // A verb may bring a runtime of its own.
+    std::thread::spawn(move || cli::run(args)).join().unwrap()
 }
 
 /// Every way of delivery.
@@ -179,7 +181,7 @@ async fn an_owner_answers_programs_of_before_and_says_which_version_does_not_kno
 /// Puts a socket of ours in the place of the owner's, and does this with each connection.
 fn stand_in(directory: &Path, answer: impl Fn(UnixStream) + Send + 'static) {
     let path = directory.join("owner.sock");
-    std::fs::remove_file(&path).unwrap();
+    let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::thread::spawn(move || listener.incoming().flatten().for_each(answer));
