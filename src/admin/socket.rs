@@ -24,7 +24,7 @@ use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::pause::Pause;
 use crate::wal;
-use crate::wrapper::{Inner, Status};
+use crate::wrapper::{Freeing, Inner, Status};
 
 const FILE_NAME: &str = "owner.sock";
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -49,6 +49,10 @@ pub(crate) enum Question {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// Free what is settled, or say what that would be.
+    Reclaim { executes: bool },
+    /// Look for logs of the dead now.
+    Adopt,
 }
 
 impl Question {
@@ -57,6 +61,8 @@ impl Question {
             Question::Status => "status",
             Question::Resume => "resume",
             Question::Pause { .. } => "pause",
+            Question::Reclaim { .. } => "reclaim",
+            Question::Adopt => "adopt",
         }
     }
 }
@@ -86,6 +92,10 @@ pub(crate) enum Answer {
     Status { status: Box<Status> },
     /// Delivery is paused; how the log stood before.
     Paused { pause: Pause, status: Box<Status> },
+    /// What was freed, or would be.
+    Reclaimed { freeing: Freeing },
+    /// It looks for logs of the dead.
+    Looks,
     /// It is a question that this program does not know.
     NotKnown,
     /// It did not do it.
@@ -294,17 +304,30 @@ async fn answer(stream: tokio::net::UnixStream, inner: Weak<Inner>) -> io::Resul
 
 /// Does what is asked.
 fn done(inner: &Inner, question: &Question) -> Answer {
-    let status = Box::new(inner.status());
+    let status = || Box::new(inner.status());
     let refused = |error: io::Error| Answer::Refused {
         code: ErrorCode::Storage.info().name.to_owned(),
         reason: error.to_string(),
     };
     match question {
-        Question::Status => Answer::Status { status },
-        Question::Resume => inner.resume().map_or_else(refused, |()| Answer::Status { status }),
-        Question::Pause { reason } => {
-            inner.pause(reason.as_deref()).map_or_else(refused, |pause| Answer::Paused { pause, status })
+        Question::Status => Answer::Status { status: status() },
+        Question::Resume => {
+            let status = status();
+            inner.resume().map_or_else(refused, |()| Answer::Status { status })
         }
+        Question::Pause { reason } => {
+            let status = status();
+            let paused = inner.pause(reason.as_deref());
+            paused.map_or_else(refused, |pause| Answer::Paused { pause, status })
+        }
+        Question::Reclaim { executes } => {
+            inner.free_settled(*executes).map_or_else(refused, |freeing| Answer::Reclaimed { freeing })
+        }
+        Question::Adopt if inner.look_for_orphans() => Answer::Looks,
+        Question::Adopt => Answer::Refused {
+            code: ErrorCode::Configuration.info().name.to_owned(),
+            reason: "it delivers this log only, and adopts none".to_owned(),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
 
+mod adopt;
 mod destination;
 mod doctor;
 mod drain;
@@ -10,6 +11,7 @@ mod emulator;
 mod output;
 mod pause;
 mod progress;
+mod reclaim;
 mod resume;
 mod status;
 
@@ -34,9 +36,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::StatusArgs),
+    Adopt(adopt::AdoptArgs),
     Doctor(Box<doctor::DoctorArgs>),
     Drain(Box<drain::DrainArgs>),
     Pause(pause::PauseArgs),
+    Reclaim(reclaim::ReclaimArgs),
     Resume(resume::ResumeArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
@@ -54,9 +58,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Pause(args) => pause::run(&args),
+        Command::Reclaim(args) => reclaim::run(&args),
         Command::Resume(args) => resume::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),

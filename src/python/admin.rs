@@ -6,12 +6,16 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::settings;
+use crate::admin::doctor::{self, DoctorOptions};
 use crate::admin::{self, Progress};
-use crate::config::default_wal_dir;
+use crate::config::{ConfigError, default_wal_dir};
 use crate::error::{Coded, ErrorCode};
+use crate::wrapper::writer_name;
 
 /// How often a call looks whether Ctrl-C was pressed.
 const SIGNALS_INTERVAL: Duration = Duration::from_millis(50);
@@ -76,4 +80,47 @@ pub(super) fn admin_pause(py: Python<'_>, directory: PathBuf, reason: Option<Str
 #[pyfunction]
 pub(super) fn admin_resume(py: Python<'_>, directory: PathBuf) -> PyResult<String> {
     answer(py, |_| admin::resume(&directory))
+}
+
+#[pyfunction]
+pub(super) fn admin_reclaim(py: Python<'_>, directory: PathBuf, executes: bool) -> PyResult<String> {
+    answer(py, |_| admin::reclaim(&directory, executes))
+}
+
+#[pyfunction]
+pub(super) fn admin_adopt(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| admin::adopt(&root))
+}
+
+/// What the settings do not say is taken from the log in this directory, if there is one.
+#[pyfunction]
+pub(super) fn admin_doctor(
+    py: Python<'_>,
+    directory: Option<PathBuf>,
+    settings: &Bound<'_, PyDict>,
+    offline: bool,
+) -> PyResult<String> {
+    let mut configuration = settings::given(settings)?;
+    let directory = match directory {
+        Some(directory) => directory,
+        None => {
+            let wal_dir = root(py, configuration.wal_dir.clone())?;
+            wal_dir.join(&configuration.table_name).join(writer_name(1))
+        }
+    };
+    answer(py, |progress| -> Result<_, ConfigError> {
+        if let Ok(log) = admin::status(&directory) {
+            if configuration.endpoint.is_empty() {
+                configuration.endpoint = log.endpoint;
+            }
+            if configuration.table_name.is_empty() {
+                configuration.table_name = log.table.to_string();
+            }
+            configuration.unity_catalog_url = configuration.unity_catalog_url.or(log.unity_catalog_url);
+        }
+        // It is known already; a program without a home has no other.
+        configuration.wal_dir.get_or_insert_with(|| directory.clone());
+        Ok(doctor::examine(&directory, &configuration, DoctorOptions { offline }, progress))
+    })
 }

@@ -52,6 +52,11 @@ impl Inner {
         Ok(pause)
     }
 
+    /// Has the logs of the dead looked for now; says no if this wrapper adopts none.
+    pub(crate) fn look_for_orphans(&self) -> bool {
+        self.orphans_wanted.as_ref().map(|wanted| wanted.notify_one()).is_some()
+    }
+
     /// Ends a pause if there is one. Delivery that is parked or waits tries again at once, with a token that is fetched
     /// anew.
     ///

@@ -187,6 +187,7 @@ pub(super) fn start(
         let reader = Reader { catalog, table: Arc::clone(&table), clock, patience };
         runtime.handle().spawn(reader.run(stop.subscribe()));
     }
+    let orphans_wanted = adopter.as_ref().map(|(adopter, _)| adopter.wanted());
     let (adoption, adopted) = match adopter {
         Some((adopter, adopted)) => {
             let closing = watch::Sender::new(false);
@@ -232,6 +233,7 @@ pub(super) fn start(
             pause,
             pause_mark: std::sync::Mutex::default(),
             principal,
+            orphans_wanted,
             adopted,
             is_closed: AtomicBool::new(false),
             tasks: std::sync::Mutex::new(Some(tasks)),
@@ -270,12 +272,12 @@ fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
 }
 
 /// A log and what is known of it.
-struct OpenedLog {
+pub(super) struct OpenedLog {
     epoch: Epoch,
-    wal: Wal,
-    ledger: Ledger,
-    record: LedgerRecord,
-    ranges: Ranges,
+    pub(super) wal: Wal,
+    pub(super) ledger: Ledger,
+    pub(super) record: LedgerRecord,
+    pub(super) ranges: Ranges,
     streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
@@ -283,7 +285,7 @@ struct OpenedLog {
     quarantine: Quarantine,
 }
 
-fn open_log(
+pub(super) fn open_log(
     env: &Env,
     locked: LogDirectory,
     options: WalOptions,
@@ -371,6 +373,7 @@ impl From<&WrapperConfiguration> for Settings {
             segment_limit: configuration.segment_limit(),
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
+            retention: Retention::from(configuration),
         }
     }
 }

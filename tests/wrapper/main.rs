@@ -27,6 +27,7 @@ mod pausing;
 mod policy;
 mod quarantine;
 mod quarantine_bounds;
+mod reclaiming;
 mod refusal;
 mod site;
 mod storing;

@@ -4,8 +4,24 @@ They work beside a live owner, in this process or another one, and on the log th
 operation ends early on Ctrl-C. Everything raises the exceptions of the package.
 """
 
+from ._adopting import Orphan, adopt
+from ._doctor import Examination, Finding, doctor
 from ._find import find_logs
+from ._freeing import Reclaim, SegmentFate, reclaim
+from ._pausing import Pause, PauseChange, pause, resume
 
 __all__ = [
+    "Examination",
+    "Finding",
+    "Orphan",
+    "Pause",
+    "PauseChange",
+    "Reclaim",
+    "SegmentFate",
+    "adopt",
+    "doctor",
     "find_logs",
+    "pause",
+    "reclaim",
+    "resume",
 ]
