@@ -11,6 +11,8 @@ mod freeing;
 mod pausing;
 mod peer;
 mod progress;
+pub mod remap;
+pub mod repair;
 pub mod socket;
 mod status;
 

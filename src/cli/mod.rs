@@ -12,6 +12,8 @@ mod output;
 mod pause;
 mod progress;
 mod reclaim;
+mod remap;
+mod repair;
 mod resume;
 mod status;
 
@@ -41,6 +43,8 @@ enum Command {
     Drain(Box<drain::DrainArgs>),
     Pause(pause::PauseArgs),
     Reclaim(reclaim::ReclaimArgs),
+    Remap(remap::RemapArgs),
+    Repair(repair::RepairArgs),
     Resume(resume::ResumeArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
@@ -63,6 +67,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Drain(args) => drain::run(&args),
         Command::Pause(args) => pause::run(&args),
         Command::Reclaim(args) => reclaim::run(&args),
+        Command::Remap(args) => remap::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Resume(args) => resume::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),

@@ -12,9 +12,12 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::settings;
 use crate::admin::doctor::{self, DoctorOptions};
+use crate::admin::remap::{RemapOptions, remap};
+use crate::admin::repair::{RepairOptions, repair};
 use crate::admin::{self, Progress};
 use crate::config::{ConfigError, default_wal_dir};
 use crate::error::{Coded, ErrorCode};
+use crate::types::{InvalidTableName, TableName};
 use crate::wrapper::writer_name;
 
 /// How often a call looks whether Ctrl-C was pressed.
@@ -123,4 +126,38 @@ pub(super) fn admin_doctor(
         configuration.wal_dir.get_or_insert_with(|| directory.clone());
         Ok(doctor::examine(&directory, &configuration, DoctorOptions { offline }, progress))
     })
+}
+
+#[pyfunction]
+pub(super) fn admin_repair(
+    py: Python<'_>,
+    directory: PathBuf,
+    executes: bool,
+    endpoint: Option<String>,
+    unity_catalog_url: Option<String>,
+    backup: Option<PathBuf>,
+) -> PyResult<String> {
+    let options = RepairOptions { endpoint, unity_catalog_url, backup };
+    answer(py, |progress| repair(&directory, &options, executes, progress))
+}
+
+#[pyfunction]
+pub(super) fn admin_remap(
+    py: Python<'_>,
+    directory: Option<PathBuf>,
+    old: &str,
+    new: &str,
+    endpoint: Option<String>,
+    unity_catalog_url: Option<String>,
+    executes: bool,
+) -> PyResult<String> {
+    let root = root(py, directory)?;
+    let table = |name: &str| {
+        let wrong =
+            |error: InvalidTableName| Failure::new(ErrorCode::Configuration, error.to_string()).raise(py);
+        name.parse::<TableName>().map_err(wrong)
+    };
+    let (old, new) = (table(old)?, table(new)?);
+    let options = RemapOptions { endpoint, unity_catalog_url };
+    answer(py, |_| remap(&root, &old, &new, &options, executes))
 }

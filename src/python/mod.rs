@@ -41,6 +41,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(admin::admin_reclaim, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_adopt, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_doctor, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_repair, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_remap, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

@@ -30,8 +30,9 @@ fn line<'e>(examination: &'e Examination, check: &str) -> &'e Finding {
 
 /// The line about this has failed, says this and says what to do; and nothing else has failed.
 fn assert_failed(examination: &Examination, check: &str, code: ErrorCode, says: &str) {
-    let finding = line(examination, check);
-    assert_eq!(finding.verdict, Verdict::Failed, "{examination:#?}");
+    let is_it = |finding: &&Finding| finding.check == check && finding.verdict == Verdict::Failed;
+    let finding = examination.findings.iter().find(is_it);
+    let finding = finding.unwrap_or_else(|| panic!("{check} has not failed: {examination:#?}"));
     assert_eq!(finding.code.as_deref(), Some(code.info().name), "{finding:#?}");
     let text = format!("{} {}", finding.found, finding.advice.as_deref().unwrap_or_default());
     assert!(text.contains(says), "{says:?} is not said: {finding:#?}");

@@ -29,6 +29,8 @@ mod quarantine;
 mod quarantine_bounds;
 mod reclaiming;
 mod refusal;
+mod remapping;
+mod repairing;
 mod site;
 mod storing;
 mod streams;
