@@ -38,7 +38,7 @@ class TransmissionResult:
     lsns: tuple[range, ...] = ()
 
 
-class Pause(TypedDict):
+class PauseReport(TypedDict):
     """Somebody has paused delivery, with ``zerobus-wal pause`` or ``admin.pause``.
 
     Attributes:
@@ -182,8 +182,8 @@ class Status(TypedDict):
             and when nobody owns the log.
         drained_in_secs: In how many seconds nothing will wait any more, by the same pace; 0 if nothing does.
             None if what waits does not become less, or that is not known.
-        paused: Since when delivery is paused, and why; None if nobody has paused it. Batches are stored all the
-            same.
+        paused: Since when delivery is paused, and why; None if nobody has paused it. Batches are stored
+            all the same.
         lane: What the delivery is doing; None when nobody owns the log.
         table_schema: What is known of the table's columns.
         adoption: What was done for owners of other logs of the table that are gone.
@@ -218,7 +218,7 @@ class Status(TypedDict):
     oldest_waiting_secs: float | None
     full_in_secs: float | None
     drained_in_secs: float | None
-    paused: Pause | None
+    paused: PauseReport | None
     lane: LaneReport | None
     table_schema: TableReport
     adoption: AdoptionReport

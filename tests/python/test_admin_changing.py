@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from arrow_zerobus_sdk_wrapper import ConfigurationError, PausedError, admin
+from arrow_zerobus_sdk_wrapper import ConfigurationError, LockedError, PausedError, admin
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import DEADLINE_SECS, TABLE, UNREACHABLE, MakeWrapper, make_batch, until
 
@@ -118,6 +118,56 @@ def test_orphans_are_named_and_given_to_those_who_live(
     until(lambda: living.status()["adoption"]["drained_logs"] == 1, "adoption")
     asyncio.run(living.flush())
     assert DeltaTable(emulator.table_path(TABLE)).count() == 6
+
+
+def test_a_log_that_has_lost_its_identity_is_mended_after_a_copy(offline: MakeWrapper) -> None:
+    wrapper = offline()
+    asyncio.run(wrapper.send_batch(make_batch()))
+    asyncio.run(wrapper.shutdown())
+    directory = Path(wrapper.status()["directory"])
+    (directory / "LOG").write_text("lost")
+    with pytest.raises(ConfigurationError, match="--endpoint"):
+        admin.repair(directory)
+    plan = admin.repair(directory, endpoint=UNREACHABLE)
+    assert [step.action for step in plan.steps] == ["set_aside", "write_identity"]
+    assert (plan.executed, plan.backup) == (False, None)
+    assert (directory / "LOG").read_text() == "lost"
+    told = command("repair", directory, "--endpoint", UNREACHABLE, "--execute", "--format", "json")
+    assert told.returncode == 0, told.stderr
+    (done,) = json.loads(told.stdout)["logs"]
+    assert done["executed"]
+    assert (Path(done["backup"]) / "LOG").read_text() == "lost"
+    assert admin.repair(directory).steps == []
+
+
+def test_what_waits_goes_to_the_table_under_its_new_name(
+    offline: MakeWrapper, tmp_path: Path, emulator: Emulator
+) -> None:
+    new = f"{TABLE}_renamed"
+    wrapper = offline()
+    asyncio.run(wrapper.send_batch(make_batch()))
+    with pytest.raises(LockedError):
+        admin.remap(tmp_path / "wal", TABLE, new, execute=True)
+    asyncio.run(wrapper.shutdown())
+    with pytest.raises(ConfigurationError, match="not of the form"):
+        admin.remap(tmp_path / "wal", TABLE, "no table")
+    (plan,) = admin.remap(tmp_path / "wal", TABLE, new, endpoint=emulator.endpoint)
+    assert (plan.before.table, plan.after.table, plan.executed) == (TABLE, new, False)
+    assert plan.to == tmp_path / "wal" / new / "writer-001"
+    (done,) = admin.remap(
+        tmp_path / "wal",
+        TABLE,
+        new,
+        endpoint=emulator.endpoint,
+        unity_catalog_url=emulator.unity_catalog_url,
+        execute=True,
+    )
+    assert done.executed
+    assert admin.find_logs(tmp_path / "wal") == [done.to]
+    emulator.sql(f"CREATE TABLE {new} (id BIGINT, name STRING)")
+    drained = command("drain", done.to, "--client-id", "id", "--client-secret", "s3cret")
+    assert drained.returncode == 0, drained.stderr
+    assert DeltaTable(emulator.table_path(new)).count() == 3
 
 
 def test_the_doctor_finds_nothing_where_delivery_works_and_names_what_is_wrong(

@@ -82,6 +82,8 @@ def doctor(
         ConfigurationError: Neither ``directory`` nor ``wal_dir`` is given, and there is neither
             ``XDG_STATE_HOME`` nor a home.
     """
-    given = {name: value for name, value in cast(dict[str, Any], settings).items() if name not in _NOT_LOOKED_AT}
+    given = {
+        name: value for name, value in cast(dict[str, Any], settings).items() if name not in _NOT_LOOKED_AT
+    }
     path = None if directory is None else os.fspath(directory)
     return decode(Examination, _core.admin_doctor(path, given, offline))

@@ -61,8 +61,8 @@ def repair(
 ) -> Repair:
     """Finds what keeps a log from being opened, and mends it if that is asked for.
 
-    The whole directory is copied before anything is changed, and nothing is ever deleted. Ctrl-C ends it while
-    it copies; then nothing was changed.
+    The whole directory is copied before anything is changed, and nothing is ever deleted. Ctrl-C ends it
+    while it copies; then nothing was changed.
 
     Args:
         directory: The writer directory.
