@@ -7,7 +7,14 @@ __all__ = [
     "Job",
     "Wrapper",
     "__version__",
+    "admin_adopt",
+    "admin_doctor",
     "admin_find_logs",
+    "admin_pause",
+    "admin_reclaim",
+    "admin_remap",
+    "admin_repair",
+    "admin_resume",
     "registry",
     "resolve_settings",
     "run_cli",
@@ -122,3 +129,23 @@ def run_cli(args: list[str]) -> int: ...
 
 # The operations of `admin`: what each found, as JSON. No directory means the one that wrappers use.
 def admin_find_logs(directory: str | None) -> str: ...
+def admin_pause(directory: str, reason: str | None) -> str: ...
+def admin_resume(directory: str) -> str: ...
+def admin_reclaim(directory: str, executes: bool) -> str: ...
+def admin_adopt(directory: str | None) -> str: ...
+def admin_repair(
+    directory: str,
+    executes: bool,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    backup: str | None,
+) -> str: ...
+def admin_remap(
+    directory: str | None,
+    old: str,
+    new: str,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    executes: bool,
+) -> str: ...
+def admin_doctor(directory: str | None, settings: dict[str, Any], offline: bool) -> str: ...

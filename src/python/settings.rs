@@ -33,6 +33,21 @@ pub(super) fn configuration(settings: &Bound<'_, PyDict>) -> PyResult<WrapperCon
     Ok(configuration)
 }
 
+/// The configuration that these settings make, some of those of the registry under their names.
+pub(super) fn given(settings: &Bound<'_, PyDict>) -> PyResult<WrapperConfiguration> {
+    let mut configuration = WrapperConfiguration::new("", "");
+    for (name, given) in settings {
+        let name: String = name.extract()?;
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let setting = setting.ok_or_else(|| PyTypeError::new_err(format!("{name} is no setting")))?;
+        if !given.is_none() {
+            let put = setting.put(&mut configuration, from_python(setting.kind(), &given)?);
+            put.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        }
+    }
+    Ok(configuration)
+}
+
 fn from_python(kind: Kind, given: &Bound<'_, PyAny>) -> PyResult<Value> {
     let seconds = |given: &Bound<'_, PyAny>| {
         let seconds = given.extract()?;
