@@ -5,10 +5,26 @@
 
 #![expect(clippy::disallowed_methods, reason = "sockets and listings of operators are no part of the log")]
 
+#[cfg(feature = "cli")]
+mod chosen;
+#[cfg(feature = "cli")]
+pub mod export;
+#[cfg(feature = "cli")]
+pub mod kept;
 mod progress;
+#[cfg(feature = "cli")]
+mod select;
 pub mod socket;
 mod status;
 
+#[cfg(feature = "cli")]
+pub use chosen::{ChooseError, LogsError, Unreadable};
+#[cfg(feature = "cli")]
+pub use export::export;
+#[cfg(feature = "cli")]
+pub use kept::{quarantine_batches, quarantine_drop, quarantine_list, quarantine_rows};
 pub use progress::Progress;
+#[cfg(feature = "cli")]
+pub use select::{Lsns, Moment, REASONS, RowState, Selection, SelectionError, rfc3339};
 pub use socket::resume;
 pub use status::{StatusError, find_logs, status};

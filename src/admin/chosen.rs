@@ -1,0 +1,671 @@
+//! The rows that a selection means, read from a log and its quarantine, in order, beside whoever owns them.
+//!
+//! ```text
+//!  frames of the log      1   2 ─ 3 ─────── 5 …      4 is damaged, 1 is gone
+//!  files in quarantine            3a  3b        6
+//!  what comes out      gone 1, 2, 3, 3a, 3b, damaged 4, 5, 6
+//! ```
+//!
+//! One batch is in memory at a time. Nothing is locked or written.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::iter::Peekable;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
+use arrow_array::{Array as _, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow_ipc::reader::FileReader;
+use arrow_schema::{ArrowError, Schema};
+use arrow_select::take::take;
+use serde::{Deserialize, Serialize};
+
+use super::select::{RowState, Selection};
+use crate::error::{Coded, ErrorCode, chain};
+use crate::io::Env;
+use crate::ledger::{self, LedgerError, LedgerRecord, Ranges};
+use crate::quarantine::look::{self, KeptFile};
+use crate::quarantine::{ADDED_COLUMNS, PutError, Rows, is_ours, rows_of};
+use crate::types::{Epoch, Lsn};
+use crate::wal::{
+    Damage, DamageReason, Destination, Frame, FrameError, LogReader, LogView, Next, OpenError, ReadError,
+};
+
+/// Why the rows of a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChooseError {
+    /// The log cannot be opened.
+    #[error("the log in {directory} cannot be read", directory = .directory.display())]
+    Log {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: OpenError,
+    },
+    /// The ledger cannot be read, so that nobody knows what is settled.
+    #[error("the ledger in {directory} cannot be read", directory = .directory.display())]
+    Ledger {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: LedgerError,
+    },
+    /// The file system fails.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The quarantine cannot be listed.
+    #[error("the quarantine in {directory} cannot be read: {reason}", directory = .directory.display())]
+    Quarantine {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A frame that is whole holds something that is no batch.
+    #[error("frame {lsn} cannot be decoded")]
+    Decode {
+        /// The frame.
+        lsn: Lsn,
+        /// Why not.
+        #[source]
+        source: FrameError,
+    },
+    /// Arrow cannot take rows out of a batch.
+    #[error("rows of frame {lsn} cannot be taken out of it")]
+    Take {
+        /// The frame.
+        lsn: Lsn,
+        /// Why not.
+        #[source]
+        source: ArrowError,
+    },
+    /// There is no log where one was asked for.
+    #[error("no log{} in or below {root}; give the wal_dir of the program", of_table(.table), root = .root.display())]
+    NoLog {
+        /// Where it was looked for.
+        root: PathBuf,
+        /// The table that was asked for.
+        table: Option<String>,
+    },
+}
+
+fn of_table(table: &Option<String>) -> String {
+    table.as_ref().map_or_else(String::new, |table| format!(" of table {table}"))
+}
+
+impl Coded for ChooseError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            ChooseError::Log { source, .. } => source.code(),
+            ChooseError::Ledger { source, .. } => source.code(),
+            ChooseError::Read(error) => error.code(),
+            ChooseError::Quarantine { .. } => ErrorCode::Storage,
+            ChooseError::Decode { source, .. } => source.code(),
+            ChooseError::Take { .. } => ErrorCode::Internal,
+            ChooseError::NoLog { .. } => ErrorCode::Configuration,
+        }
+    }
+
+    fn lsn(&self) -> Option<Lsn> {
+        match self {
+            ChooseError::Decode { lsn, .. } | ChooseError::Take { lsn, .. } => Some(*lsn),
+            _ => None,
+        }
+    }
+}
+
+/// Frames that were asked for and are not there to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// The writer directory.
+    pub directory: PathBuf,
+    /// The first of them.
+    pub first_lsn: Lsn,
+    /// The last of them.
+    pub last_lsn: Lsn,
+    /// Whether they were freed, because they were settled and nothing retains them; otherwise something is wrong.
+    pub is_freed: bool,
+    /// What is wrong, or what would have kept them.
+    pub reason: String,
+}
+
+/// A log and what is known of its rows.
+#[derive(Debug)]
+pub(crate) struct ChosenLog {
+    env: Env,
+    pub(crate) directory: PathBuf,
+    view: LogView,
+    pub(crate) record: LedgerRecord,
+    ranges: Ranges,
+    pub(crate) table: Option<crate::ledger::CachedTable>,
+    files: Vec<KeptFile>,
+}
+
+/// Rows that stand together.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// Their frame.
+    pub(crate) lsn: Lsn,
+    /// Their columns, as the caller gave them.
+    pub(crate) batch: RecordBatch,
+    /// Where they stood in the frame, ascending.
+    pub(crate) rows: UInt32Array,
+    /// When the frame was stored, or they were put into quarantine.
+    pub(crate) unix_micros: i64,
+    /// What of them is in which state.
+    pub(crate) counts: Vec<(RowState, u64)>,
+    /// The file that they are from, with their reasons and codes.
+    pub(crate) kept: Option<KeptRows>,
+}
+
+/// What stands beside rows in quarantine.
+#[derive(Debug)]
+pub(crate) struct KeptRows {
+    pub(crate) file: String,
+    pub(crate) reasons: StringArray,
+    pub(crate) codes: StringArray,
+}
+
+impl Piece {
+    /// Rows of it from one on, so many at most.
+    pub(crate) fn part(&self, start: usize, limit: usize) -> Piece {
+        let rows = limit.min(self.batch.num_rows() - start);
+        let kept = self.kept.as_ref().map(|kept| KeptRows {
+            file: kept.file.clone(),
+            reasons: kept.reasons.slice(start, rows),
+            codes: kept.codes.slice(start, rows),
+        });
+        Piece {
+            batch: self.batch.slice(start, rows),
+            rows: self.rows.slice(start, rows),
+            counts: self.counts.clone(),
+            kept,
+            ..*self
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Rows(Box<Piece>),
+    Unreadable(Unreadable),
+}
+
+/// A place among the chosen rows of a log: everything up to this row is behind it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) lsn: Lsn,
+    /// The file in quarantine, or none for the frame itself, which comes first.
+    pub(crate) file: Option<String>,
+    pub(crate) row: u32,
+}
+
+/// The logs at and below a directory that may hold what is meant.
+pub(crate) fn logs(env: &Env, root: &Path, selection: &Selection) -> Result<Vec<ChosenLog>, LogsError> {
+    let mut logs = Vec::new();
+    for directory in super::find_logs(root)? {
+        let log = ChosenLog::open(env, &directory)?;
+        let wanted = selection.table.as_ref();
+        if wanted.is_none_or(|table| log.destination().is_some_and(|it| it.table == *table)) {
+            logs.push(log);
+        }
+    }
+    if logs.is_empty() {
+        let table = selection.table.as_ref().map(ToString::to_string);
+        return Err(ChooseError::NoLog { root: root.to_owned(), table }.into());
+    }
+    Ok(logs)
+}
+
+/// Why the logs cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogsError {
+    /// They cannot be found.
+    #[error(transparent)]
+    Find(#[from] super::StatusError),
+    /// One cannot be read.
+    #[error(transparent)]
+    Choose(#[from] ChooseError),
+}
+
+impl Coded for LogsError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            LogsError::Find(error) => error.code(),
+            LogsError::Choose(error) => error.code(),
+        }
+    }
+}
+
+impl ChosenLog {
+    /// Looks at the log in this writer directory.
+    pub(crate) fn open(env: &Env, directory: &Path) -> Result<ChosenLog, ChooseError> {
+        let log = |source| ChooseError::Log { directory: directory.to_owned(), source };
+        let view = LogView::read(env, directory).map_err(log)?;
+        let peeked = ledger::peek(directory, view.epoch());
+        let ledger = |source| ChooseError::Ledger { directory: directory.to_owned(), source };
+        let contents = peeked.map_err(ledger)?;
+        let (mut record, ranges) = contents.record.unwrap_or_default();
+        if record.settled == ledger::Settled::default() {
+            // A ledger that knows nothing may have been lost; what was freed by then was settled.
+            record.settled.through = view.first().map_or(view.last(), Lsn::previous);
+        }
+        // After the ledger: what it has settled and was refused has its file by then.
+        let quarantine = |error: PutError| ChooseError::Quarantine {
+            directory: directory.to_owned(),
+            reason: chain(&error),
+        };
+        let files = look::files(env, directory).map_err(quarantine)?;
+        let directory = directory.to_owned();
+        Ok(ChosenLog { env: env.clone(), directory, view, record, ranges, table: contents.table, files })
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.view.epoch()
+    }
+
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        self.view.destination()
+    }
+
+    /// Every frame up to here is settled.
+    pub(crate) fn settled(&self) -> Lsn {
+        self.record.settled.through
+    }
+
+    /// The files in quarantine, in order.
+    pub(crate) fn files(&self) -> &[KeptFile] {
+        &self.files
+    }
+
+    /// What is to be passed at most, for those who watch.
+    pub(crate) fn steps(&self, selection: &Selection) -> u64 {
+        let frames = match self.reads_log(selection) {
+            true => (self.view.last().get() + 1).saturating_sub(self.first_frame(selection).get()),
+            false => 0,
+        };
+        frames + if selection.has(RowState::Quarantined) { self.files.len() as u64 } else { 0 }
+    }
+
+    fn reads_log(&self, selection: &Selection) -> bool {
+        selection.states.iter().any(|state| *state != RowState::Quarantined)
+    }
+
+    /// Of what waits and of nothing else, all that is settled can be passed at once.
+    fn first_frame(&self, selection: &Selection) -> Lsn {
+        let asked = selection.lsns.as_ref().map_or(Lsn::FIRST, super::select::Lsns::first);
+        let waits = selection.states.iter().all(|it| matches!(it, RowState::Waiting | RowState::Quarantined));
+        if waits { asked.max(self.record.settled.through.next()) } else { asked }
+    }
+
+    /// The chosen rows behind a position, or all.
+    pub(crate) fn pieces<'l>(&'l self, selection: &'l Selection, after: Option<Position>) -> Pieces<'l> {
+        let from = self.first_frame(selection).max(after.as_ref().map_or(Lsn::FIRST, |it| it.lsn));
+        let reader = self.reads_log(selection).then(|| self.view.reader(from));
+        let files = if selection.has(RowState::Quarantined) { self.files.as_slice() } else { &[] };
+        Pieces {
+            log: self,
+            selection,
+            reader,
+            files: files.iter().peekable(),
+            reading: None,
+            salvaged: Vec::new(),
+            ahead: None,
+            after,
+            passed: 0,
+        }
+    }
+
+    /// The rows of a frame that are in quarantine. A file that cannot be read counts for what its name says at least.
+    fn kept_rows(&self, lsn: Lsn) -> Rows {
+        let first = self.files.partition_point(|file| file.lsn() < lsn);
+        let mut rows = Rows::default();
+        for file in self.files[first..].iter().take_while(|file| file.lsn() == lsn) {
+            if let Ok((told, _)) = file.told(self.env.storage.as_ref(), self.epoch()) {
+                rows.merge(&told.rows);
+            }
+        }
+        rows
+    }
+
+    /// In which state each row of a frame is; none for one in quarantine, which stands there.
+    fn states(&self, lsn: Lsn, rows: u32) -> Vec<Option<RowState>> {
+        let settled = self.record.settled;
+        let dropped = self.record.dropped.find(lsn);
+        let passed = match dropped {
+            Some(range) if range.is_whole => RowState::Dropped,
+            _ => RowState::Delivered,
+        };
+        let mut states = vec![Some(RowState::Waiting); rows as usize];
+        let mut settle =
+            |rows: std::ops::Range<u32>| states[rows.start as usize..rows.end as usize].fill(Some(passed));
+        if lsn <= settled.through {
+            settle(0..rows);
+        } else {
+            if lsn == settled.through.next() {
+                settle(0..settled.rows_of_next.min(rows));
+            }
+            self.ranges.rows_of(lsn, rows).into_iter().filter(|run| !run.is_empty()).for_each(settle);
+        }
+        for run in self.kept_rows(lsn).runs_in(0..rows as usize) {
+            states[run].fill(None);
+        }
+        states
+    }
+}
+
+/// The chosen rows of one log, in order.
+pub(crate) struct Pieces<'l> {
+    log: &'l ChosenLog,
+    selection: &'l Selection,
+    /// None once the log is read, or if it is not to be.
+    reader: Option<LogReader>,
+    files: Peekable<std::slice::Iter<'l, KeptFile>>,
+    /// The file that is being read.
+    reading: Option<(&'l KeptFile, FileReader<BufReader<File>>)>,
+    /// Frames that were damaged, the next one last.
+    salvaged: Vec<Frame>,
+    /// What the log has next.
+    ahead: Option<Ahead>,
+    after: Option<Position>,
+    /// Frames and files that lie behind.
+    pub(crate) passed: u64,
+}
+
+enum Ahead {
+    Frame(Frame, RowStateOfAll),
+    Damaged(Damage),
+}
+
+/// Whether each row has the state of its place, or all are damaged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowStateOfAll {
+    ByPlace,
+    Damaged,
+}
+
+impl Ahead {
+    fn lsn(&self) -> Lsn {
+        match self {
+            Ahead::Frame(frame, _) => frame.lsn,
+            Ahead::Damaged(damage) => damage.lsns.as_ref().map_or(Lsn::ZERO, |lsns| *lsns.start()),
+        }
+    }
+}
+
+impl Pieces<'_> {
+    /// What comes next; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Found>, ChooseError> {
+        loop {
+            if let Some(found) = self.next_kept()? {
+                return Ok(Some(found));
+            }
+            if self.ahead.is_none() {
+                self.ahead = self.read()?;
+            }
+            let next_file = self.files.peek().map(|file| file.lsn());
+            let comes_first = match (&self.ahead, next_file) {
+                (None, None) => return Ok(None),
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                (Some(ahead), Some(file)) => file < ahead.lsn(),
+            };
+            if comes_first {
+                if let Some(unreadable) = self.open_file() {
+                    return Ok(Some(Found::Unreadable(unreadable)));
+                }
+                continue;
+            }
+            let found = match self.ahead.take() {
+                Some(Ahead::Frame(frame, state)) => self.of_frame(&frame, state)?,
+                Some(Ahead::Damaged(damage)) => self.of_damage(damage)?,
+                None => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// What the log has next.
+    fn read(&mut self) -> Result<Option<Ahead>, ChooseError> {
+        if let Some(frame) = self.salvaged.pop() {
+            return Ok(Some(Ahead::Frame(frame, RowStateOfAll::Damaged)));
+        }
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let behind = reader.next_lsn();
+        let is_over = self.selection.lsns.as_ref().is_some_and(|lsns| !lsns.goes_beyond(behind.previous()));
+        let next = if is_over { None } else { reader.next()? };
+        let ahead = match next {
+            Some(Next::Frame(frame)) => Some(Ahead::Frame(frame, RowStateOfAll::ByPlace)),
+            Some(Next::Damaged(damage)) => Some(Ahead::Damaged(damage)),
+            None => None,
+        };
+        match ahead {
+            Some(_) => self.passed += reader.next_lsn().get() - behind.get(),
+            None => self.reader = None,
+        }
+        Ok(ahead)
+    }
+
+    fn of_frame(&self, frame: &Frame, state: RowStateOfAll) -> Result<Option<Found>, ChooseError> {
+        let (lsn, selection) = (frame.lsn, self.selection);
+        if !selection.has_lsn(lsn) || !selection.has_time(frame.appended_unix_micros) {
+            return Ok(None);
+        }
+        let after = self.after_row(lsn, None);
+        let states = match state {
+            RowStateOfAll::Damaged => vec![Some(RowState::Damaged); frame.rows as usize],
+            RowStateOfAll::ByPlace => self.log.states(lsn, frame.rows),
+        };
+        let mut counts = Vec::new();
+        let mut rows = Vec::new();
+        for (row, state) in (0..frame.rows).zip(states) {
+            let Some(state) = state.filter(|state| selection.has(*state)) else { continue };
+            if after.is_some_and(|after| row <= after) {
+                continue;
+            }
+            rows.push(row);
+            match counts.iter_mut().find(|(counted, _)| *counted == state) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((state, 1)),
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let batch = frame.decode().map_err(|source| ChooseError::Decode { lsn, source })?;
+        let rows = UInt32Array::from(rows);
+        let batch = match rows.len() == batch.num_rows() {
+            true => batch,
+            false => rows_of(&batch, &rows).map_err(|source| ChooseError::Take { lsn, source })?,
+        };
+        let unix_micros = frame.appended_unix_micros;
+        Ok(Some(Found::Rows(Box::new(Piece { lsn, batch, rows, unix_micros, counts, kept: None }))))
+    }
+
+    /// The row that is behind already in this frame or file, if one is.
+    fn after_row(&self, lsn: Lsn, file: Option<&str>) -> Option<u32> {
+        let after = self.after.as_ref()?;
+        let place = (lsn, file);
+        match place.cmp(&(after.lsn, after.file.as_deref())) {
+            std::cmp::Ordering::Less => Some(u32::MAX),
+            std::cmp::Ordering::Equal => Some(after.row),
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
+    fn of_damage(&mut self, damage: Damage) -> Result<Option<Found>, ChooseError> {
+        let Some(lsns) = damage.lsns.clone() else { return Ok(None) };
+        if self.selection.has(RowState::Damaged)
+            && damage.reason == DamageReason::Body
+            && let Some(reader) = &mut self.reader
+        {
+            let read = |source| ReadError { action: "read", path: damage.segment.clone(), source };
+            let mut salvaged = reader.salvage(&damage).map_err(read)?;
+            if !salvaged.is_empty() {
+                salvaged.reverse();
+                self.salvaged = salvaged;
+                return Ok(None);
+            }
+        }
+        let is_freed = damage.reason == DamageReason::Missing && *lsns.end() <= self.log.settled();
+        let is_passed = |lsn: Lsn| self.after.as_ref().is_some_and(|after| lsn <= after.lsn);
+        let asked = match &self.selection.lsns {
+            Some(asked) => asked.within(&lsns).into_iter().next(),
+            // Whoever wants what waits does not miss what was delivered, and whoever wants damage knows of some.
+            None if is_freed && !self.selection.has(RowState::Delivered) => None,
+            None => Some(lsns),
+        };
+        let Some(asked) = asked.filter(|asked| !is_passed(*asked.end())) else { return Ok(None) };
+        Ok(Some(Found::Unreadable(self.unreadable(&asked, is_freed, &damage))))
+    }
+
+    fn unreadable(&self, lsns: &RangeInclusive<Lsn>, is_freed: bool, damage: &Damage) -> Unreadable {
+        let reason = match is_freed {
+            true => "they were settled and are freed; retain_delivered_secs or retain_delivered_bytes of the program would \
+                     have kept them"
+                .to_owned(),
+            false => damage.to_string(),
+        };
+        Unreadable {
+            directory: self.log.directory.clone(),
+            first_lsn: *lsns.start(),
+            last_lsn: *lsns.end(),
+            is_freed,
+            reason,
+        }
+    }
+
+    /// Opens the next file in quarantine, if it is one that is meant. Says so if it cannot be read.
+    fn open_file(&mut self) -> Option<Unreadable> {
+        let file = self.files.next()?;
+        self.passed += 1;
+        let name = file_name(file);
+        if !self.selection.has_lsn(file.lsn()) || self.after_row(file.lsn(), Some(&name)) == Some(u32::MAX) {
+            return None;
+        }
+        let opened = || {
+            file.told(self.log.env.storage.as_ref(), self.log.epoch()).map_err(|error| chain(&error))?;
+            open_ipc(file.path())
+        };
+        match opened() {
+            Ok(reader) => {
+                self.reading = Some((file, reader));
+                None
+            }
+            Err(reason) => Some(self.unreadable_file(file, reason)),
+        }
+    }
+
+    fn unreadable_file(&self, file: &KeptFile, reason: String) -> Unreadable {
+        let (first_lsn, last_lsn) = (file.lsn(), file.lsn());
+        Unreadable { directory: self.log.directory.clone(), first_lsn, last_lsn, is_freed: false, reason }
+    }
+
+    /// The next rows of the file that is being read.
+    fn next_kept(&mut self) -> Result<Option<Found>, ChooseError> {
+        while let Some((file, reader)) = &mut self.reading {
+            let file = *file;
+            let read = reader.next().map(|read| read.and_then(|batch| split(&batch)));
+            let piece = match read {
+                None => {
+                    self.reading = None;
+                    return Ok(None);
+                }
+                Some(Ok(kept)) => self.of_kept(file, kept),
+                Some(Err(error)) => {
+                    let reason = format!("{} cannot be read: {error}", file.path().display());
+                    let unreadable = self.unreadable_file(file, reason);
+                    self.reading = None;
+                    return Ok(Some(Found::Unreadable(unreadable)));
+                }
+            };
+            let take = |source| ChooseError::Take { lsn: file.lsn(), source };
+            if let Some(piece) = piece.map_err(take)? {
+                return Ok(Some(Found::Rows(Box::new(piece))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn of_kept(&self, file: &KeptFile, kept: Kept) -> Result<Option<Piece>, ArrowError> {
+        let name = file_name(file);
+        let after = self.after_row(file.lsn(), Some(&name));
+        let is_meant = |row: usize| {
+            self.selection.has_time(kept.times[row])
+                && self.selection.has_reason(kept.codes.value(row))
+                && after.is_none_or(|after| kept.rows.value(row) > after)
+        };
+        let meant = (0..kept.rows.len()).filter(|row| is_meant(*row)).map(|row| row as u32);
+        let meant = UInt32Array::from_iter_values(meant);
+        if meant.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Piece {
+            lsn: file.lsn(),
+            batch: rows_of(&kept.batch, &meant)?,
+            rows: take(&kept.rows, &meant, None)?.as_primitive::<UInt32Type>().clone(),
+            unix_micros: kept.times.first().copied().unwrap_or(0),
+            counts: vec![(RowState::Quarantined, meant.len() as u64)],
+            kept: Some(KeptRows {
+                file: name,
+                reasons: take(&kept.reasons, &meant, None)?.as_string::<i32>().clone(),
+                codes: take(&kept.codes, &meant, None)?.as_string::<i32>().clone(),
+            }),
+        }))
+    }
+}
+
+pub(crate) fn file_name(file: &KeptFile) -> String {
+    file.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Opens an Arrow file; Arrow panics over some that make no sense.
+pub(crate) fn open_ipc(path: &Path) -> Result<FileReader<BufReader<File>>, String> {
+    let file = File::open(path).map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
+    let opened = std::panic::catch_unwind(|| FileReader::try_new(BufReader::new(file), None));
+    let failed = |reason: &str| format!("{} is no Arrow file that can be read: {reason}", path.display());
+    match opened {
+        Ok(Ok(reader)) => Ok(reader),
+        Ok(Err(error)) => Err(failed(&error.to_string())),
+        Err(_) => Err(failed("arrow cannot make sense of it")),
+    }
+}
+
+/// Rows in quarantine, and what stands beside them.
+pub(crate) struct Kept {
+    pub(crate) batch: RecordBatch,
+    pub(crate) rows: UInt32Array,
+    pub(crate) reasons: StringArray,
+    pub(crate) codes: StringArray,
+    pub(crate) times: Vec<i64>,
+}
+
+/// Takes the columns that were added from those of the caller.
+pub(crate) fn split(batch: &RecordBatch) -> Result<Kept, ArrowError> {
+    let odd = || ArrowError::SchemaError("it has not the columns of a file in quarantine".to_owned());
+    let own = batch.num_columns().checked_sub(ADDED_COLUMNS).ok_or_else(odd)?;
+    let added = &batch.columns()[own..];
+    let [_, rows, reasons, codes, times] = added else { return Err(odd()) };
+    let rows = rows.as_primitive_opt::<UInt32Type>().ok_or_else(odd)?.clone();
+    let reasons = reasons.as_string_opt::<i32>().ok_or_else(odd)?.clone();
+    let codes = codes.as_string_opt::<i32>().ok_or_else(odd)?.clone();
+    let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(odd)?.values().to_vec();
+    let schema = batch.schema();
+    let mut metadata = schema.metadata().clone();
+    metadata.retain(|key, _| !is_ours(key));
+    let fields: Vec<_> = schema.fields().iter().take(own).cloned().collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let schema = Arc::new(Schema::new(fields).with_metadata(metadata));
+    let batch = RecordBatch::try_new_with_options(schema, batch.columns()[..own].to_vec(), &options)?;
+    Ok(Kept { batch, rows, reasons, codes, times })
+}
