@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{TimestampMicrosecondType, UInt32Type};
-use arrow_array::{Array as _, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow_array::{RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
 use arrow_ipc::reader::FileReader;
 use arrow_schema::{ArrowError, Schema};
 use arrow_select::take::take;
@@ -158,6 +158,8 @@ pub(crate) struct Piece {
     pub(crate) rows: UInt32Array,
     /// When the frame was stored, or they were put into quarantine.
     pub(crate) unix_micros: i64,
+    /// What a row takes, about.
+    pub(crate) row_bytes: usize,
     /// What of them is in which state.
     pub(crate) counts: Vec<(RowState, u64)>,
     /// The file that they are from, with their reasons and codes.
@@ -369,8 +371,8 @@ pub(crate) struct Pieces<'l> {
     /// None once the log is read, or if it is not to be.
     reader: Option<LogReader>,
     files: Peekable<std::slice::Iter<'l, KeptFile>>,
-    /// The file that is being read.
-    reading: Option<(&'l KeptFile, FileReader<BufReader<File>>)>,
+    /// The file that is being read, and what a row of it takes.
+    reading: Option<(&'l KeptFile, FileReader<BufReader<File>>, usize)>,
     /// Frames that were damaged, the next one last.
     salvaged: Vec<Frame>,
     /// What the log has next.
@@ -489,7 +491,16 @@ impl Pieces<'_> {
             false => rows_of(&batch, &rows).map_err(|source| ChooseError::Take { lsn, source })?,
         };
         let unix_micros = frame.appended_unix_micros;
-        Ok(Some(Found::Rows(Box::new(Piece { lsn, batch, rows, unix_micros, counts, kept: None }))))
+        let row_bytes = (frame.frame_bytes() / u64::from(frame.rows.max(1))) as usize;
+        Ok(Some(Found::Rows(Box::new(Piece {
+            lsn,
+            batch,
+            rows,
+            unix_micros,
+            row_bytes,
+            counts,
+            kept: None,
+        }))))
     }
 
     /// The row that is behind already in this frame or file, if one is.
@@ -554,12 +565,14 @@ impl Pieces<'_> {
             return None;
         }
         let opened = || {
-            file.told(self.log.env.storage.as_ref(), self.log.epoch()).map_err(|error| chain(&error))?;
-            open_ipc(file.path())
+            let told = file.told(self.log.env.storage.as_ref(), self.log.epoch());
+            let (told, bytes) = told.map_err(|error| chain(&error))?;
+            let row_bytes = bytes / told.rows.count_in(0..u32::MAX as usize).max(1);
+            open_ipc(file.path()).map(|reader| (reader, row_bytes as usize))
         };
         match opened() {
-            Ok(reader) => {
-                self.reading = Some((file, reader));
+            Ok((reader, row_bytes)) => {
+                self.reading = Some((file, reader, row_bytes));
                 None
             }
             Err(reason) => Some(self.unreadable_file(file, reason)),
@@ -573,15 +586,15 @@ impl Pieces<'_> {
 
     /// The next rows of the file that is being read.
     fn next_kept(&mut self) -> Result<Option<Found>, ChooseError> {
-        while let Some((file, reader)) = &mut self.reading {
-            let file = *file;
+        while let Some((file, reader, row_bytes)) = &mut self.reading {
+            let (file, row_bytes) = (*file, *row_bytes);
             let read = reader.next().map(|read| read.and_then(|batch| split(&batch)));
             let piece = match read {
                 None => {
                     self.reading = None;
                     return Ok(None);
                 }
-                Some(Ok(kept)) => self.of_kept(file, kept),
+                Some(Ok(kept)) => self.of_kept(file, kept, row_bytes),
                 Some(Err(error)) => {
                     let reason = format!("{} cannot be read: {error}", file.path().display());
                     let unreadable = self.unreadable_file(file, reason);
@@ -597,7 +610,7 @@ impl Pieces<'_> {
         Ok(None)
     }
 
-    fn of_kept(&self, file: &KeptFile, kept: Kept) -> Result<Option<Piece>, ArrowError> {
+    fn of_kept(&self, file: &KeptFile, kept: Kept, row_bytes: usize) -> Result<Option<Piece>, ArrowError> {
         let name = file_name(file);
         let after = self.after_row(file.lsn(), Some(&name));
         let is_meant = |row: usize| {
@@ -615,6 +628,7 @@ impl Pieces<'_> {
             batch: rows_of(&kept.batch, &meant)?,
             rows: take(&kept.rows, &meant, None)?.as_primitive::<UInt32Type>().clone(),
             unix_micros: kept.times.first().copied().unwrap_or(0),
+            row_bytes,
             counts: vec![(RowState::Quarantined, meant.len() as u64)],
             kept: Some(KeptRows {
                 file: name,

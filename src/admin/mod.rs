@@ -13,6 +13,8 @@ pub mod export;
 pub mod kept;
 mod progress;
 #[cfg(feature = "cli")]
+pub mod replay;
+#[cfg(feature = "cli")]
 mod select;
 pub mod socket;
 mod status;
@@ -24,6 +26,8 @@ pub use export::export;
 #[cfg(feature = "cli")]
 pub use kept::{quarantine_batches, quarantine_drop, quarantine_list, quarantine_rows};
 pub use progress::Progress;
+#[cfg(feature = "cli")]
+pub use replay::replay;
 #[cfg(feature = "cli")]
 pub use select::{Lsns, Moment, REASONS, RowState, Selection, SelectionError, rfc3339};
 pub use socket::resume;

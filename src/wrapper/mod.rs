@@ -25,6 +25,8 @@ use tokio::sync::{Notify, watch};
 
 pub use adopt::AdoptionReport;
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
+#[cfg(feature = "cli")]
+pub(crate) use open::ask_catalog;
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};

@@ -1,0 +1,296 @@
+//! The run of a replay: rows from the logs into the log of its own, and from there to the table.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::pace::Pace;
+use super::record::{FILE, Finished, Noted, Record};
+use super::{ReplayError, ReplayOptions};
+use crate::admin::chosen::{ChosenLog, Found, LogsError, Piece, Position, Unreadable};
+use crate::admin::select::RowState;
+use crate::admin::watch::{Progress, Watch};
+use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
+use crate::deaths::{Death, reached};
+use crate::io::Env;
+use crate::types::Epoch;
+use crate::wrapper::{DeliveryError, ZerobusWrapper};
+
+/// A note is made durable for so many batches together, or so many bytes.
+const GROUP_PIECES: usize = 128;
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// How often somebody who waits looks whether he still should.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A replay that is run.
+pub(super) struct Run<'r> {
+    pub(super) env: &'r Env,
+    pub(super) logs: &'r [ChosenLog],
+    pub(super) options: &'r ReplayOptions<'r>,
+    pub(super) configuration: &'r WrapperConfiguration,
+    pub(super) directory: &'r Path,
+    pub(super) is_new: bool,
+}
+
+/// Batches that are appended after one note.
+#[derive(Default)]
+struct Group {
+    pieces: Vec<(Epoch, Piece)>,
+    bytes: usize,
+}
+
+impl Run<'_> {
+    /// Runs it to its end. Returns the record, and how many rows were sent again after they had been sent.
+    pub(super) fn run(&self, mut record: Record, watch: &dyn Watch) -> Result<(Record, u64), ReplayError> {
+        let wrapper = ZerobusWrapper::open_in(self.settings(), self.directory)?;
+        // Only now it is ours: somebody else may have gone on with it meanwhile.
+        match Record::read(self.directory)? {
+            Some(known) if known.request == record.request => record = known,
+            Some(_) => return Err(self.odd("it is about another replay")),
+            None if self.is_new => {}
+            None => return Err(self.odd("it is gone")),
+        }
+        if record.finished.is_some() {
+            return Err(self.odd("another process has just done this replay"));
+        }
+        let outcome =
+            self.feed(&wrapper, &mut record, watch).and_then(|()| self.deliver(&wrapper, &record, watch));
+        let shut_down = wrapper.runtime().block_on(wrapper.shutdown());
+        let after = wrapper.status();
+        drop(wrapper);
+        if let Err(ReplayError::Gone { .. }) = &outcome {
+            self.clear_all()?;
+        }
+        outcome?;
+        shut_down?;
+        reached(Death::ReplayDelivered);
+        let (delivered_rows, quarantined_rows) = (after.rows.delivered, after.rows.quarantined);
+        let unix_micros = self.env.clock.unix_micros();
+        record.finished = Some(Finished { unix_micros, delivered_rows, quarantined_rows });
+        record.write(self.directory)?;
+        if quarantined_rows == 0 && after.rows.waiting == 0 {
+            clear(self.env, self.directory)?;
+        }
+        Ok((record, after.lane.map_or(0, |lane| lane.resent_rows)))
+    }
+
+    fn settings(&self) -> WrapperConfiguration {
+        WrapperConfiguration {
+            // What the table does not take goes into quarantine, row by row, as with any other wrapper.
+            validate: Validate::Off,
+            wait_for: WaitFor::Stored,
+            on_full: OnFull::Block,
+            block_timeout: None,
+            shutdown_timeout: Duration::ZERO,
+            wal_dir: Some(self.directory.to_owned()),
+            ..self.configuration.clone()
+        }
+    }
+
+    fn odd(&self, reason: &str) -> ReplayError {
+        ReplayError::Record { path: self.directory.join(FILE), reason: reason.to_owned() }
+    }
+
+    /// Appends what is chosen and not appended yet.
+    fn feed(
+        &self,
+        wrapper: &ZerobusWrapper,
+        record: &mut Record,
+        watch: &dyn Watch,
+    ) -> Result<(), ReplayError> {
+        record.catch_up(self.directory, wrapper.status().durable_lsn)?;
+        let selection = record.selection.clone();
+        let mut pace = Pace::new(self.options.rows_per_sec, self.env.clock.monotonic());
+        let total = self.logs.iter().map(|log| log.steps(&selection)).sum();
+        let (mut passed, mut group, mut gone) = (0, Group::default(), None);
+        for log in self.logs {
+            let mut pieces = log.pieces(&selection, record.position(log.epoch()));
+            while let Some(found) = pieces.next().map_err(LogsError::from)? {
+                match found {
+                    Found::Unreadable(unreadable) => {
+                        record.remember_unreadable(&unreadable);
+                        gone.get_or_insert(unreadable);
+                    }
+                    Found::Rows(piece) => {
+                        for part in parts(&piece, pace.rows_at_once()) {
+                            group.add(log.epoch(), part);
+                            if group.is_full() {
+                                self.append(wrapper, record, &mut group, &mut pace, watch)?;
+                            }
+                        }
+                    }
+                }
+                watch.progress(Progress { rows: record.rows, passed: passed + pieces.passed, total });
+                self.check(record, watch)?;
+            }
+            passed += pieces.passed;
+        }
+        self.append(wrapper, record, &mut group, &mut pace, watch)?;
+        watch.progress(Progress { rows: record.rows, passed: total, total });
+        match gone {
+            // Whoever asks for frames by number wants to hear that there are none.
+            Some(Unreadable { first_lsn: first, last_lsn: last, reason, .. })
+                if record.rows == 0 && selection.lsns.is_some() =>
+            {
+                Err(ReplayError::Gone { first, last, reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self, record: &Record, watch: &dyn Watch) -> Result<(), ReplayError> {
+        match watch.is_cancelled() {
+            true => {
+                Err(ReplayError::Cancelled { rows: record.rows, directory: Some(self.directory.to_owned()) })
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Notes what comes next, durably, and appends it.
+    fn append(
+        &self,
+        wrapper: &ZerobusWrapper,
+        record: &mut Record,
+        group: &mut Group,
+        pace: &mut Pace,
+        watch: &dyn Watch,
+    ) -> Result<(), ReplayError> {
+        let Group { pieces, .. } = std::mem::take(group);
+        if pieces.is_empty() {
+            // What could not be read is to be known after a crash too.
+            return record.write(self.directory);
+        }
+        let after = wrapper.status().durable_lsn;
+        record.note(after, pieces.iter().map(|(epoch, piece)| noted(*epoch, piece)).collect());
+        record.write(self.directory)?;
+        reached(Death::ReplayNoted);
+        let runtime = wrapper.runtime();
+        let mut last = after;
+        let appended = pieces.into_iter().try_for_each(|(_, piece)| {
+            let (lsn, rows) = (piece.lsn, piece.batch.num_rows() as u64);
+            let wait = pace.wait(rows, self.env.clock.monotonic());
+            runtime.block_on(self.unless_cancelled(tokio::time::sleep(wait), record, watch))?;
+            let sent =
+                runtime.block_on(self.unless_cancelled(wrapper.send_batch(piece.batch), record, watch))?;
+            let sent = sent.map_err(|source| ReplayError::Store { lsn, source: Box::new(source) })?;
+            last = sent.lsn.unwrap_or(last);
+            reached(Death::ReplayAppended);
+            Ok(())
+        });
+        match appended {
+            Ok(()) => record.catch_up(self.directory, last).map(drop),
+            // What was begun is known from the log, by whoever goes on.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until everything is delivered or refused for good.
+    fn deliver(
+        &self,
+        wrapper: &ZerobusWrapper,
+        record: &Record,
+        watch: &dyn Watch,
+    ) -> Result<(), ReplayError> {
+        let flushed = async {
+            loop {
+                match wrapper.flush(None).await {
+                    // It goes on being tried; what is refused for good is told in the end.
+                    Err(DeliveryError::RetryExhausted { .. }) => {}
+                    Ok(()) | Err(DeliveryError::Quarantined { .. }) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let patient = async {
+            match self.options.timeout {
+                None => flushed.await,
+                Some(timeout) => {
+                    let waited = tokio::time::timeout(timeout, flushed).await;
+                    waited.unwrap_or(Err(DeliveryError::Timeout { timeout }))
+                }
+            }
+        };
+        let delivered = wrapper.runtime().block_on(self.unless_cancelled(patient, record, watch))?;
+        let directory = self.directory.to_owned();
+        delivered.map_err(|source| ReplayError::Deliver { rows: record.rows, directory, source })
+    }
+
+    /// Waits for something, unless somebody does not want it any more.
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = T>,
+        record: &Record,
+        watch: &dyn Watch,
+    ) -> Result<T, ReplayError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(LOOK_INTERVAL) => self.check(record, watch)?,
+            }
+        }
+    }
+
+    /// Leaves nothing of a replay that had nothing to send.
+    fn clear_all(&self) -> Result<(), ReplayError> {
+        let removed = std::fs::remove_dir_all(self.directory);
+        removed.map_err(|source| ReplayError::Io {
+            action: "remove",
+            path: self.directory.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Leaves the record of a replay that is done, and nothing else.
+pub(super) fn clear(env: &Env, directory: &Path) -> Result<(), ReplayError> {
+    let io = |source| ReplayError::Io { action: "clear", path: directory.to_owned(), source };
+    let mut is_clear = true;
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name() == FILE {
+            continue;
+        }
+        is_clear = false;
+        let removed = match entry.file_type().map_err(io)?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        };
+        removed.map_err(io)?;
+    }
+    if is_clear { Ok(()) } else { env.storage.sync_dir(directory).map_err(io) }
+}
+
+impl Group {
+    fn add(&mut self, epoch: Epoch, piece: Piece) {
+        self.bytes += piece.row_bytes * piece.batch.num_rows();
+        self.pieces.push((epoch, piece));
+    }
+
+    fn is_full(&self) -> bool {
+        self.pieces.len() >= GROUP_PIECES || self.bytes >= GROUP_BYTES
+    }
+}
+
+/// The piece in parts: of so many rows at most, and each far from what a segment holds.
+fn parts(piece: &Piece, rows_max: usize) -> impl Iterator<Item = Piece> {
+    let rows = piece.batch.num_rows();
+    let rows_max = rows_max.min((GROUP_BYTES / piece.row_bytes.max(1)).max(1));
+    (0..rows).step_by(rows_max).map(move |start| {
+        let mut part = piece.part(start, rows_max);
+        if start > 0 {
+            // They stand with the first part.
+            part.counts = Vec::new();
+        }
+        part
+    })
+}
+
+fn noted(epoch: Epoch, piece: &Piece) -> Noted {
+    let row = piece.rows.values().last().copied().unwrap_or(0);
+    let file = piece.kept.as_ref().map(|kept| kept.file.clone());
+    let counts: Vec<(RowState, u64)> = piece.counts.clone();
+    let position = Position { lsn: piece.lsn, file, row };
+    Noted { epoch, position, rows: piece.batch.num_rows() as u64, counts }
+}

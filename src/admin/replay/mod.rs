@@ -1,0 +1,480 @@
+//! Sending stored rows again, because somebody asked: to the same table or another one.
+//!
+//! ```text
+//!  source: log and quarantine ──► replay-<hash>: a log of its own ──► drain, convert, transport ──► table
+//!     read beside its owner          ▲ replay.json: what is appended next, and after which frame
+//! ```
+//!
+//! A replay is an ordinary wrapper with a writer directory of its own, so that everything that delivery promises holds for
+//! it. Its directory is named after what was asked for: the same replay is found again after an interruption, and known to
+//! be done when it is. What is delivered leaves the record behind and nothing else.
+
+mod dry;
+mod feed;
+mod pace;
+mod record;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use dry::{DryRun, RefusedRow};
+use record::{Finished, Record, Request};
+
+use super::chosen::{self, ChosenLog, LogsError, Unreadable};
+use super::select::{RowState, Selection, SelectionError, rfc3339};
+use super::watch::Watch;
+use crate::config::{ConfigError, WrapperConfiguration};
+use crate::error::{Coded, ErrorCode};
+use crate::io::Env;
+use crate::types::TableName;
+use crate::wal::Destination;
+use crate::wrapper::{DeliveryError, OpenError, SendError, ShutdownError, table_directory};
+
+/// Version of the reports of a replay as JSON.
+pub const REPLAY_VERSION: u32 = 1;
+
+/// What to send again, and where.
+pub struct ReplayOptions<'o> {
+    /// A writer directory, or a directory with logs below it.
+    pub root: PathBuf,
+    /// The rows.
+    pub selection: Selection,
+    /// Another table than that of the logs.
+    pub to_table: Option<TableName>,
+    /// Where the replay has its directory; by default where the logs are.
+    pub wal_dir: Option<PathBuf>,
+    /// Makes the settings of the wrapper that delivers, for the destination that the logs name, with the table that was
+    /// asked for.
+    pub configure: &'o dyn Fn(&Destination) -> WrapperConfiguration,
+    /// Rows per second, at most.
+    pub rows_per_sec: Option<u64>,
+    /// Whether rows may be sent that are in the table already, or will be by other means.
+    pub execute: bool,
+    /// Whether a replay that is done is done anew.
+    pub again: bool,
+    /// How long delivery is waited for at most, once everything is stored; none waits for ever.
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// What became of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayOutcome {
+    /// Nothing was sent: rows could arrive twice, and nobody has allowed that.
+    Planned,
+    /// Every row is delivered or in the quarantine of the replay.
+    Done,
+    /// It was done before, and nothing was sent now.
+    AlreadyDone,
+}
+
+impl ReplayOutcome {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ReplayOutcome::Planned => "planned",
+            ReplayOutcome::Done => "done",
+            ReplayOutcome::AlreadyDone => "already_done",
+        }
+    }
+}
+
+/// What a replay did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayReport {
+    /// [`REPLAY_VERSION`].
+    pub version: u32,
+    /// What became of it.
+    pub outcome: ReplayOutcome,
+    /// The table.
+    pub table: TableName,
+    /// The endpoint.
+    pub endpoint: String,
+    /// The directory of the replay.
+    pub directory: PathBuf,
+    /// Whether it went on where it had been interrupted.
+    pub is_resumed: bool,
+    /// How rows of it may be in the table twice, whatever happens.
+    pub duplicates: Vec<String>,
+    /// When it began, RFC 3339 in UTC; `None` if it has not.
+    pub started: Option<String>,
+    /// When it was done; `None` if it is not.
+    pub finished: Option<String>,
+    /// Rows that were chosen and stored for delivery.
+    pub rows: u64,
+    /// The same by the state that they were in.
+    pub rows_by_state: BTreeMap<RowState, u64>,
+    /// Rows that were delivered.
+    pub delivered_rows: u64,
+    /// Rows that were refused again; they are in the quarantine of the replay's directory.
+    pub quarantined_rows: u64,
+    /// Rows that were sent and not acknowledged when a stream failed, and so were sent again: at most so many are in the
+    /// table twice because of that, since the replay was last started.
+    pub resent_rows: u64,
+    /// What was asked for and is not there to be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Why a replay is not done. What is stored for it stays, and the same replay goes on there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// What was chosen means nothing.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    /// The logs cannot be read.
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    /// The log of the replay cannot be opened.
+    #[error("the log of the replay cannot be opened")]
+    Open(#[from] OpenError),
+    /// A log does not say where its rows go.
+    #[error(
+        "the log in {directory} has lost its identity file; its next owner writes it again",
+        directory = .directory.display()
+    )]
+    NoIdentity {
+        /// The writer directory.
+        directory: PathBuf,
+    },
+    /// The logs are of several tables or services.
+    #[error(
+        "the logs go to {first} and to {second}; give --table to choose one, or --to-table and --to-endpoint for all"
+    )]
+    SeveralDestinations {
+        /// One.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// Everything that was asked for is gone.
+    #[error("frames {first} to {last} are not there any more: {reason}")]
+    Gone {
+        /// The first.
+        first: crate::types::Lsn,
+        /// The last.
+        last: crate::types::Lsn,
+        /// Why.
+        reason: String,
+    },
+    /// The record of the replay cannot be relied on.
+    #[error("the record {path} cannot be used: {reason}", path = .path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Rows cannot be stored for delivery.
+    #[error("rows of frame {lsn} cannot be stored for delivery")]
+    Store {
+        /// Their frame in the source.
+        lsn: crate::types::Lsn,
+        /// Why not.
+        #[source]
+        source: Box<SendError>,
+    },
+    /// It is stored and not delivered.
+    #[error("{rows} rows are stored in {directory} and not all are delivered; run the same replay again", directory = .directory.display())]
+    Deliver {
+        /// Rows that are stored.
+        rows: u64,
+        /// The directory of the replay.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: DeliveryError,
+    },
+    /// The log of the replay could not be closed in order.
+    #[error(transparent)]
+    Shutdown(#[from] ShutdownError),
+    /// It was stopped.
+    #[error("interrupted after {rows} rows{}", go_on(.directory))]
+    Cancelled {
+        /// Rows that are stored for delivery, or looked at.
+        rows: u64,
+        /// The directory of the replay, if it has one.
+        directory: Option<PathBuf>,
+    },
+}
+
+fn go_on(directory: &Option<PathBuf>) -> String {
+    match directory {
+        Some(directory) => format!("; run the same replay again, it goes on in {}", directory.display()),
+        None => String::new(),
+    }
+}
+
+impl Coded for ReplayError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            ReplayError::Selection(error) => error.code(),
+            ReplayError::Logs(error) => error.code(),
+            ReplayError::Configuration(error) => error.code(),
+            ReplayError::Open(error) => error.code(),
+            ReplayError::NoIdentity { .. } | ReplayError::Record { .. } => ErrorCode::Corruption,
+            ReplayError::SeveralDestinations { .. } | ReplayError::Gone { .. } => ErrorCode::Configuration,
+            ReplayError::Io { .. } => ErrorCode::Storage,
+            ReplayError::Store { source, .. } => source.code(),
+            ReplayError::Deliver { source, .. } => source.code(),
+            ReplayError::Shutdown(error) => error.code(),
+            ReplayError::Cancelled { .. } => ErrorCode::Closed,
+        }
+    }
+
+    fn lsn(&self) -> Option<crate::types::Lsn> {
+        match self {
+            ReplayError::Store { lsn, .. } => Some(*lsn),
+            _ => None,
+        }
+    }
+
+    fn setting(&self) -> Option<&'static str> {
+        match self {
+            ReplayError::Configuration(error) => error.setting(),
+            ReplayError::Open(error) => error.setting(),
+            _ => None,
+        }
+    }
+}
+
+/// Sends the chosen rows again, and waits until each of them is delivered or in the quarantine of the replay.
+///
+/// The logs are read beside their owners and never changed. Must not be called on a thread that drives a runtime.
+///
+/// # Errors
+///
+/// [`ReplayError`]. What was stored by then is delivered when the same replay is run again, and not sent twice for that.
+///
+/// # Durability
+///
+/// A replay that is killed at any moment goes on where it was: no chosen row is left out, and none is stored twice.
+pub fn replay(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<ReplayReport, ReplayError> {
+    let env = Env::os();
+    let prepared = prepare(&env, options)?;
+    let Prepared { logs, configuration, request, selection, .. } = &prepared;
+    let duplicates = duplicates(logs, selection, configuration)?;
+    let latest = Latest::find(&prepared.table_directory(options)?, request)?;
+    if let Some(record) = latest.record.as_ref()
+        && !options.again
+        && let Some(finished) = record.finished
+    {
+        if finished.quarantined_rows == 0 {
+            // It may have died before it could.
+            feed::clear(&env, &latest.directory)?;
+        }
+        return Ok(report(ReplayOutcome::AlreadyDone, &latest.directory, record, duplicates));
+    }
+    let is_new = latest.record.as_ref().is_none_or(|record| record.finished.is_some());
+    let (directory, record) = match latest {
+        Latest { record: Some(record), directory, .. } if !is_new => (directory, record),
+        latest => {
+            let record = Record::new(request.clone(), selection.clone(), env.clock.unix_micros());
+            (latest.next, record)
+        }
+    };
+    if is_new && !duplicates.is_empty() && !options.execute {
+        return Ok(report(ReplayOutcome::Planned, &directory, &record, duplicates));
+    }
+    let run = feed::Run { env: &env, logs, options, configuration, directory: &directory, is_new };
+    let (record, resent_rows) = run.run(record, watch)?;
+    let done = report(ReplayOutcome::Done, &directory, &record, duplicates);
+    Ok(ReplayReport { is_resumed: !is_new, resent_rows, ..done })
+}
+
+/// Says which of the chosen rows would be refused. Converts them all, and sends none.
+///
+/// # Errors
+///
+/// [`ReplayError`] if the logs cannot be read or a setting is wrong.
+pub fn replay_dry_run(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<DryRun, ReplayError> {
+    let prepared = prepare(&Env::os(), options)?;
+    dry::dry_run(&prepared.logs, &prepared.selection, &prepared.configuration, watch)
+}
+
+/// What was asked for, after a look at the logs.
+struct Prepared {
+    logs: Vec<ChosenLog>,
+    configuration: WrapperConfiguration,
+    request: Request,
+    /// With times of day.
+    selection: Selection,
+}
+
+fn prepare(env: &Env, options: &ReplayOptions<'_>) -> Result<Prepared, ReplayError> {
+    let mut given = options.selection.clone();
+    given.states.sort_unstable();
+    given.states.dedup();
+    let selection = given.clone().resolved(env.clock.unix_micros())?;
+    let root = std::fs::canonicalize(&options.root).unwrap_or_else(|_| options.root.clone());
+    let mut logs = chosen::logs(env, &root, &selection)?;
+    // What a replay has stored for itself is delivered by it.
+    logs.retain(|log| log.directory == root || !is_of_replay(&log.directory));
+    let mut configuration: Option<WrapperConfiguration> = None;
+    for log in &logs {
+        let no_identity = || ReplayError::NoIdentity { directory: log.directory.clone() };
+        let mut destination = log.destination().ok_or_else(no_identity)?.clone();
+        if let Some(table) = &options.to_table {
+            destination.table = table.clone();
+        }
+        let made = (options.configure)(&destination);
+        let named = |it: &WrapperConfiguration| format!("{} at {}", it.table_name, it.endpoint);
+        match &configuration {
+            Some(first) if named(first) != named(&made) => {
+                return Err(ReplayError::SeveralDestinations { first: named(first), second: named(&made) });
+            }
+            _ => configuration = Some(made),
+        }
+    }
+    let no_log = || chosen::ChooseError::NoLog { root: root.clone(), table: None };
+    let configuration = configuration.ok_or_else(no_log).map_err(LogsError::from)?;
+    let validated = configuration.validate()?;
+    let request = Request {
+        root,
+        selection: given,
+        table: validated.destination.table,
+        endpoint: validated.destination.endpoint,
+    };
+    Ok(Prepared { logs, configuration, request, selection })
+}
+
+fn is_of_replay(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(DIRECTORY_PREFIX)
+}
+
+const DIRECTORY_PREFIX: &str = "replay-";
+
+impl Prepared {
+    /// Where the replay has its directory: beside the writers of the table.
+    fn table_directory(&self, options: &ReplayOptions<'_>) -> Result<PathBuf, ReplayError> {
+        let wal_dir = match &options.wal_dir {
+            Some(wal_dir) => wal_dir.clone(),
+            None => {
+                // `<wal_dir>/<table>/writer-NNN`, unless somebody has moved it.
+                let first = &self.logs[0].directory;
+                let parent = first.parent().unwrap_or(first);
+                match parent.parent() {
+                    Some(root)
+                        if parent.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) =>
+                    {
+                        root.to_owned()
+                    }
+                    _ => parent.to_owned(),
+                }
+            }
+        };
+        Ok(table_directory(&wal_dir, &self.request.table))
+    }
+}
+
+/// The last replay with the same request.
+struct Latest {
+    directory: PathBuf,
+    /// None if there is none.
+    record: Option<Record>,
+    /// Where the next one goes.
+    next: PathBuf,
+}
+
+impl Latest {
+    fn find(table_directory: &Path, request: &Request) -> Result<Latest, ReplayError> {
+        let name = |number: u32| match number {
+            1 => format!("{DIRECTORY_PREFIX}{:016x}", request.hash()),
+            _ => format!("{DIRECTORY_PREFIX}{:016x}-{number}", request.hash()),
+        };
+        let mut latest =
+            Latest { directory: PathBuf::new(), record: None, next: table_directory.join(name(1)) };
+        let mut number = 1;
+        while latest.next.exists() {
+            match Record::read(&latest.next)? {
+                // A directory that a crash has left before it had a record: nothing was appended.
+                None => break,
+                Some(record) => {
+                    if record.request == *request {
+                        latest.directory = latest.next.clone();
+                        latest.record = Some(record);
+                    }
+                }
+            }
+            number += 1;
+            latest.next = table_directory.join(name(number));
+        }
+        Ok(latest)
+    }
+}
+
+/// How rows may come to be in the table twice, whatever happens.
+fn duplicates(
+    logs: &[ChosenLog],
+    selection: &Selection,
+    configuration: &WrapperConfiguration,
+) -> Result<Vec<String>, ReplayError> {
+    let target = configuration.validate()?.destination;
+    let is_home = |log: &&ChosenLog| {
+        log.destination().is_some_and(|it| it.table == target.table && it.endpoint == target.endpoint)
+    };
+    if !logs.iter().any(|log| is_home(&log)) {
+        return Ok(Vec::new());
+    }
+    let table = &target.table;
+    let mut told = Vec::new();
+    if selection.has(RowState::Waiting) {
+        told.push(format!(
+            "rows that wait are delivered to {table} by the owner of their log too, or by zerobus-wal drain: each arrives \
+             once more"
+        ));
+    }
+    if selection.has(RowState::Delivered) {
+        told.push(format!("rows that were delivered are in {table} already: each arrives once more"));
+    }
+    if selection.has(RowState::Dropped) {
+        told.push(format!("rows that were dropped while they were on their way may be in {table} already"));
+    }
+    if selection.has(RowState::Damaged) {
+        told.push(format!("of damaged frames nobody knows whether rows of them are in {table} already"));
+    }
+    Ok(told)
+}
+
+fn report(
+    outcome: ReplayOutcome,
+    directory: &Path,
+    record: &Record,
+    duplicates: Vec<String>,
+) -> ReplayReport {
+    let finished = record.finished;
+    ReplayReport {
+        version: REPLAY_VERSION,
+        outcome,
+        table: record.request.table.clone(),
+        endpoint: record.request.endpoint.clone(),
+        directory: directory.to_owned(),
+        is_resumed: false,
+        duplicates,
+        started: (outcome != ReplayOutcome::Planned).then(|| rfc3339(record.started_unix_micros)),
+        finished: finished.map(|finished| rfc3339(finished.unix_micros)),
+        rows: record.rows,
+        rows_by_state: record.rows_by_state.clone(),
+        delivered_rows: finished.map_or(0, |finished: Finished| finished.delivered_rows),
+        quarantined_rows: finished.map_or(0, |finished| finished.quarantined_rows),
+        resent_rows: 0,
+        unreadable: record.unreadable.clone(),
+    }
+}
