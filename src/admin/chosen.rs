@@ -160,8 +160,8 @@ pub(crate) struct Piece {
     pub(crate) unix_micros: i64,
     /// What a row takes, about.
     pub(crate) row_bytes: usize,
-    /// What of them is in which state.
-    pub(crate) counts: Vec<(RowState, u64)>,
+    /// In which state each of them is.
+    pub(crate) states: Vec<RowState>,
     /// The file that they are from, with their reasons and codes.
     pub(crate) kept: Option<KeptRows>,
 }
@@ -175,6 +175,18 @@ pub(crate) struct KeptRows {
 }
 
 impl Piece {
+    /// How many of them are in which state.
+    pub(crate) fn counts(&self) -> Vec<(RowState, u64)> {
+        let mut counts: Vec<(RowState, u64)> = Vec::new();
+        for state in &self.states {
+            match counts.iter_mut().find(|(counted, _)| counted == state) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((*state, 1)),
+            }
+        }
+        counts
+    }
+
     /// Rows of it from one on, so many at most.
     pub(crate) fn part(&self, start: usize, limit: usize) -> Piece {
         let rows = limit.min(self.batch.num_rows() - start);
@@ -186,7 +198,7 @@ impl Piece {
         Piece {
             batch: self.batch.slice(start, rows),
             rows: self.rows.slice(start, rows),
-            counts: self.counts.clone(),
+            states: self.states[start..start + rows].to_vec(),
             kept,
             ..*self
         }
@@ -288,13 +300,16 @@ impl ChosenLog {
         &self.files
     }
 
-    /// What is to be passed at most, for those who watch.
-    pub(crate) fn steps(&self, selection: &Selection) -> u64 {
-        let frames = match self.reads_log(selection) {
-            true => (self.view.last().get() + 1).saturating_sub(self.first_frame(selection).get()),
+    /// How many rows are to be looked at, at most, for those who watch.
+    pub(crate) fn rows_to_read(&self, selection: &Selection) -> u64 {
+        let in_log = match self.reads_log(selection) {
+            // Who cannot count reads all the same.
+            true => self.view.count_from(self.first_frame(selection)).map_or(0, |count| count.rows),
             false => 0,
         };
-        frames + if selection.has(RowState::Quarantined) { self.files.len() as u64 } else { 0 }
+        let files = if selection.has(RowState::Quarantined) { self.files.as_slice() } else { &[] };
+        let told = files.iter().filter_map(|file| file.told(self.env.storage.as_ref(), self.epoch()).ok());
+        in_log + told.map(|(told, _)| told.rows.count()).sum::<u64>()
     }
 
     fn reads_log(&self, selection: &Selection) -> bool {
@@ -378,8 +393,8 @@ pub(crate) struct Pieces<'l> {
     /// What the log has next.
     ahead: Option<Ahead>,
     after: Option<Position>,
-    /// Frames and files that lie behind.
-    pub(crate) passed: u64,
+    /// Rows that lie behind, chosen or not.
+    passed: u64,
 }
 
 enum Ahead {
@@ -404,6 +419,11 @@ impl Ahead {
 }
 
 impl Pieces<'_> {
+    /// How many rows lie behind that did not when this was asked last.
+    pub(crate) fn take_passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
+    }
+
     /// What comes next; none at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Found>, ChooseError> {
         loop {
@@ -443,18 +463,20 @@ impl Pieces<'_> {
             return Ok(Some(Ahead::Frame(frame, RowStateOfAll::Damaged)));
         }
         let Some(reader) = &mut self.reader else { return Ok(None) };
-        let behind = reader.next_lsn();
-        let is_over = self.selection.lsns.as_ref().is_some_and(|lsns| !lsns.goes_beyond(behind.previous()));
+        let behind = reader.next_lsn().previous();
+        let is_over = self.selection.lsns.as_ref().is_some_and(|lsns| !lsns.goes_beyond(behind));
         let next = if is_over { None } else { reader.next()? };
         let ahead = match next {
-            Some(Next::Frame(frame)) => Some(Ahead::Frame(frame, RowStateOfAll::ByPlace)),
+            Some(Next::Frame(frame)) => {
+                self.passed += u64::from(frame.rows);
+                Some(Ahead::Frame(frame, RowStateOfAll::ByPlace))
+            }
             Some(Next::Damaged(damage)) => Some(Ahead::Damaged(damage)),
-            None => None,
+            None => {
+                self.reader = None;
+                None
+            }
         };
-        match ahead {
-            Some(_) => self.passed += reader.next_lsn().get() - behind.get(),
-            None => self.reader = None,
-        }
         Ok(ahead)
     }
 
@@ -468,19 +490,11 @@ impl Pieces<'_> {
             RowStateOfAll::Damaged => vec![Some(RowState::Damaged); frame.rows as usize],
             RowStateOfAll::ByPlace => self.log.states(lsn, frame.rows),
         };
-        let mut counts = Vec::new();
-        let mut rows = Vec::new();
-        for (row, state) in (0..frame.rows).zip(states) {
-            let Some(state) = state.filter(|state| selection.has(*state)) else { continue };
-            if after.is_some_and(|after| row <= after) {
-                continue;
-            }
-            rows.push(row);
-            match counts.iter_mut().find(|(counted, _)| *counted == state) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((state, 1)),
-            }
-        }
+        let of_row = |(row, state): (u32, Option<RowState>)| Some((row, state?));
+        let chosen = (0..frame.rows).zip(states).filter_map(of_row);
+        let chosen =
+            chosen.filter(|(row, state)| selection.has(*state) && after.is_none_or(|after| *row > after));
+        let (rows, states): (Vec<u32>, Vec<RowState>) = chosen.unzip();
         if rows.is_empty() {
             return Ok(None);
         }
@@ -498,7 +512,7 @@ impl Pieces<'_> {
             rows,
             unix_micros,
             row_bytes,
-            counts,
+            states,
             kept: None,
         }))))
     }
@@ -559,7 +573,6 @@ impl Pieces<'_> {
     /// Opens the next file in quarantine, if it is one that is meant. Says so if it cannot be read.
     fn open_file(&mut self) -> Option<Unreadable> {
         let file = self.files.next()?;
-        self.passed += 1;
         let name = file_name(file);
         if !self.selection.has_lsn(file.lsn()) || self.after_row(file.lsn(), Some(&name)) == Some(u32::MAX) {
             return None;
@@ -567,11 +580,12 @@ impl Pieces<'_> {
         let opened = || {
             let told = file.told(self.log.env.storage.as_ref(), self.log.epoch());
             let (told, bytes) = told.map_err(|error| chain(&error))?;
-            let row_bytes = bytes / told.rows.count_in(0..u32::MAX as usize).max(1);
-            open_ipc(file.path()).map(|reader| (reader, row_bytes as usize))
+            let rows = told.rows.count();
+            open_ipc(file.path()).map(|reader| (reader, rows, (bytes / rows.max(1)) as usize))
         };
         match opened() {
-            Ok((reader, row_bytes)) => {
+            Ok((reader, rows, row_bytes)) => {
+                self.passed += rows;
                 self.reading = Some((file, reader, row_bytes));
                 None
             }
@@ -629,7 +643,7 @@ impl Pieces<'_> {
             rows: take(&kept.rows, &meant, None)?.as_primitive::<UInt32Type>().clone(),
             unix_micros: kept.times.first().copied().unwrap_or(0),
             row_bytes,
-            counts: vec![(RowState::Quarantined, meant.len() as u64)],
+            states: vec![RowState::Quarantined; meant.len()],
             kept: Some(KeptRows {
                 file: name,
                 reasons: take(&kept.reasons, &meant, None)?.as_string::<i32>().clone(),

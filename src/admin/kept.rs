@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chosen::{self, ChosenLog, Found, LogsError, Piece, Unreadable, open_ipc, split};
 use super::export::positions;
-use super::select::{RowState, Selection, SelectionError, rfc3339};
+use super::select::{RowState, Selection, SelectionError};
 use crate::error::{Coded, ErrorCode, chain};
 use crate::io::Env;
 use crate::quarantine::look::{self, KeptFile};
@@ -106,8 +106,8 @@ pub struct QuarantineFile {
     pub codes: BTreeMap<String, u64>,
     /// Why the first of them is here.
     pub reason: String,
-    /// When it was put here, RFC 3339 in UTC.
-    pub time: String,
+    /// When it was put here, in microseconds since 1970 in UTC.
+    pub time_unix_micros: i64,
     /// Its bytes.
     pub bytes: u64,
     /// Whether its frame is settled. The file of one that is not stands for its rows and must not be removed.
@@ -184,7 +184,7 @@ fn look_into(
         rows_in_file: 0,
         codes: BTreeMap::new(),
         reason: String::new(),
-        time: String::new(),
+        time_unix_micros: 0,
         bytes,
         is_settled: file.lsn() <= log.settled(),
     };
@@ -198,7 +198,7 @@ fn look_into(
             }
             if found.rows == 0 {
                 found.reason = kept.reasons.value(row).to_owned();
-                found.time = rfc3339(kept.times[row]);
+                found.time_unix_micros = kept.times[row];
             }
             found.rows += 1;
             *found.codes.entry(kept.codes.value(row).to_owned()).or_default() += 1;
@@ -233,8 +233,8 @@ pub struct QuarantineRow {
     pub code: String,
     /// Why it was refused.
     pub reason: String,
-    /// When it was put there, RFC 3339 in UTC.
-    pub time: String,
+    /// When it was put there, in microseconds since 1970 in UTC.
+    pub time_unix_micros: i64,
     /// Its values by column.
     pub values: serde_json::Map<String, serde_json::Value>,
 }
@@ -334,7 +334,7 @@ fn as_json(directory: &Path, piece: &Piece) -> Result<Vec<QuarantineRow>, ArrowE
             row: piece.rows.value(row),
             code: kept.codes.value(row).to_owned(),
             reason: kept.reasons.value(row).to_owned(),
-            time: rfc3339(piece.unix_micros),
+            time_unix_micros: piece.unix_micros,
             values: values.map_err(json)?,
         })
     };

@@ -13,6 +13,8 @@ pub mod export;
 pub mod kept;
 mod progress;
 #[cfg(feature = "cli")]
+pub mod reconcile;
+#[cfg(feature = "cli")]
 pub mod replay;
 #[cfg(feature = "cli")]
 mod select;
@@ -27,7 +29,9 @@ pub use export::export;
 pub use kept::{quarantine_batches, quarantine_drop, quarantine_list, quarantine_rows};
 pub use progress::Progress;
 #[cfg(feature = "cli")]
-pub use replay::replay;
+pub use reconcile::reconcile;
+#[cfg(feature = "cli")]
+pub use replay::{replay, replay_dry_run};
 #[cfg(feature = "cli")]
 pub use select::{Lsns, Moment, REASONS, RowState, Selection, SelectionError, rfc3339};
 pub use socket::resume;

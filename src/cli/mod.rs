@@ -6,9 +6,14 @@ mod destination;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod export;
 mod output;
 mod progress;
+mod quarantine;
+mod reconcile;
+mod replay;
 mod resume;
+mod rows;
 mod status;
 
 use std::error::Error;
@@ -34,6 +39,10 @@ enum Command {
     Status(status::StatusArgs),
     Drain(Box<drain::DrainArgs>),
     Resume(resume::ResumeArgs),
+    Export(Box<export::ExportArgs>),
+    Quarantine(Box<quarantine::QuarantineArgs>),
+    Replay(Box<replay::ReplayArgs>),
+    Reconcile(reconcile::ReconcileArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
 }
@@ -52,6 +61,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Status(args) => status::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Resume(args) => resume::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
     };

@@ -255,6 +255,13 @@ impl ZerobusWrapper {
         self.inner.glance()
     }
 
+    /// Rows that are delivered, in quarantine or dropped since the log began, at once.
+    #[cfg(feature = "cli")]
+    pub(crate) fn settled_rows(&self) -> u64 {
+        let settled = self.inner.settler.borrow().settled;
+        settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows
+    }
+
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.
     pub fn runtime(&self) -> tokio::runtime::Handle {
         self.inner.runtime.handle().clone()

@@ -20,8 +20,8 @@ use target::Place;
 pub use target::Target;
 
 use super::chosen::{self, ChooseError, Found, LogsError, Piece, Unreadable};
+use super::progress::Progress;
 use super::select::{RowState, Selection, SelectionError};
-use super::watch::{Progress, Watch};
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::types::Lsn;
@@ -202,7 +202,7 @@ impl ExportError {
     }
 }
 
-/// Writes the chosen rows. Takes no lock and changes no log.
+/// Writes the chosen rows. Takes no lock and changes no log. Progress is in rows that lie behind, chosen or not.
 ///
 /// Without a row there is no schema, so no file is written either.
 ///
@@ -213,12 +213,12 @@ impl ExportError {
 /// # Durability
 ///
 /// When this returns, the files are there after a power cut.
-pub fn export(options: ExportOptions, watch: &dyn Watch) -> Result<ExportReport, ExportError> {
+pub fn export(options: ExportOptions, progress: &Progress) -> Result<ExportReport, ExportError> {
     let env = Env::os();
     let selection = options.selection.resolved(env.clock.unix_micros())?;
     options.target.check(options.force)?;
     let logs = chosen::logs(&env, &options.root, &selection)?;
-    let total = logs.iter().map(|log| log.steps(&selection)).sum();
+    progress.set_total(logs.iter().map(|log| log.rows_to_read(&selection)).sum());
     let added = columns::Added {
         with_position: options.with_position,
         with_reason: selection.has(RowState::Quarantined),
@@ -226,28 +226,26 @@ pub fn export(options: ExportOptions, watch: &dyn Watch) -> Result<ExportReport,
     let mut files =
         Files { format: options.format, place: Place::new(options.target, options.force), open: Vec::new() };
     let mut report = ExportReport { version: EXPORT_VERSION, ..ExportReport::default() };
-    let mut passed = 0;
     for log in &logs {
         let mut pieces = log.pieces(&selection, None);
         while let Some(found) = pieces.next()? {
             match found {
                 Found::Rows(piece) => {
                     report.rows += piece.batch.num_rows() as u64;
-                    for (state, rows) in &piece.counts {
-                        *report.rows_by_state.entry(*state).or_default() += rows;
+                    for (state, rows) in piece.counts() {
+                        *report.rows_by_state.entry(state).or_default() += rows;
                     }
                     files.write(&piece, added)?;
                 }
                 Found::Unreadable(unreadable) => report.unreadable.push(unreadable),
             }
-            watch.progress(Progress { rows: report.rows, passed: passed + pieces.passed, total });
-            if watch.is_cancelled() {
+            progress.add(pieces.take_passed());
+            if progress.is_stopped() {
                 return Err(ExportError::Cancelled { rows: report.rows });
             }
         }
-        passed += pieces.passed;
+        progress.add(pieces.take_passed());
     }
-    watch.progress(Progress { rows: report.rows, passed: total, total });
     report.files = files.finish()?;
     Ok(report)
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{REPLAY_VERSION, ReplayError};
 use crate::admin::chosen::{ChosenLog, Found, LogsError, Piece, Unreadable};
+use crate::admin::progress::Progress;
 use crate::admin::select::{Selection, rfc3339};
-use crate::admin::watch::{Progress, Watch};
 use crate::config::{REQUEST_BYTES_MAX, TransportKind, WrapperConfiguration};
 use crate::convert::{ArrowPlan, ConversionError, Cut, Encoded, Plan, Policies, Records, TableSchema};
 use crate::recent::Recent;
@@ -65,7 +65,7 @@ pub(super) fn dry_run(
     logs: &[ChosenLog],
     selection: &Selection,
     configuration: &WrapperConfiguration,
-    watch: &dyn Watch,
+    progress: &Progress,
 ) -> Result<DryRun, ReplayError> {
     let table = configuration.validate()?.destination.table;
     let (columns, columns_from, note) = columns(logs, &table, configuration)?;
@@ -86,8 +86,7 @@ pub(super) fn dry_run(
         plans: Recent::new(PLANS_MAX),
         records: Records::new(),
     };
-    let total = logs.iter().map(|log| log.steps(selection)).sum();
-    let mut passed = 0;
+    progress.set_total(logs.iter().map(|log| log.rows_to_read(selection)).sum());
     for log in logs {
         let mut pieces = log.pieces(selection, None);
         while let Some(found) = pieces.next().map_err(LogsError::from)? {
@@ -95,12 +94,12 @@ pub(super) fn dry_run(
                 Found::Unreadable(unreadable) => run.unreadable.push(unreadable),
                 Found::Rows(piece) => converting.convert(&log.directory, &piece, &mut run),
             }
-            watch.progress(Progress { rows: run.rows, passed: passed + pieces.passed, total });
-            if watch.is_cancelled() {
+            progress.add(pieces.take_passed());
+            if progress.is_stopped() {
                 return Err(ReplayError::Cancelled { rows: run.rows, directory: None });
             }
         }
-        passed += pieces.passed;
+        progress.add(pieces.take_passed());
     }
     Ok(run)
 }

@@ -1,5 +1,6 @@
 //! The run of a replay: rows from the logs into the log of its own, and from there to the table.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,8 +8,7 @@ use super::pace::Pace;
 use super::record::{FILE, Finished, Noted, Record};
 use super::{ReplayError, ReplayOptions};
 use crate::admin::chosen::{ChosenLog, Found, LogsError, Piece, Position, Unreadable};
-use crate::admin::select::RowState;
-use crate::admin::watch::{Progress, Watch};
+use crate::admin::progress::Progress;
 use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::deaths::{Death, reached};
 use crate::io::Env;
@@ -29,6 +29,9 @@ pub(super) struct Run<'r> {
     pub(super) configuration: &'r WrapperConfiguration,
     pub(super) directory: &'r Path,
     pub(super) is_new: bool,
+    pub(super) progress: &'r Progress,
+    /// Rows of which the progress knows that they are through.
+    pub(super) told: Cell<u64>,
 }
 
 /// Batches that are appended after one note.
@@ -40,7 +43,7 @@ struct Group {
 
 impl Run<'_> {
     /// Runs it to its end. Returns the record, and how many rows were sent again after they had been sent.
-    pub(super) fn run(&self, mut record: Record, watch: &dyn Watch) -> Result<(Record, u64), ReplayError> {
+    pub(super) fn run(&self, mut record: Record) -> Result<(Record, u64), ReplayError> {
         let wrapper = ZerobusWrapper::open_in(self.settings(), self.directory)?;
         // Only now it is ours: somebody else may have gone on with it meanwhile.
         match Record::read(self.directory)? {
@@ -52,8 +55,7 @@ impl Run<'_> {
         if record.finished.is_some() {
             return Err(self.odd("another process has just done this replay"));
         }
-        let outcome =
-            self.feed(&wrapper, &mut record, watch).and_then(|()| self.deliver(&wrapper, &record, watch));
+        let outcome = self.feed(&wrapper, &mut record).and_then(|()| self.deliver(&wrapper, &record));
         let shut_down = wrapper.runtime().block_on(wrapper.shutdown());
         let after = wrapper.status();
         drop(wrapper);
@@ -91,17 +93,12 @@ impl Run<'_> {
     }
 
     /// Appends what is chosen and not appended yet.
-    fn feed(
-        &self,
-        wrapper: &ZerobusWrapper,
-        record: &mut Record,
-        watch: &dyn Watch,
-    ) -> Result<(), ReplayError> {
+    fn feed(&self, wrapper: &ZerobusWrapper, record: &mut Record) -> Result<(), ReplayError> {
         record.catch_up(self.directory, wrapper.status().durable_lsn)?;
         let selection = record.selection.clone();
         let mut pace = Pace::new(self.options.rows_per_sec, self.env.clock.monotonic());
-        let total = self.logs.iter().map(|log| log.steps(&selection)).sum();
-        let (mut passed, mut group, mut gone) = (0, Group::default(), None);
+        self.progress.set_total(self.logs.iter().map(|log| log.rows_to_read(&selection)).sum());
+        let (mut group, mut gone) = (Group::default(), None);
         for log in self.logs {
             let mut pieces = log.pieces(&selection, record.position(log.epoch()));
             while let Some(found) = pieces.next().map_err(LogsError::from)? {
@@ -111,21 +108,22 @@ impl Run<'_> {
                         gone.get_or_insert(unreadable);
                     }
                     Found::Rows(piece) => {
+                        let chosen = piece.batch.num_rows() as u64;
+                        self.progress.add(pieces.take_passed().saturating_sub(chosen));
                         for part in parts(&piece, pace.rows_at_once()) {
                             group.add(log.epoch(), part);
                             if group.is_full() {
-                                self.append(wrapper, record, &mut group, &mut pace, watch)?;
+                                self.append(wrapper, record, &mut group, &mut pace)?;
                             }
                         }
                     }
                 }
-                watch.progress(Progress { rows: record.rows, passed: passed + pieces.passed, total });
-                self.check(record, watch)?;
+                self.tell(wrapper);
+                self.check(record)?;
             }
-            passed += pieces.passed;
+            self.progress.add(pieces.take_passed());
         }
-        self.append(wrapper, record, &mut group, &mut pace, watch)?;
-        watch.progress(Progress { rows: record.rows, passed: total, total });
+        self.append(wrapper, record, &mut group, &mut pace)?;
         match gone {
             // Whoever asks for frames by number wants to hear that there are none.
             Some(Unreadable { first_lsn: first, last_lsn: last, reason, .. })
@@ -137,8 +135,14 @@ impl Run<'_> {
         }
     }
 
-    fn check(&self, record: &Record, watch: &dyn Watch) -> Result<(), ReplayError> {
-        match watch.is_cancelled() {
+    /// Tells how many rows are through by now, delivered or refused for good.
+    fn tell(&self, wrapper: &ZerobusWrapper) {
+        let through = wrapper.settled_rows();
+        self.progress.add(through.saturating_sub(self.told.replace(through)));
+    }
+
+    fn check(&self, record: &Record) -> Result<(), ReplayError> {
+        match self.progress.is_stopped() {
             true => {
                 Err(ReplayError::Cancelled { rows: record.rows, directory: Some(self.directory.to_owned()) })
             }
@@ -153,7 +157,6 @@ impl Run<'_> {
         record: &mut Record,
         group: &mut Group,
         pace: &mut Pace,
-        watch: &dyn Watch,
     ) -> Result<(), ReplayError> {
         let Group { pieces, .. } = std::mem::take(group);
         if pieces.is_empty() {
@@ -169,9 +172,9 @@ impl Run<'_> {
         let appended = pieces.into_iter().try_for_each(|(_, piece)| {
             let (lsn, rows) = (piece.lsn, piece.batch.num_rows() as u64);
             let wait = pace.wait(rows, self.env.clock.monotonic());
-            runtime.block_on(self.unless_cancelled(tokio::time::sleep(wait), record, watch))?;
+            runtime.block_on(self.unless_cancelled(tokio::time::sleep(wait), record, wrapper))?;
             let sent =
-                runtime.block_on(self.unless_cancelled(wrapper.send_batch(piece.batch), record, watch))?;
+                runtime.block_on(self.unless_cancelled(wrapper.send_batch(piece.batch), record, wrapper))?;
             let sent = sent.map_err(|source| ReplayError::Store { lsn, source: Box::new(source) })?;
             last = sent.lsn.unwrap_or(last);
             reached(Death::ReplayAppended);
@@ -185,12 +188,7 @@ impl Run<'_> {
     }
 
     /// Waits until everything is delivered or refused for good.
-    fn deliver(
-        &self,
-        wrapper: &ZerobusWrapper,
-        record: &Record,
-        watch: &dyn Watch,
-    ) -> Result<(), ReplayError> {
+    fn deliver(&self, wrapper: &ZerobusWrapper, record: &Record) -> Result<(), ReplayError> {
         let flushed = async {
             loop {
                 match wrapper.flush(None).await {
@@ -210,7 +208,7 @@ impl Run<'_> {
                 }
             }
         };
-        let delivered = wrapper.runtime().block_on(self.unless_cancelled(patient, record, watch))?;
+        let delivered = wrapper.runtime().block_on(self.unless_cancelled(patient, record, wrapper))?;
         let directory = self.directory.to_owned();
         delivered.map_err(|source| ReplayError::Deliver { rows: record.rows, directory, source })
     }
@@ -220,14 +218,17 @@ impl Run<'_> {
         &self,
         work: impl Future<Output = T>,
         record: &Record,
-        watch: &dyn Watch,
+        wrapper: &ZerobusWrapper,
     ) -> Result<T, ReplayError> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
-                () = tokio::time::sleep(LOOK_INTERVAL) => self.check(record, watch)?,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {
+                    self.tell(wrapper);
+                    self.check(record)?;
+                }
             }
         }
     }
@@ -277,20 +278,12 @@ impl Group {
 fn parts(piece: &Piece, rows_max: usize) -> impl Iterator<Item = Piece> {
     let rows = piece.batch.num_rows();
     let rows_max = rows_max.min((GROUP_BYTES / piece.row_bytes.max(1)).max(1));
-    (0..rows).step_by(rows_max).map(move |start| {
-        let mut part = piece.part(start, rows_max);
-        if start > 0 {
-            // They stand with the first part.
-            part.counts = Vec::new();
-        }
-        part
-    })
+    (0..rows).step_by(rows_max).map(move |start| piece.part(start, rows_max))
 }
 
 fn noted(epoch: Epoch, piece: &Piece) -> Noted {
     let row = piece.rows.values().last().copied().unwrap_or(0);
     let file = piece.kept.as_ref().map(|kept| kept.file.clone());
-    let counts: Vec<(RowState, u64)> = piece.counts.clone();
     let position = Position { lsn: piece.lsn, file, row };
-    Noted { epoch, position, rows: piece.batch.num_rows() as u64, counts }
+    Noted { epoch, position, rows: piece.batch.num_rows() as u64, counts: piece.counts() }
 }

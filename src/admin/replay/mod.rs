@@ -14,6 +14,7 @@ mod feed;
 mod pace;
 mod record;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +24,8 @@ pub use dry::{DryRun, RefusedRow};
 use record::{Finished, Record, Request};
 
 use super::chosen::{self, ChosenLog, LogsError, Unreadable};
-use super::select::{RowState, Selection, SelectionError, rfc3339};
-use super::watch::Watch;
+use super::progress::Progress;
+use super::select::{RowState, Selection, SelectionError};
 use crate::config::{ConfigError, WrapperConfiguration};
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
@@ -47,7 +48,7 @@ pub struct ReplayOptions<'o> {
     pub wal_dir: Option<PathBuf>,
     /// Makes the settings of the wrapper that delivers, for the destination that the logs name, with the table that was
     /// asked for.
-    pub configure: &'o dyn Fn(&Destination) -> WrapperConfiguration,
+    pub configure: &'o (dyn Fn(&Destination) -> WrapperConfiguration + Sync),
     /// Rows per second, at most.
     pub rows_per_sec: Option<u64>,
     /// Whether rows may be sent that are in the table already, or will be by other means.
@@ -98,10 +99,10 @@ pub struct ReplayReport {
     pub is_resumed: bool,
     /// How rows of it may be in the table twice, whatever happens.
     pub duplicates: Vec<String>,
-    /// When it began, RFC 3339 in UTC; `None` if it has not.
-    pub started: Option<String>,
+    /// When it began, in microseconds since 1970 in UTC; `None` if it has not.
+    pub started_unix_micros: Option<i64>,
     /// When it was done; `None` if it is not.
-    pub finished: Option<String>,
+    pub finished_unix_micros: Option<i64>,
     /// Rows that were chosen and stored for delivery.
     pub rows: u64,
     /// The same by the state that they were in.
@@ -256,7 +257,7 @@ impl Coded for ReplayError {
 
 /// Sends the chosen rows again, and waits until each of them is delivered or in the quarantine of the replay.
 ///
-/// The logs are read beside their owners and never changed. Must not be called on a thread that drives a runtime.
+/// The logs are read beside their owners and never changed. Progress is in rows that were delivered or are not chosen. Must not be called on a thread that drives a runtime.
 ///
 /// # Errors
 ///
@@ -265,7 +266,7 @@ impl Coded for ReplayError {
 /// # Durability
 ///
 /// A replay that is killed at any moment goes on where it was: no chosen row is left out, and none is stored twice.
-pub fn replay(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<ReplayReport, ReplayError> {
+pub fn replay(options: &ReplayOptions<'_>, progress: &Progress) -> Result<ReplayReport, ReplayError> {
     let env = Env::os();
     let prepared = prepare(&env, options)?;
     let Prepared { logs, configuration, request, selection, .. } = &prepared;
@@ -292,8 +293,17 @@ pub fn replay(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<ReplayRe
     if is_new && !duplicates.is_empty() && !options.execute {
         return Ok(report(ReplayOutcome::Planned, &directory, &record, duplicates));
     }
-    let run = feed::Run { env: &env, logs, options, configuration, directory: &directory, is_new };
-    let (record, resent_rows) = run.run(record, watch)?;
+    let run = feed::Run {
+        env: &env,
+        logs,
+        options,
+        configuration,
+        directory: &directory,
+        is_new,
+        progress,
+        told: Cell::new(0),
+    };
+    let (record, resent_rows) = run.run(record)?;
     let done = report(ReplayOutcome::Done, &directory, &record, duplicates);
     Ok(ReplayReport { is_resumed: !is_new, resent_rows, ..done })
 }
@@ -303,9 +313,9 @@ pub fn replay(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<ReplayRe
 /// # Errors
 ///
 /// [`ReplayError`] if the logs cannot be read or a setting is wrong.
-pub fn replay_dry_run(options: &ReplayOptions<'_>, watch: &dyn Watch) -> Result<DryRun, ReplayError> {
+pub fn replay_dry_run(options: &ReplayOptions<'_>, progress: &Progress) -> Result<DryRun, ReplayError> {
     let prepared = prepare(&Env::os(), options)?;
-    dry::dry_run(&prepared.logs, &prepared.selection, &prepared.configuration, watch)
+    dry::dry_run(&prepared.logs, &prepared.selection, &prepared.configuration, progress)
 }
 
 /// What was asked for, after a look at the logs.
@@ -468,8 +478,8 @@ fn report(
         directory: directory.to_owned(),
         is_resumed: false,
         duplicates,
-        started: (outcome != ReplayOutcome::Planned).then(|| rfc3339(record.started_unix_micros)),
-        finished: finished.map(|finished| rfc3339(finished.unix_micros)),
+        started_unix_micros: (outcome != ReplayOutcome::Planned).then_some(record.started_unix_micros),
+        finished_unix_micros: finished.map(|finished| finished.unix_micros),
         rows: record.rows,
         rows_by_state: record.rows_by_state.clone(),
         delivered_rows: finished.map_or(0, |finished: Finished| finished.delivered_rows),

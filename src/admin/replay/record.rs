@@ -88,7 +88,6 @@ pub(super) struct Noted {
     /// Its last row.
     pub(super) position: Position,
     pub(super) rows: u64,
-    /// Of a batch that is cut, with its first part.
     pub(super) counts: Vec<(RowState, u64)>,
 }
 
