@@ -172,9 +172,12 @@ impl Run<'_> {
         let appended = pieces.into_iter().try_for_each(|(_, piece)| {
             let (lsn, rows) = (piece.lsn, piece.batch.num_rows() as u64);
             let wait = pace.wait(rows, self.env.clock.monotonic());
-            runtime.block_on(self.unless_cancelled(tokio::time::sleep(wait), record, wrapper))?;
-            let sent =
-                runtime.block_on(self.unless_cancelled(wrapper.send_batch(piece.batch), record, wrapper))?;
+            let sent = runtime.block_on(async {
+                if !wait.is_zero() {
+                    self.unless_cancelled(tokio::time::sleep(wait), record, wrapper).await?;
+                }
+                self.unless_cancelled(wrapper.send_batch(piece.batch), record, wrapper).await
+            })?;
             let sent = sent.map_err(|source| ReplayError::Store { lsn, source: Box::new(source) })?;
             last = sent.lsn.unwrap_or(last);
             reached(Death::ReplayAppended);
