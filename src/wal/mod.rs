@@ -44,6 +44,8 @@ pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
+#[cfg(feature = "cli")]
+pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};

@@ -56,8 +56,8 @@ def export(
 ) -> ExportReport:
     """Writes stored rows into files.
 
-    Works beside a live owner; takes no lock and changes no log. One batch is in memory at a time. A file has its
-    name only when it is complete and durable.
+    Works beside a live owner; takes no lock and changes no log. One batch is in memory at a time. A file has
+    its name only when it is complete and durable.
 
     Args:
         output: The file. Each further schema has another one beside it: ``rows.parquet``,
@@ -70,8 +70,8 @@ def export(
         until: Only rows that were stored, or put into quarantine, before that.
         states: Only rows in these states.
         reasons: Only rows in quarantine with these reasons; with ``states=["quarantined"]``.
-        with_position: Adds ``_zerobus_lsn``, ``_zerobus_row`` and ``_zerobus_time``, and with rows in quarantine
-            ``_zerobus_reason`` and ``_zerobus_code``.
+        with_position: Adds ``_zerobus_lsn``, ``_zerobus_row`` and ``_zerobus_time``, and with rows in
+            quarantine ``_zerobus_reason`` and ``_zerobus_code``.
         force: Replaces files that are there.
 
     Returns:

@@ -35,7 +35,7 @@ class QuarantineFile:
     """When it was put here; in JSON microseconds since 1970."""
     bytes: int
     is_settled: bool
-    """Whether its frame is settled. The file of one that is not stands for its rows and must not be removed."""
+    """Whether its frame is settled. The file of one that is not stands for its rows, so it must stay."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,9 @@ def quarantine_show(
         limit: So many rows at most.
 
     Returns:
-        Each a ``pyarrow.RecordBatch`` of rows of one frame: its columns, and behind them ``_zerobus_lsn`` (uint64),
-        ``_zerobus_row`` (uint32), ``_zerobus_time`` (timestamp), ``_zerobus_reason`` and ``_zerobus_code`` (strings).
+        Each a ``pyarrow.RecordBatch`` of rows of one frame: its columns, and behind them ``_zerobus_lsn``
+        (uint64), ``_zerobus_row`` (uint32), ``_zerobus_time`` (timestamp), ``_zerobus_reason`` and
+        ``_zerobus_code`` (strings).
 
     Raises:
         ConfigurationError: There is no log, or what is chosen means nothing.
@@ -156,13 +157,13 @@ def quarantine_drop(
     since: Moment | None = None,
     until: Moment | None = None,
     reasons: Sequence[Reason] = (),
-    all: bool = False,
+    everything: bool = False,
     execute: bool = False,
 ) -> QuarantineDrop:
     """Takes files out of quarantine for good, or says which it would.
 
-    Works beside a live owner. The file of a frame that is not settled stays, and so does one of which only some rows
-    are meant. ``status()`` goes on counting what is dropped here as quarantined.
+    Works beside a live owner. The file of a frame that is not settled stays, and so does one of which only
+    some rows are meant. ``status()`` goes on counting what is dropped here as quarantined.
 
     Args:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
@@ -171,7 +172,7 @@ def quarantine_drop(
         since: Only rows that were put there then or later.
         until: Only rows that were put there before that.
         reasons: Only rows with these reasons.
-        all: Drops everything; otherwise something has to say which files are meant.
+        everything: Drops all there is; otherwise something has to say which files are meant.
         execute: Does it; otherwise this is the plan.
 
     Returns:
@@ -182,4 +183,4 @@ def quarantine_drop(
         StorageError: The disk fails; what is removed by then stays removed.
     """
     rows = given(table, lsns, since, until, reasons=reasons)
-    return decode(QuarantineDrop, _core.admin_quarantine_drop(path(directory), rows, all, execute))
+    return decode(QuarantineDrop, _core.admin_quarantine_drop(path(directory), rows, everything, execute))

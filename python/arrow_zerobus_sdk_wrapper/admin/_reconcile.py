@@ -72,8 +72,9 @@ def reconcile(
     Args:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
         delta: The Delta table in this directory, such as one of the emulator.
-        counts: A file with what ``system.lakeflow.zerobus_ingest`` says (columns ``table_name``, ``commit_time``,
-            ``committed_records``), or with the result of a ``count(*)``: CSV, JSON or JSON Lines.
+        counts: A file with what ``system.lakeflow.zerobus_ingest`` says (columns ``table_name``,
+            ``commit_time``, ``committed_records``), or with the result of a ``count(*)``: CSV, JSON or JSON
+            Lines.
         keys: The columns whose values name a row; with ``delta``. None of them compares the number of rows.
         table: Only logs of this table.
         lsns: Only rows of these frames; with ``keys``.

@@ -63,7 +63,7 @@ class ReplayReport:
     quarantined_rows: int
     """Rows that were refused again; they are in the quarantine of the replay's directory."""
     resent_rows: int
-    """At most so many rows are in the table twice because a stream failed, since the replay was last started."""
+    """At most so many rows are in the table twice because a stream failed since the last start."""
     unreadable: list[Unreadable]
 
 
@@ -115,8 +115,9 @@ def replay(
 ) -> ReplayReport:
     """Sends stored rows again: to their table, or to another one.
 
-    Works beside a live owner: the logs are only read. The rows go through a log of the replay's own, which is named
-    after what is asked for: after an interruption the same call goes on where it was, and leaves no row out.
+    Works beside a live owner: the logs are only read. The rows go through a log of the replay's own, which is
+    named after what is asked for: after an interruption the same call goes on where it was, and leaves no row
+    out.
 
     Args:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
@@ -129,8 +130,8 @@ def replay(
         to_table: Another table than that of the logs.
         wal_dir: Where the replay keeps its log; by default where the logs are.
         rate: Rows per second, at most.
-        execute: Sends rows though they may be in the table already, or arrive there by other means. Without it,
-            such a replay is only planned.
+        execute: Sends rows though they may be in the table already, or arrive there by other means. Without
+            it, such a replay is only planned.
         again: Does a replay anew that is done.
         timeout: Seconds until it gives up; what is stored by then is delivered by the same call later.
         settings: How to deliver.
@@ -142,7 +143,7 @@ def replay(
         ConfigurationError: Something is wrong with what is asked for, or the frames are gone.
         LockedError: The same replay is being done by another process.
         FlushTimeoutError: The time is over.
-        AuthenticationError: The destination refuses us; so do its other classes. What is stored goes on later.
+        AuthenticationError: The destination refuses us. What is stored goes on later.
         StorageError: The disk fails.
         KeyboardInterrupt: Ctrl-C ended it; the same call goes on later.
     """

@@ -1,6 +1,7 @@
 //! The run of a replay: rows from the logs into the log of its own, and from there to the table.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::deaths::{Death, reached};
 use crate::io::Env;
 use crate::types::Epoch;
-use crate::wrapper::{DeliveryError, ZerobusWrapper};
+use crate::wal::{self, Destination, LOCK_FILE, LogDirectory};
+use crate::wrapper::{DeliveryError, OpenError, ZerobusWrapper};
 
 /// A note is made durable for so many batches together, or so many bytes.
 const GROUP_PIECES: usize = 128;
@@ -29,6 +31,8 @@ pub(super) struct Run<'r> {
     pub(super) configuration: &'r WrapperConfiguration,
     pub(super) directory: &'r Path,
     pub(super) is_new: bool,
+    /// Whether it was done, and rows have come since.
+    pub(super) goes_on: bool,
     pub(super) progress: &'r Progress,
     /// Rows of which the progress knows that they are through.
     pub(super) told: Cell<u64>,
@@ -52,8 +56,11 @@ impl Run<'_> {
             None if self.is_new => {}
             None => return Err(self.odd("it is gone")),
         }
-        if record.finished.is_some() {
-            return Err(self.odd("another process has just done this replay"));
+        match record.finished {
+            // The log of what was done before is gone, if nothing of it was refused.
+            Some(finished) if self.goes_on => record.reopen(finished),
+            Some(_) => return Err(self.odd("another process has just done this replay")),
+            None => {}
         }
         let outcome = self.feed(&wrapper, &mut record).and_then(|()| self.deliver(&wrapper, &record));
         let shut_down = wrapper.runtime().block_on(wrapper.shutdown());
@@ -65,12 +72,13 @@ impl Run<'_> {
         outcome?;
         shut_down?;
         reached(Death::ReplayDelivered);
-        let (delivered_rows, quarantined_rows) = (after.rows.delivered, after.rows.quarantined);
+        let delivered_rows = record.delivered_before + after.rows.delivered;
+        let quarantined_rows = after.rows.quarantined;
         let unix_micros = self.env.clock.unix_micros();
         record.finished = Some(Finished { unix_micros, delivered_rows, quarantined_rows });
         record.write(self.directory)?;
         if quarantined_rows == 0 && after.rows.waiting == 0 {
-            clear(self.env, self.directory)?;
+            clear(self.env, self.directory, &self.configuration.validate()?.destination)?;
         }
         Ok((record, after.lane.map_or(0, |lane| lane.resent_rows)))
     }
@@ -247,23 +255,33 @@ impl Run<'_> {
     }
 }
 
-/// Leaves the record of a replay that is done, and nothing else.
-pub(super) fn clear(env: &Env, directory: &Path) -> Result<(), ReplayError> {
+/// Leaves the record of a replay that is done, and nothing else, unless somebody is at it.
+pub(super) fn clear(env: &Env, directory: &Path, destination: &Destination) -> Result<(), ReplayError> {
     let io = |source| ReplayError::Io { action: "clear", path: directory.to_owned(), source };
-    let mut is_clear = true;
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if entry.file_name() == FILE {
-            continue;
-        }
-        is_clear = false;
-        let removed = match entry.file_type().map_err(io)?.is_dir() {
-            true => std::fs::remove_dir_all(entry.path()),
-            false => std::fs::remove_file(entry.path()),
-        };
+    let names = || -> std::io::Result<Vec<OsString>> {
+        std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    };
+    if names().map_err(io)?.iter().all(|name| name == FILE) {
+        return Ok(());
+    }
+    let locked = match LogDirectory::open(env, directory, destination) {
+        Err(wal::OpenError::Locked { .. }) => return Ok(()),
+        locked => locked.map_err(OpenError::from)?,
+    };
+    if Record::read(directory)?.is_none_or(|record| record.finished.is_none()) {
+        return Ok(());
+    }
+    let mut names = names().map_err(io)?;
+    // The lock comes last: until then nobody else makes anything here.
+    names.sort_by_key(|name| name == LOCK_FILE);
+    for name in names.iter().filter(|name| *name != FILE) {
+        let path = directory.join(name);
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.map_err(io)?;
     }
-    if is_clear { Ok(()) } else { env.storage.sync_dir(directory).map_err(io) }
+    drop(locked);
+    env.storage.sync_dir(directory).map_err(io)
 }
 
 impl Group {

@@ -272,17 +272,21 @@ pub fn replay(options: &ReplayOptions<'_>, progress: &Progress) -> Result<Replay
     let Prepared { logs, configuration, request, selection, .. } = &prepared;
     let duplicates = duplicates(logs, selection, configuration)?;
     let latest = Latest::find(&prepared.table_directory(options)?, request)?;
+    let mut goes_on = false;
     if let Some(record) = latest.record.as_ref()
         && !options.again
         && let Some(finished) = record.finished
     {
-        if finished.quarantined_rows == 0 {
+        if finished.is_clean() {
             // It may have died before it could.
-            feed::clear(&env, &latest.directory)?;
+            feed::clear(&env, &latest.directory, &configuration.validate()?.destination)?;
         }
-        return Ok(report(ReplayOutcome::AlreadyDone, &latest.directory, record, duplicates));
+        goes_on = has_more(logs, record)?;
+        if !goes_on {
+            return Ok(report(ReplayOutcome::AlreadyDone, &latest.directory, record, duplicates));
+        }
     }
-    let is_new = latest.record.as_ref().is_none_or(|record| record.finished.is_some());
+    let is_new = latest.record.as_ref().is_none_or(|record| record.finished.is_some() && !goes_on);
     let (directory, record) = match latest {
         Latest { record: Some(record), directory, .. } if !is_new => (directory, record),
         latest => {
@@ -290,7 +294,7 @@ pub fn replay(options: &ReplayOptions<'_>, progress: &Progress) -> Result<Replay
             (latest.next, record)
         }
     };
-    if is_new && !duplicates.is_empty() && !options.execute {
+    if (is_new || goes_on) && !duplicates.is_empty() && !options.execute {
         return Ok(report(ReplayOutcome::Planned, &directory, &record, duplicates));
     }
     let run = feed::Run {
@@ -306,6 +310,19 @@ pub fn replay(options: &ReplayOptions<'_>, progress: &Progress) -> Result<Replay
     let (record, resent_rows) = run.run(record)?;
     let done = report(ReplayOutcome::Done, &directory, &record, duplicates);
     Ok(ReplayReport { is_resumed: !is_new, resent_rows, ..done })
+}
+
+/// Whether rows have come since a replay was done that it has not taken.
+fn has_more(logs: &[ChosenLog], record: &Record) -> Result<bool, ReplayError> {
+    for log in logs {
+        let mut pieces = log.pieces(&record.selection, record.position(log.epoch()));
+        while let Some(found) = pieces.next().map_err(LogsError::from)? {
+            if matches!(found, chosen::Found::Rows(_)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Says which of the chosen rows would be refused. Converts them all, and sends none.
@@ -375,7 +392,7 @@ impl Prepared {
     /// Where the replay has its directory: beside the writers of the table.
     fn table_directory(&self, options: &ReplayOptions<'_>) -> Result<PathBuf, ReplayError> {
         let wal_dir = match &options.wal_dir {
-            Some(wal_dir) => wal_dir.clone(),
+            Some(wal_dir) => std::path::absolute(wal_dir).unwrap_or_else(|_| wal_dir.clone()),
             None => {
                 // `<wal_dir>/<table>/writer-NNN`, unless somebody has moved it.
                 let first = &self.logs[0].directory;

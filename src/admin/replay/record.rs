@@ -63,6 +63,8 @@ pub(super) struct Record {
     pub(super) rows: u64,
     pub(super) rows_by_state: BTreeMap<RowState, u64>,
     pub(super) unreadable: Vec<Unreadable>,
+    /// Rows that were delivered from logs of this replay that are gone.
+    pub(super) delivered_before: u64,
     pub(super) finished: Option<Finished>,
 }
 
@@ -72,6 +74,13 @@ pub(super) struct Finished {
     pub(super) unix_micros: i64,
     pub(super) delivered_rows: u64,
     pub(super) quarantined_rows: u64,
+}
+
+impl Finished {
+    /// Whether nothing was refused, so that the record is all that is kept.
+    pub(super) fn is_clean(self) -> bool {
+        self.quarantined_rows == 0
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +112,7 @@ impl Record {
             rows: 0,
             rows_by_state: BTreeMap::new(),
             unreadable: Vec::new(),
+            delivered_before: 0,
             finished: None,
         }
     }
@@ -139,6 +149,14 @@ impl Record {
     /// How far the log of this epoch was taken.
     pub(super) fn position(&self, epoch: Epoch) -> Option<Position> {
         self.positions.get(&epoch.to_string()).cloned()
+    }
+
+    /// Goes on, though it was done: rows have come since.
+    pub(super) fn reopen(&mut self, finished: Finished) {
+        if finished.is_clean() {
+            self.delivered_before = finished.delivered_rows;
+        }
+        self.finished = None;
     }
 
     /// Notes what is appended next. To be made durable before the first of it is.
