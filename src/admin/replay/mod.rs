@@ -304,6 +304,7 @@ pub fn replay(options: &ReplayOptions<'_>, progress: &Progress) -> Result<Replay
         configuration,
         directory: &directory,
         is_new,
+        goes_on,
         progress,
         told: Cell::new(0),
     };
