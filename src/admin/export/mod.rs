@@ -14,8 +14,8 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-pub use format::Format;
 use format::Writer;
+pub use format::{Format, UnknownFormat};
 use target::Place;
 pub use target::Target;
 

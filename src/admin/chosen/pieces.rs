@@ -1,18 +1,10 @@
-//! The rows that a selection means, read from a log and its quarantine, in order, beside whoever owns them.
-//!
-//! ```text
-//!  frames of the log      1   2 ─ 3 ─────── 5 …      4 is damaged, 1 is gone
-//!  files in quarantine            3a  3b        6
-//!  what comes out      gone 1, 2, 3, 3a, 3b, damaged 4, 5, 6
-//! ```
-//!
-//! One batch is in memory at a time. Nothing is locked or written.
+//! The chosen rows of one log as they come: frames and files in quarantine, merged by their numbers.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::iter::Peekable;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
@@ -21,363 +13,14 @@ use arrow_array::{RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
 use arrow_ipc::reader::FileReader;
 use arrow_schema::{ArrowError, Schema};
 use arrow_select::take::take;
-use serde::{Deserialize, Serialize};
 
-use super::select::{RowState, Selection};
-use crate::error::{Coded, ErrorCode, chain};
-use crate::io::Env;
-use crate::ledger::{self, LedgerError, LedgerRecord, Ranges};
-use crate::quarantine::look::{self, KeptFile};
-use crate::quarantine::{ADDED_COLUMNS, PutError, Rows, is_ours, rows_of};
-use crate::types::{Epoch, Lsn};
-use crate::wal::{
-    Damage, DamageReason, Destination, Frame, FrameError, LogReader, LogView, Next, OpenError, ReadError,
-};
-
-/// Why the rows of a log cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChooseError {
-    /// The log cannot be opened.
-    #[error("the log in {directory} cannot be read", directory = .directory.display())]
-    Log {
-        /// The writer directory.
-        directory: PathBuf,
-        /// Why not.
-        #[source]
-        source: OpenError,
-    },
-    /// The ledger cannot be read, so that nobody knows what is settled.
-    #[error("the ledger in {directory} cannot be read", directory = .directory.display())]
-    Ledger {
-        /// The writer directory.
-        directory: PathBuf,
-        /// Why not.
-        #[source]
-        source: LedgerError,
-    },
-    /// The file system fails.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The quarantine cannot be listed.
-    #[error("the quarantine in {directory} cannot be read: {reason}", directory = .directory.display())]
-    Quarantine {
-        /// The writer directory.
-        directory: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// A frame that is whole holds something that is no batch.
-    #[error("frame {lsn} cannot be decoded")]
-    Decode {
-        /// The frame.
-        lsn: Lsn,
-        /// Why not.
-        #[source]
-        source: FrameError,
-    },
-    /// Arrow cannot take rows out of a batch.
-    #[error("rows of frame {lsn} cannot be taken out of it")]
-    Take {
-        /// The frame.
-        lsn: Lsn,
-        /// Why not.
-        #[source]
-        source: ArrowError,
-    },
-    /// There is no log where one was asked for.
-    #[error("no log{} in or below {root}; give the wal_dir of the program", of_table(.table), root = .root.display())]
-    NoLog {
-        /// Where it was looked for.
-        root: PathBuf,
-        /// The table that was asked for.
-        table: Option<String>,
-    },
-}
-
-fn of_table(table: &Option<String>) -> String {
-    table.as_ref().map_or_else(String::new, |table| format!(" of table {table}"))
-}
-
-impl Coded for ChooseError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            ChooseError::Log { source, .. } => source.code(),
-            ChooseError::Ledger { source, .. } => source.code(),
-            ChooseError::Read(error) => error.code(),
-            ChooseError::Quarantine { .. } => ErrorCode::Storage,
-            ChooseError::Decode { source, .. } => source.code(),
-            ChooseError::Take { .. } => ErrorCode::Internal,
-            ChooseError::NoLog { .. } => ErrorCode::Configuration,
-        }
-    }
-
-    fn lsn(&self) -> Option<Lsn> {
-        match self {
-            ChooseError::Decode { lsn, .. } | ChooseError::Take { lsn, .. } => Some(*lsn),
-            _ => None,
-        }
-    }
-}
-
-/// Frames that were asked for and are not there to be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unreadable {
-    /// The writer directory.
-    pub directory: PathBuf,
-    /// The first of them.
-    pub first_lsn: Lsn,
-    /// The last of them.
-    pub last_lsn: Lsn,
-    /// Whether they were freed, because they were settled and nothing retains them; otherwise something is wrong.
-    pub is_freed: bool,
-    /// What is wrong, or what would have kept them.
-    pub reason: String,
-}
-
-/// A log and what is known of its rows.
-#[derive(Debug)]
-pub(crate) struct ChosenLog {
-    env: Env,
-    pub(crate) directory: PathBuf,
-    view: LogView,
-    pub(crate) record: LedgerRecord,
-    ranges: Ranges,
-    pub(crate) table: Option<crate::ledger::CachedTable>,
-    files: Vec<KeptFile>,
-}
-
-/// Rows that stand together.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    /// Their frame.
-    pub(crate) lsn: Lsn,
-    /// Their columns, as the caller gave them.
-    pub(crate) batch: RecordBatch,
-    /// Where they stood in the frame, ascending.
-    pub(crate) rows: UInt32Array,
-    /// When the frame was stored, or they were put into quarantine.
-    pub(crate) unix_micros: i64,
-    /// What a row takes, about.
-    pub(crate) row_bytes: usize,
-    /// In which state each of them is.
-    pub(crate) states: Vec<RowState>,
-    /// The file that they are from, with their reasons and codes.
-    pub(crate) kept: Option<KeptRows>,
-}
-
-/// What stands beside rows in quarantine.
-#[derive(Debug)]
-pub(crate) struct KeptRows {
-    pub(crate) file: String,
-    pub(crate) reasons: StringArray,
-    pub(crate) codes: StringArray,
-}
-
-impl Piece {
-    /// How many of them are in which state.
-    pub(crate) fn counts(&self) -> Vec<(RowState, u64)> {
-        let mut counts: Vec<(RowState, u64)> = Vec::new();
-        for state in &self.states {
-            match counts.iter_mut().find(|(counted, _)| counted == state) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((*state, 1)),
-            }
-        }
-        counts
-    }
-
-    /// Rows of it from one on, so many at most.
-    pub(crate) fn part(&self, start: usize, limit: usize) -> Piece {
-        let rows = limit.min(self.batch.num_rows() - start);
-        let kept = self.kept.as_ref().map(|kept| KeptRows {
-            file: kept.file.clone(),
-            reasons: kept.reasons.slice(start, rows),
-            codes: kept.codes.slice(start, rows),
-        });
-        Piece {
-            batch: self.batch.slice(start, rows),
-            rows: self.rows.slice(start, rows),
-            states: self.states[start..start + rows].to_vec(),
-            kept,
-            ..*self
-        }
-    }
-}
-
-/// What comes next.
-#[derive(Debug)]
-pub(crate) enum Found {
-    Rows(Box<Piece>),
-    Unreadable(Unreadable),
-}
-
-/// A place among the chosen rows of a log: everything up to this row is behind it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Position {
-    pub(crate) lsn: Lsn,
-    /// The file in quarantine, or none for the frame itself, which comes first.
-    pub(crate) file: Option<String>,
-    pub(crate) row: u32,
-}
-
-/// The logs at and below a directory that may hold what is meant.
-pub(crate) fn logs(env: &Env, root: &Path, selection: &Selection) -> Result<Vec<ChosenLog>, LogsError> {
-    let mut logs = Vec::new();
-    for directory in super::find_logs(root)? {
-        let log = ChosenLog::open(env, &directory)?;
-        let wanted = selection.table.as_ref();
-        if wanted.is_none_or(|table| log.destination().is_some_and(|it| it.table == *table)) {
-            logs.push(log);
-        }
-    }
-    if logs.is_empty() {
-        let table = selection.table.as_ref().map(ToString::to_string);
-        return Err(ChooseError::NoLog { root: root.to_owned(), table }.into());
-    }
-    Ok(logs)
-}
-
-/// Why the logs cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LogsError {
-    /// They cannot be found.
-    #[error(transparent)]
-    Find(#[from] super::StatusError),
-    /// One cannot be read.
-    #[error(transparent)]
-    Choose(#[from] ChooseError),
-}
-
-impl Coded for LogsError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            LogsError::Find(error) => error.code(),
-            LogsError::Choose(error) => error.code(),
-        }
-    }
-}
-
-impl ChosenLog {
-    /// Looks at the log in this writer directory.
-    pub(crate) fn open(env: &Env, directory: &Path) -> Result<ChosenLog, ChooseError> {
-        let log = |source| ChooseError::Log { directory: directory.to_owned(), source };
-        let view = LogView::read(env, directory).map_err(log)?;
-        let peeked = ledger::peek(directory, view.epoch());
-        let ledger = |source| ChooseError::Ledger { directory: directory.to_owned(), source };
-        let contents = peeked.map_err(ledger)?;
-        let (mut record, ranges) = contents.record.unwrap_or_default();
-        if record.settled == ledger::Settled::default() {
-            // A ledger that knows nothing may have been lost; what was freed by then was settled.
-            record.settled.through = view.first().map_or(view.last(), Lsn::previous);
-        }
-        // After the ledger: what it has settled and was refused has its file by then.
-        let quarantine = |error: PutError| ChooseError::Quarantine {
-            directory: directory.to_owned(),
-            reason: chain(&error),
-        };
-        let files = look::files(env, directory).map_err(quarantine)?;
-        let directory = directory.to_owned();
-        Ok(ChosenLog { env: env.clone(), directory, view, record, ranges, table: contents.table, files })
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.view.epoch()
-    }
-
-    pub(crate) fn destination(&self) -> Option<&Destination> {
-        self.view.destination()
-    }
-
-    /// Every frame up to here is settled.
-    pub(crate) fn settled(&self) -> Lsn {
-        self.record.settled.through
-    }
-
-    /// The files in quarantine, in order.
-    pub(crate) fn files(&self) -> &[KeptFile] {
-        &self.files
-    }
-
-    /// How many rows are to be looked at, at most, for those who watch.
-    pub(crate) fn rows_to_read(&self, selection: &Selection) -> u64 {
-        let in_log = match self.reads_log(selection) {
-            // Who cannot count reads all the same.
-            true => self.view.count_from(self.first_frame(selection)).map_or(0, |count| count.rows),
-            false => 0,
-        };
-        let files = if selection.has(RowState::Quarantined) { self.files.as_slice() } else { &[] };
-        let told = files.iter().filter_map(|file| file.told(self.env.storage.as_ref(), self.epoch()).ok());
-        in_log + told.map(|(told, _)| told.rows.count()).sum::<u64>()
-    }
-
-    fn reads_log(&self, selection: &Selection) -> bool {
-        selection.states.iter().any(|state| *state != RowState::Quarantined)
-    }
-
-    /// Of what waits and of nothing else, all that is settled can be passed at once.
-    fn first_frame(&self, selection: &Selection) -> Lsn {
-        let asked = selection.lsns.as_ref().map_or(Lsn::FIRST, super::select::Lsns::first);
-        let waits = selection.states.iter().all(|it| matches!(it, RowState::Waiting | RowState::Quarantined));
-        if waits { asked.max(self.record.settled.through.next()) } else { asked }
-    }
-
-    /// The chosen rows behind a position, or all.
-    pub(crate) fn pieces<'l>(&'l self, selection: &'l Selection, after: Option<Position>) -> Pieces<'l> {
-        let from = self.first_frame(selection).max(after.as_ref().map_or(Lsn::FIRST, |it| it.lsn));
-        let reader = self.reads_log(selection).then(|| self.view.reader(from));
-        let files = if selection.has(RowState::Quarantined) { self.files.as_slice() } else { &[] };
-        Pieces {
-            log: self,
-            selection,
-            reader,
-            files: files.iter().peekable(),
-            reading: None,
-            salvaged: Vec::new(),
-            ahead: None,
-            after,
-            passed: 0,
-        }
-    }
-
-    /// The rows of a frame that are in quarantine. A file that cannot be read counts for what its name says at least.
-    fn kept_rows(&self, lsn: Lsn) -> Rows {
-        let first = self.files.partition_point(|file| file.lsn() < lsn);
-        let mut rows = Rows::default();
-        for file in self.files[first..].iter().take_while(|file| file.lsn() == lsn) {
-            if let Ok((told, _)) = file.told(self.env.storage.as_ref(), self.epoch()) {
-                rows.merge(&told.rows);
-            }
-        }
-        rows
-    }
-
-    /// In which state each row of a frame is; none for one in quarantine, which stands there.
-    fn states(&self, lsn: Lsn, rows: u32) -> Vec<Option<RowState>> {
-        let settled = self.record.settled;
-        let dropped = self.record.dropped.find(lsn);
-        let passed = match dropped {
-            Some(range) if range.is_whole => RowState::Dropped,
-            _ => RowState::Delivered,
-        };
-        let mut states = vec![Some(RowState::Waiting); rows as usize];
-        let mut settle =
-            |rows: std::ops::Range<u32>| states[rows.start as usize..rows.end as usize].fill(Some(passed));
-        if lsn <= settled.through {
-            settle(0..rows);
-        } else {
-            if lsn == settled.through.next() {
-                settle(0..settled.rows_of_next.min(rows));
-            }
-            self.ranges.rows_of(lsn, rows).into_iter().filter(|run| !run.is_empty()).for_each(settle);
-        }
-        for run in self.kept_rows(lsn).runs_in(0..rows as usize) {
-            states[run].fill(None);
-        }
-        states
-    }
-}
+use super::{ChooseError, ChosenLog, Found, KeptRows, Piece, Position, Unreadable};
+use crate::admin::select::{RowState, Selection};
+use crate::error::chain;
+use crate::quarantine::look::KeptFile;
+use crate::quarantine::{ADDED_COLUMNS, is_ours, rows_of};
+use crate::types::Lsn;
+use crate::wal::{Damage, DamageReason, Frame, LogReader, Next, ReadError};
 
 /// The chosen rows of one log, in order.
 pub(crate) struct Pieces<'l> {
@@ -418,7 +61,28 @@ impl Ahead {
     }
 }
 
-impl Pieces<'_> {
+impl<'l> Pieces<'l> {
+    /// Without a reader the log is not read.
+    pub(super) fn new(
+        log: &'l ChosenLog,
+        selection: &'l Selection,
+        reader: Option<LogReader>,
+        files: &'l [KeptFile],
+        after: Option<Position>,
+    ) -> Pieces<'l> {
+        Pieces {
+            log,
+            selection,
+            reader,
+            files: files.iter().peekable(),
+            reading: None,
+            salvaged: Vec::new(),
+            ahead: None,
+            after,
+            passed: 0,
+        }
+    }
+
     /// How many rows lie behind that did not when this was asked last.
     pub(crate) fn take_passed(&mut self) -> u64 {
         std::mem::take(&mut self.passed)
