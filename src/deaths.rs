@@ -2,7 +2,7 @@
 //!
 //! Without the feature `sim` nothing of this is compiled in: `reached` does nothing.
 
-/// A moment on the way of a row to a persistent stream, or of a log to another table.
+/// A moment on the way of a row to a persistent stream, of a log to another table, or of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
     /// A stream is created and not recorded yet.
@@ -23,10 +23,16 @@ pub enum Death {
     Void,
     /// A step of giving a log to another table is done; no row is on its way.
     RemapStep,
+    /// A replay has noted what it appends next, and has appended nothing of it.
+    ReplayNoted,
+    /// A replay has appended rows, and no note says so.
+    ReplayAppended,
+    /// A replay has delivered everything, and its record does not say that it is done.
+    ReplayDelivered,
 }
 
 impl Death {
-    /// Every moment on the way of a row.
+    /// Every moment of a delivery.
     pub const ALL: [Death; 8] = [
         Death::Created,
         Death::Recorded,
@@ -37,6 +43,9 @@ impl Death {
         Death::Resumed,
         Death::Void,
     ];
+
+    /// Every moment of a replay.
+    pub const REPLAY: [Death; 3] = [Death::ReplayNoted, Death::ReplayAppended, Death::ReplayDelivered];
 }
 
 #[cfg(feature = "sim")]
@@ -45,7 +54,7 @@ mod planned {
 
     use super::Death;
 
-    const MOMENTS: usize = Death::RemapStep as usize + 1;
+    const MOMENTS: usize = Death::ReplayDelivered as usize + 1;
 
     /// How often each moment is still to come, the deadly time included; zero is not planned.
     static LEFT: [AtomicU32; MOMENTS] = [const { AtomicU32::new(0) }; MOMENTS];

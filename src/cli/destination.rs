@@ -35,10 +35,10 @@ pub(super) struct DestinationOptions {
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Zerobus endpoint [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
+    #[arg(long, alias = "to-endpoint", value_name = "URL", env = "ZEROBUS_ENDPOINT")]
     endpoint: Option<String>,
     /// Workspace URL, for tokens [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
+    #[arg(long, alias = "to-unity-catalog-url", value_name = "URL", env = "UNITY_CATALOG_URL")]
     unity_catalog_url: Option<String>,
 }
 

@@ -8,13 +8,18 @@ mod doctor;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod export;
 mod output;
 mod pause;
 mod progress;
 mod reclaim;
 mod remap;
 mod repair;
+mod quarantine;
+mod reconcile;
+mod replay;
 mod resume;
+mod rows;
 mod status;
 
 use std::error::Error;
@@ -46,6 +51,10 @@ enum Command {
     Remap(remap::RemapArgs),
     Repair(repair::RepairArgs),
     Resume(resume::ResumeArgs),
+    Export(Box<export::ExportArgs>),
+    Quarantine(Box<quarantine::QuarantineArgs>),
+    Replay(Box<replay::ReplayArgs>),
+    Reconcile(reconcile::ReconcileArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
 }
@@ -70,6 +79,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Remap(args) => remap::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Resume(args) => resume::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
     };

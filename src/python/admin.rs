@@ -26,7 +26,10 @@ const SIGNALS_INTERVAL: Duration = Duration::from_millis(50);
 /// Runs an operation without the GIL, and gives what it found as JSON.
 ///
 /// On Ctrl-C the operation is asked to stop; the call raises `KeyboardInterrupt` once it has.
-fn answer<T, E>(py: Python<'_>, operation: impl FnOnce(&Progress) -> Result<T, E> + Send) -> PyResult<String>
+pub(super) fn answer<T, E>(
+    py: Python<'_>,
+    operation: impl FnOnce(&Progress) -> Result<T, E> + Send,
+) -> PyResult<String>
 where
     T: Serialize,
     E: Coded + 'static,
@@ -65,7 +68,7 @@ where
 }
 
 /// Where to look when nobody says where.
-fn root(py: Python<'_>, given: Option<PathBuf>) -> PyResult<PathBuf> {
+pub(super) fn root(py: Python<'_>, given: Option<PathBuf>) -> PyResult<PathBuf> {
     given.map_or_else(default_wal_dir, Ok).map_err(|error| Failure::of(&error).raise(py))
 }
 

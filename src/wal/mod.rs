@@ -46,6 +46,8 @@ pub use damage::{Damage, DamageReason};
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub(crate) use directory::{identity, identity_path, lock, write_new_identity};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
+#[cfg(feature = "cli")]
+pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};

@@ -336,6 +336,53 @@ impl LogReader {
         Ok(None)
     }
 
+    /// The frames in a stretch of damage that Arrow can make sense of all the same: their headers are whole, their bodies do
+    /// not match their checksums. What they say may be wrong. For those who ask for it by name only.
+    ///
+    /// # Errors
+    ///
+    /// When the file system fails. A segment that is gone has nothing.
+    pub(crate) fn salvage(&mut self, damage: &Damage) -> io::Result<Vec<Frame>> {
+        let segments = self.source.segments();
+        let Some(segment) = segments.iter().find(|segment| segment.path == damage.segment) else {
+            return Ok(Vec::new());
+        };
+        let file = match self.source.env().storage.open(&segment.path, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result?,
+        };
+        let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
+        walk.go_to(damage.offset);
+        let mut frames = Vec::new();
+        while walk.position() < damage.offset + damage.bytes {
+            let header = match walk.step()? {
+                Step::Frame(header) => header,
+                Step::Bad(stretch) => {
+                    walk.go_to(stretch.end);
+                    continue;
+                }
+                Step::Tail { .. } | Step::End => break,
+            };
+            walk.pass(&header);
+            if header.kind != FrameKind::Batch
+                || !damage.lsns.as_ref().is_some_and(|lost| lost.contains(&header.lsn))
+            {
+                continue;
+            }
+            let fingerprint = SchemaFingerprint(header.fingerprint);
+            let schema = match self.schemas.get(&fingerprint) {
+                Some(schema) => Some(schema.clone()),
+                None => self.find_schema(None, fingerprint)?,
+            };
+            let Some(schema) = schema else { continue };
+            let frame = Frame::new(&header, schema, walk.unchecked_body(&header)?);
+            if frame.decode().is_ok() {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
     /// Reports what stands between the last frame and the one after `last`.
     fn lost(&mut self, segment: &Segment, last: Lsn) -> Next {
         let pending = self.cursor.as_mut().and_then(|cursor| cursor.pending.take());

@@ -28,6 +28,8 @@ pub use adopt::AdoptionReport;
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
 pub use freeing::SegmentFate;
 pub(crate) use freeing::{Freeing, fates, free_settled_of_dead};
+#[cfg(feature = "cli")]
+pub(crate) use open::ask_catalog;
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
@@ -263,6 +265,13 @@ impl ZerobusWrapper {
     #[cfg(feature = "python")]
     pub(crate) fn glance(&self) -> (crate::drain::LaneState, Counts) {
         self.inner.glance()
+    }
+
+    /// Rows that are delivered, in quarantine or dropped since the log began, at once.
+    #[cfg(feature = "cli")]
+    pub(crate) fn settled_rows(&self) -> u64 {
+        let settled = self.inner.settler.borrow().settled;
+        settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows
     }
 
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.

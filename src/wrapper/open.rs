@@ -104,6 +104,25 @@ pub(super) fn open_in(
     start(&access, env, locked, None)
 }
 
+/// What the catalog says of the table of this configuration now, as text if it does not tell; none where there is nobody to
+/// be asked.
+///
+/// # Errors
+///
+/// [`OpenError`] if a setting is wrong.
+#[cfg(feature = "cli")]
+pub(crate) fn ask_catalog(
+    configuration: WrapperConfiguration,
+) -> Result<Option<Result<TableSchema, String>>, OpenError> {
+    let access = Access::new(configuration)?;
+    let Some(catalog) = Catalog::new(access.http.clone(), access.destination(), access.principal.clone())
+    else {
+        return Ok(None);
+    };
+    let told = access.runtime.handle().block_on(catalog.table_schema());
+    Ok(Some(told.map_err(|error| chain(&error))))
+}
+
 /// Starts what delivers this log. Without an adopter nobody appends to it for long, and nothing is kept ready for that.
 pub(super) fn start(
     access: &Access,

@@ -32,4 +32,39 @@ __all__ = [
     "remap",
     "repair",
     "resume",
+from ._export import ExportedFile, ExportReport, export
+from ._quarantine import (
+    LeftFile,
+    QuarantineDrop,
+    QuarantineFile,
+    QuarantineList,
+    ReasonSummary,
+    quarantine_drop,
+    quarantine_ls,
+    quarantine_show,
+)
+from ._reconcile import KeyCount, ReconcileReport, reconcile
+from ._replay import DryRun, RefusedRow, ReplayReport, ReplaySettings, replay, replay_dry_run
+from ._rows import Unreadable
+    "DryRun",
+    "ExportReport",
+    "ExportedFile",
+    "KeyCount",
+    "LeftFile",
+    "QuarantineDrop",
+    "QuarantineFile",
+    "QuarantineList",
+    "ReasonSummary",
+    "ReconcileReport",
+    "RefusedRow",
+    "ReplayReport",
+    "ReplaySettings",
+    "Unreadable",
+    "export",
+    "quarantine_drop",
+    "quarantine_ls",
+    "quarantine_show",
+    "reconcile",
+    "replay",
+    "replay_dry_run",
 ]
