@@ -61,6 +61,8 @@ mod sync;
 
 mod demand;
 
+mod pause;
+
 mod recent;
 
 #[cfg(feature = "jemalloc")]
@@ -87,6 +89,7 @@ pub use config::{
 };
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
+pub use pause::Pause;
 pub use quarantine::QuarantineReport;
 pub use wal::Durability;
 pub use wrapper::{

@@ -2,15 +2,26 @@
 //!
 //! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
 
+mod adopt;
 mod destination;
+mod doctor;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod export;
 mod output;
 #[cfg(all(test, feature = "emulator"))]
 mod page;
+mod pause;
 mod progress;
+mod reclaim;
+mod remap;
+mod repair;
+mod quarantine;
+mod reconcile;
+mod replay;
 mod resume;
+mod rows;
 mod status;
 
 use std::error::Error;
@@ -34,8 +45,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::StatusArgs),
+    Adopt(adopt::AdoptArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     Drain(Box<drain::DrainArgs>),
+    Pause(pause::PauseArgs),
+    Reclaim(reclaim::ReclaimArgs),
+    Remap(remap::RemapArgs),
+    Repair(repair::RepairArgs),
     Resume(resume::ResumeArgs),
+    Export(Box<export::ExportArgs>),
+    Quarantine(Box<quarantine::QuarantineArgs>),
+    Replay(Box<replay::ReplayArgs>),
+    Reconcile(reconcile::ReconcileArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
 }
@@ -52,8 +73,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Pause(args) => pause::run(&args),
+        Command::Reclaim(args) => reclaim::run(&args),
+        Command::Remap(args) => remap::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Resume(args) => resume::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
     };

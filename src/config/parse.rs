@@ -111,6 +111,13 @@ fn duration(text: &str, default_unit: &str) -> Option<Duration> {
     is_allowed.then(|| Duration::new(secs as u64, rest as u32))
 }
 
+/// A time with a unit, such as `90s` or `2h`; none for anything else.
+#[cfg(feature = "cli")]
+pub(crate) fn a_time(text: &str) -> Option<Duration> {
+    let (_, unit) = split(text);
+    (!unit.is_empty()).then(|| duration(text, unit)).flatten()
+}
+
 fn is_whole_ms(duration: &Duration) -> bool {
     duration.subsec_nanos().is_multiple_of(1_000_000)
 }

@@ -11,6 +11,8 @@
 
 mod error;
 mod file;
+#[cfg(feature = "cli")]
+pub(crate) mod look;
 mod rows;
 #[cfg(test)]
 #[cfg(feature = "sim")]
@@ -32,6 +34,8 @@ use crate::reserve::Reserve;
 use crate::types::Lsn;
 
 pub(crate) use error::PutError;
+#[cfg(feature = "cli")]
+pub(crate) use file::{ADDED_COLUMNS, free_name, is_ours, rows_of};
 pub(crate) use file::{Refusal, RefusedRows, Source};
 pub(crate) use rows::Rows;
 

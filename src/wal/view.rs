@@ -1,12 +1,13 @@
 //! A read-only look at a log, live or dead: takes no lock, writes nothing.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::{
-    Count, Damage, Destination, OpenError, ReadError, SegmentInfo, count,
+    Count, Damage, Destination, LogReader, OpenError, ReadError, SegmentInfo, count,
     directory::look,
     index::Index,
     recovery::{Recovery, Role, recover},
+    tail::{Seen, Source},
 };
 use crate::{
     io::Env,
@@ -19,10 +20,8 @@ use crate::{
 /// are reclaimed a moment later.
 #[derive(Debug)]
 pub struct LogView {
-    env: Env,
-    epoch: Epoch,
+    seen: Arc<Seen>,
     destination: Option<Destination>,
-    index: Index,
     report: Recovery,
 }
 
@@ -35,8 +34,10 @@ impl LogView {
     pub fn read(env: &Env, dir: &Path) -> Result<LogView, OpenError> {
         let (epoch, destination) = look(env, dir)?;
         let recovered = recover(env, dir, epoch, Role::Onlooker)?;
+        let report = recovered.report;
         let index = Index { segments: recovered.segments };
-        Ok(LogView { env: env.clone(), epoch, destination, index, report: recovered.report })
+        let seen = Seen { env: env.clone(), dir: dir.to_owned(), epoch, index, last: report.last };
+        Ok(LogView { seen: Arc::new(seen), destination, report })
     }
 
     /// Where the batches go; none if the identity file is missing.
@@ -46,13 +47,19 @@ impl LogView {
 
     /// The log's epoch.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.seen.epoch
+    }
+
+    /// Reads the frames that were there, in order, from this one on. What a live owner reclaims meanwhile comes as
+    /// [`DamageReason::Missing`](super::DamageReason::Missing).
+    pub fn reader(&self, from: Lsn) -> LogReader {
+        LogReader::new(Source::Seen(Arc::clone(&self.seen)), from)
     }
 
     /// What lies in the log from a frame on. Reads the headers of one segment at most.
     pub fn count_from(&self, from: Lsn) -> Result<Count, ReadError> {
-        let (whole, partial) = self.index.count_from(from);
-        count::with_partial(&self.env, self.epoch, whole, partial, from)
+        let (whole, partial) = self.seen.index.count_from(from);
+        count::with_partial(&self.seen.env, self.seen.epoch, whole, partial, from)
     }
 
     /// The last frame that the log knows of.
@@ -67,7 +74,7 @@ impl LogView {
 
     /// The segments with frames, in order.
     pub fn segment_infos(&self) -> Vec<SegmentInfo> {
-        self.index.infos()
+        self.seen.index.infos()
     }
 
     /// How many segments there are.
