@@ -27,11 +27,27 @@ pub enum LaneState {
     Poison,
     /// The log cannot be read; trying again.
     Unreadable,
+    /// Nothing is delivered, because `writer_disabled` says so.
+    Disabled,
     /// Shut down.
     Stopped,
 }
 
 impl LaneState {
+    /// Every state.
+    pub(crate) const ALL: [LaneState; 10] = [
+        LaneState::Idle,
+        LaneState::Connecting,
+        LaneState::Streaming,
+        LaneState::Isolating,
+        LaneState::BackingOff,
+        LaneState::Blocked,
+        LaneState::Poison,
+        LaneState::Unreadable,
+        LaneState::Disabled,
+        LaneState::Stopped,
+    ];
+
     /// The name that `status` shows.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,6 +59,7 @@ impl LaneState {
             LaneState::Blocked => "blocked",
             LaneState::Poison => "poison",
             LaneState::Unreadable => "unreadable",
+            LaneState::Disabled => "disabled",
             LaneState::Stopped => "stopped",
         }
     }

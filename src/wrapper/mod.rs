@@ -44,6 +44,7 @@ use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
+use crate::telemetry::{Opened, Telemetry};
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -80,6 +81,8 @@ pub(crate) struct Inner {
     quarantined_told: AtomicU64,
     table: Arc<KnownTable>,
     checked: CheckedSchemas,
+    telemetry: Telemetry,
+    opened: Opened,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
     pace: Arc<Pace>,
@@ -107,6 +110,7 @@ struct Settings {
     segment_limit: (&'static str, u64),
     retry_max_attempts: u32,
     shutdown_timeout: Duration,
+    writer_disabled: bool,
 }
 
 impl ZerobusWrapper {
@@ -251,6 +255,12 @@ impl ZerobusWrapper {
     #[cfg(feature = "python")]
     pub(crate) fn glance(&self) -> (crate::drain::LaneState, Counts) {
         self.inner.glance()
+    }
+
+    /// What the metrics are now.
+    #[cfg(feature = "python")]
+    pub(crate) fn samples(&self) -> Vec<crate::telemetry::Sample> {
+        self.inner.reading().samples()
     }
 
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.

@@ -27,6 +27,11 @@ pub enum DeliveryError {
     /// The destination refuses us, or what we send.
     #[error("the destination refuses; what waits is stored and goes on being tried")]
     Refused(#[source] TransportError),
+    /// The wrapper delivers nothing.
+    #[error(
+        "writer_disabled is true, so nothing is delivered; what is stored waits for a wrapper of this log without it"
+    )]
+    Disabled,
     /// The caller's time is over.
     #[error("not delivered within {} s; what waits is stored and goes on being tried", .timeout.as_secs_f64())]
     Timeout {
@@ -146,6 +151,7 @@ impl Coded for DeliveryError {
             DeliveryError::Quarantined { .. } => ErrorCode::Transmission,
             DeliveryError::RetryExhausted { .. } => ErrorCode::RetryExhausted,
             DeliveryError::Refused(error) => error.code,
+            DeliveryError::Disabled => ErrorCode::Configuration,
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
             DeliveryError::Ledger { .. } => ErrorCode::Storage,
             DeliveryError::Unsynced { .. } => ErrorCode::Poisoned,
