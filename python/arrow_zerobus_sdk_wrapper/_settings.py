@@ -67,6 +67,15 @@ class WrapperArguments(TypedDict, total=False):
     debug_max_files_retained: int
     debug_arrow_enabled: bool
     debug_protobuf_enabled: bool
+    writer_disabled: bool
+    observability_endpoint: str | None
+    observability_protocol: Literal["grpc", "http/protobuf"] | None
+    observability_headers: str | None
+    observability_service_name: str | None
+    observability_resource_attributes: str | None
+    observability_interval_secs: float
+    metrics_port: int | None
+    metrics_address: str | None
 
 
 def open_with(

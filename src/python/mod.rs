@@ -9,6 +9,7 @@ mod completions;
 mod failure;
 mod input;
 mod log;
+mod metrics;
 mod results;
 mod schemas;
 mod sends;
@@ -36,6 +37,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
+    module.add_function(wrap_pyfunction!(metrics::metric_table, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 
