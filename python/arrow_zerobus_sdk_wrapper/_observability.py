@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
 
 from . import _core, _options
@@ -116,12 +116,13 @@ def _of_config(config: object, arguments: Mapping[str, object]) -> dict[str, obj
     if not isinstance(config, dict):
         raise _wrong(f"is a {type(config).__name__}, allowed is: a dict with {_listed()}")
     taken: dict[str, object] = {}
-    for key, value in config.items():
+    for key, value in cast("dict[str, object]", config).items():
         if key not in _KEYS:
             raise _wrong(f"has the key {key!r}, allowed is: {_listed()}")
         if arguments[key] is not None:
             raise _wrong(f"has the key {key!r} and observability_{key} is given too, allowed is: one of them")
-        taken[key] = _pairs(key, value) if isinstance(value, dict) else value
+        is_dict = isinstance(value, dict)
+        taken[key] = _pairs(key, cast("dict[object, object]", value)) if is_dict else value
     return taken
 
 
@@ -175,6 +176,12 @@ class _Instruments:
         for name, kind, unit, description, _ in table:
             _register(meter, kind, name, self._observer(name), unit, description)
 
+    def forget(self) -> None:
+        """In a forked child: the wrappers are its parent's, and so may be who holds the lock."""
+        self._lock = threading.Lock()
+        self._wrappers = weakref.WeakKeyDictionary()
+        self._read = {}
+
     def add(self, wrapper: _Measured) -> None:
         status = wrapper.status()
         values = (status["table"], PurePath(status["directory"]).name)
@@ -224,6 +231,16 @@ def _register(
 
 _made: weakref.WeakKeyDictionary[MeterProvider, _Instruments] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
+
+
+def _forget() -> None:
+    global _making
+    _making = threading.Lock()
+    for instruments in list(_made.values()):
+        instruments.forget()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _instruments_of(provider: MeterProvider) -> _Instruments:

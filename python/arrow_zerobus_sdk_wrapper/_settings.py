@@ -96,6 +96,10 @@ def open_with(
     _logging.start()
     # None is what nobody gave: it is no other way to give a secret.
     given = [name for name, value in arguments.items() if value is not None]
+    config: object = arguments.get("observability_config")
+    if isinstance(config, dict):
+        # Its keys are arguments, written in another way.
+        given += [f"observability_{key}" for key in config]
     file = _options.optional_path("path", path)
     settings, origins = _core.resolve_settings(dict(os.environ), file, given)
     try:

@@ -125,6 +125,26 @@ def test_what_is_given_twice_is_refused_and_a_secret_is_not_repeated(tmp_path: P
         assert "hunter2" not in refused(observability_config={"headers": headers})
 
 
+def test_a_key_of_the_dict_counts_before_the_environment(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARROW_ZEROBUS_OBSERVABILITY_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("ARROW_ZEROBUS_OBSERVABILITY_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("ARROW_ZEROBUS_OBSERVABILITY_ENABLED", "true")
+    monkeypatch.setenv("ARROW_ZEROBUS_OBSERVABILITY_SERVICE_NAME", "of-the-environment")
+    with SyncZerobusWrapper.from_env(
+        endpoint=UNREACHABLE,
+        table_name=TABLE,
+        wal_dir=tmp_path / "wal",
+        shutdown_timeout_secs=0,
+        observability_config={"endpoint": collector.endpoint},
+    ):
+        pass
+    # The one of the shutdown.
+    assert len(collector.exports) == 1
+    assert b"of-the-environment" in collector.exports[0][2]
+
+
 def test_the_program_s_own_provider_has_the_metrics_and_the_core_exports_nothing(
     tmp_path: Path, collector: Collector
 ) -> None:
