@@ -15,6 +15,7 @@ __all__ = [
     "admin_remap",
     "admin_repair",
     "admin_resume",
+    "metric_table",
     "registry",
     "resolve_settings",
     "run_cli",
@@ -75,6 +76,16 @@ class Settings(TypedDict):
     debug_max_files_retained: int
     debug_arrow_enabled: bool
     debug_protobuf_enabled: bool
+    writer_disabled: bool
+    observability_enabled: bool
+    observability_endpoint: str | None
+    observability_protocol: str | None
+    observability_headers: str | None
+    observability_service_name: str | None
+    observability_resource_attributes: str | None
+    observability_interval_secs: float
+    metrics_port: int | None
+    metrics_address: str | None
 
 @final
 class CompletionQueue:
@@ -107,7 +118,11 @@ class Wrapper:
     def shutdown(self, queue: CompletionQueue, token: int) -> Job: ...
     def update_credentials(self, client_id: str | None, client_secret: str) -> None: ...
     def status_json(self) -> str: ...
+    def metrics(self) -> list[tuple[str, str | None, float]]: ...
     def glance(self) -> tuple[str, int, int, int, int, int]: ...
+
+# The attributes of every metric, and each one that is observed: name, kind, unit, description, own attribute.
+def metric_table() -> tuple[tuple[str, str], list[tuple[str, str, str, str, str | None]]]: ...
 
 # The arguments that an environment and a file give beside `arguments`, and for each where it was set.
 def resolve_settings(
