@@ -138,6 +138,7 @@ mod tests {
             full_in_secs: None,
             drained_in_secs: None,
             lane: Some(lane),
+            paused: None,
             table_schema: TableReport { columns: None, age_secs: None, reason: None },
             adoption: Default::default(),
             settling_failure: None,
