@@ -370,7 +370,12 @@ pub(super) fn ask(directory: &Path, question: &Question) -> Result<Answer, AskEr
     if line.is_empty() {
         // A program before the versions hangs up on what it does not know; one that ends does so too.
         let Some(pid) = owner() else { return Err(no_owner()) };
-        return Err(not_known(pid, "an older version".to_owned()));
+        return Err(match question {
+            Question::Status | Question::Resume => {
+                AskError::NotListening { directory: directory.to_owned(), pid }
+            }
+            _ => not_known(pid, "an older version, or ends just now".to_owned()),
+        });
     }
     let broken =
         |error: serde_json::Error| AskError::Broken { directory: directory.to_owned(), source: error.into() };
