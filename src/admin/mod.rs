@@ -13,6 +13,7 @@ mod peer;
 mod progress;
 pub mod remap;
 pub mod repair;
+mod protocol;
 pub mod socket;
 mod status;
 
@@ -21,5 +22,5 @@ pub use adopting::{ADOPT_VERSION, Orphan, adopt};
 pub use freeing::{RECLAIM_VERSION, Reclaim, ReclaimError, reclaim};
 pub use pausing::{PAUSE_VERSION, PauseChange, PauseError, pause, resume};
 pub use progress::Progress;
-pub use socket::AskError;
+pub use protocol::AskError;
 pub use status::{StatusError, find_logs, status};

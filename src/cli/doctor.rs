@@ -130,7 +130,12 @@ fn tables(examinations: &[Examination]) -> String {
             table.add_row(row);
         }
         let Examination { table: name, directory, endpoint, .. } = examination;
-        text.push(format!("{name} in {}, to {endpoint}\n{table}", directory.display()));
+        let directory = directory.display();
+        // Settings that cannot be read name neither.
+        text.push(match name.as_str() {
+            "" => format!("{directory}\n{table}"),
+            name => format!("{name} in {directory}, to {endpoint}\n{table}"),
+        });
     }
     text.join("\n\n")
 }
