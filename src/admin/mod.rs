@@ -13,6 +13,7 @@ mod peer;
 mod progress;
 pub mod remap;
 pub mod repair;
+mod protocol;
 pub mod socket;
 mod status;
 
@@ -21,7 +22,6 @@ pub use adopting::{ADOPT_VERSION, Orphan, adopt};
 pub use freeing::{RECLAIM_VERSION, Reclaim, ReclaimError, reclaim};
 pub use pausing::{PAUSE_VERSION, PauseChange, PauseError, pause, resume};
 pub use progress::Progress;
-pub use socket::AskError;
 #[cfg(feature = "cli")]
 mod chosen;
 #[cfg(feature = "cli")]
@@ -46,4 +46,5 @@ pub use reconcile::reconcile;
 pub use replay::{replay, replay_dry_run};
 #[cfg(feature = "cli")]
 pub use select::{Lsns, Moment, REASONS, RowState, Selection, SelectionError, rfc3339};
+pub use protocol::AskError;
 pub use status::{StatusError, find_logs, status};
