@@ -7,7 +7,14 @@ __all__ = [
     "Job",
     "Wrapper",
     "__version__",
+    "admin_adopt",
+    "admin_doctor",
     "admin_find_logs",
+    "admin_pause",
+    "admin_reclaim",
+    "admin_remap",
+    "admin_repair",
+    "admin_resume",
     "registry",
     "resolve_settings",
     "run_cli",
@@ -122,6 +129,26 @@ def run_cli(args: list[str]) -> int: ...
 
 # The operations of `admin`: what each found, as JSON. No directory means the one that wrappers use.
 def admin_find_logs(directory: str | None) -> str: ...
+def admin_pause(directory: str, reason: str | None) -> str: ...
+def admin_resume(directory: str) -> str: ...
+def admin_reclaim(directory: str, executes: bool) -> str: ...
+def admin_adopt(directory: str | None) -> str: ...
+def admin_repair(
+    directory: str,
+    executes: bool,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    backup: str | None,
+) -> str: ...
+def admin_remap(
+    directory: str | None,
+    old: str,
+    new: str,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    executes: bool,
+) -> str: ...
+def admin_doctor(directory: str | None, settings: dict[str, Any], offline: bool) -> str: ...
 
 # Table, frames, since, until, states and reasons, each as text.
 _Rows: TypeAlias = tuple[str | None, str | None, str | None, str | None, list[str], list[str]]
@@ -131,7 +158,6 @@ _How: TypeAlias = tuple[str | None, str | None, int | None, bool, bool, float | 
 
 def admin_export(
     directory: str | None, rows: _Rows, output: str, to: str, force: bool, with_position: bool
-) -> str: ...
 def admin_quarantine_ls(directory: str | None, rows: _Rows) -> str: ...
 def admin_quarantine_show(directory: str | None, rows: _Rows, limit: int) -> list[Any]: ...
 def admin_quarantine_drop(directory: str | None, rows: _Rows, everything: bool, execute: bool) -> str: ...
@@ -139,4 +165,3 @@ def admin_replay(directory: str | None, rows: _Rows, how: _How, settings: dict[s
 def admin_replay_dry_run(directory: str | None, rows: _Rows, how: _How, settings: dict[str, Any]) -> str: ...
 def admin_reconcile(
     directory: str | None, rows: _Rows, delta: str | None, counts: str | None, keys: list[str]
-) -> str: ...

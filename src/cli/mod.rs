@@ -2,13 +2,19 @@
 //!
 //! Data goes to stdout, everything else to stderr; exit codes are those of the table of errors.
 
+mod adopt;
 mod destination;
+mod doctor;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod export;
 mod output;
+mod pause;
 mod progress;
+mod reclaim;
+mod remap;
+mod repair;
 mod quarantine;
 mod reconcile;
 mod replay;
@@ -37,7 +43,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::StatusArgs),
+    Adopt(adopt::AdoptArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     Drain(Box<drain::DrainArgs>),
+    Pause(pause::PauseArgs),
+    Reclaim(reclaim::ReclaimArgs),
+    Remap(remap::RemapArgs),
+    Repair(repair::RepairArgs),
     Resume(resume::ResumeArgs),
     Export(Box<export::ExportArgs>),
     Quarantine(Box<quarantine::QuarantineArgs>),
@@ -59,7 +71,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let outcome = match cli.command {
         Command::Status(args) => status::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Pause(args) => pause::run(&args),
+        Command::Reclaim(args) => reclaim::run(&args),
+        Command::Remap(args) => remap::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Resume(args) => resume::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),

@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use super::output::{Format, number, print_all, table};
 use super::{Failure, root};
 use crate::admin;
+use crate::drain::LaneState;
 use crate::error::{Coded, ErrorCode, chain};
 use crate::wrapper::{STATUS_VERSION, Status};
 
@@ -121,7 +122,11 @@ fn bounds(status: &Status) -> Option<String> {
 /// What needs a person's eye.
 fn remarks(status: &Status) -> Vec<String> {
     let mut remarks = Vec::new();
+    if let Some(pause) = &status.paused {
+        remarks.push(pause.to_string());
+    }
     if let Some(lane) = &status.lane
+        && lane.state != LaneState::Paused
         && let Some(reason) = &lane.reason
     {
         remarks.push(format!(

@@ -37,6 +37,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_pause, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_resume, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_reclaim, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_adopt, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_doctor, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_repair, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_remap, module)?)?;
     module.add_function(wrap_pyfunction!(admin_rows::admin_export, module)?)?;
     module.add_function(wrap_pyfunction!(admin_rows::admin_quarantine_ls, module)?)?;
     module.add_function(wrap_pyfunction!(admin_rows::admin_quarantine_show, module)?)?;

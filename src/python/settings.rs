@@ -34,6 +34,16 @@ pub(super) fn configuration(settings: &Bound<'_, PyDict>) -> PyResult<WrapperCon
     Ok(configuration)
 }
 
+/// The configuration that these settings make, some of those of the registry under their names.
+pub(super) fn given(settings: &Bound<'_, PyDict>) -> PyResult<WrapperConfiguration> {
+    let mut configuration = WrapperConfiguration::new("", "");
+    for (setting, value) in some(settings)? {
+        let put = setting.put(&mut configuration, value);
+        put.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    }
+    Ok(configuration)
+}
+
 /// Some settings of the registry, by name; None leaves one as it is.
 pub(super) fn some(given: &Bound<'_, PyDict>) -> PyResult<Vec<(&'static Setting, Value)>> {
     let py = given.py();

@@ -27,6 +27,7 @@ use crate::error::chain;
 use crate::http;
 use crate::io::Env;
 use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, RecordedStream, Streams};
+use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
@@ -159,6 +160,7 @@ pub(super) fn start(
     });
     let acknowledged = watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams) });
     let nudge = Arc::new(Notify::new());
+    let pause = watch::Sender::new(paused(&env, &directory)?);
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
     let cached = cached_table.filter(|cached| cached.table == destination.table);
@@ -197,12 +199,14 @@ pub(super) fn start(
         reads: Reads::new(),
         quarantine: quarantine.clone(),
         grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
+        pause: pause.subscribe(),
     };
     if let Some(catalog) = catalog {
         let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
         let reader = Reader { catalog, table: Arc::clone(&table), clock, patience };
         runtime.handle().spawn(reader.run(stop.subscribe()));
     }
+    let orphans_wanted = adopter.as_ref().map(|(adopter, _)| adopter.wanted());
     let (adoption, adopted) = match adopter {
         Some((adopter, adopted)) => {
             let closing = watch::Sender::new(false);
@@ -245,7 +249,10 @@ pub(super) fn start(
             settler,
             pace,
             nudge,
+            pause,
+            pause_mark: std::sync::Mutex::default(),
             principal,
+            orphans_wanted,
             adopted,
             is_closed: AtomicBool::new(false),
             tasks: std::sync::Mutex::new(Some(tasks)),
@@ -253,6 +260,19 @@ pub(super) fn start(
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// Since when the delivery of this log is paused, if it is.
+fn paused(env: &Env, directory: &Path) -> Result<Option<Pause>, OpenError> {
+    let paused = pause::read(env, directory).map_err(|source| wal::OpenError::Storage {
+        action: "read the mark of a pause in",
+        path: directory.to_owned(),
+        source,
+    })?;
+    if let Some(pause) = &paused {
+        tracing::warn!(directory = %directory.display(), %pause, "nothing is sent from this log");
+    }
+    Ok(paused)
 }
 
 /// A secret that cannot be read now is a wrong setting; later it is a reason to try again.
@@ -271,12 +291,12 @@ fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
 }
 
 /// A log and what is known of it.
-struct OpenedLog {
+pub(super) struct OpenedLog {
     epoch: Epoch,
-    wal: Wal,
-    ledger: Ledger,
-    record: LedgerRecord,
-    ranges: Ranges,
+    pub(super) wal: Wal,
+    pub(super) ledger: Ledger,
+    pub(super) record: LedgerRecord,
+    pub(super) ranges: Ranges,
     streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
@@ -284,7 +304,7 @@ struct OpenedLog {
     quarantine: Quarantine,
 }
 
-fn open_log(
+pub(super) fn open_log(
     env: &Env,
     locked: LogDirectory,
     options: WalOptions,
@@ -372,6 +392,7 @@ impl From<&WrapperConfiguration> for Settings {
             segment_limit: configuration.segment_limit(),
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
+            retention: Retention::from(configuration),
         }
     }
 }

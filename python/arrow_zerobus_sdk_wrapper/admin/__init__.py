@@ -4,8 +4,35 @@ They work beside a live owner, in this process or another one, and on the log th
 operation ends early on Ctrl-C. Everything raises the exceptions of the package.
 """
 
-from ._export import ExportedFile, ExportReport, export
+from ._adopting import Orphan, adopt
+from ._doctor import Examination, Finding, doctor
 from ._find import find_logs
+from ._freeing import Reclaim, SegmentFate, reclaim
+from ._pausing import Pause, PauseChange, pause, resume
+from ._remap import Destination, Remap, remap
+from ._repair import Repair, RepairStep, repair
+
+__all__ = [
+    "Destination",
+    "Examination",
+    "Finding",
+    "Orphan",
+    "Pause",
+    "PauseChange",
+    "Reclaim",
+    "Remap",
+    "Repair",
+    "RepairStep",
+    "SegmentFate",
+    "adopt",
+    "doctor",
+    "find_logs",
+    "pause",
+    "reclaim",
+    "remap",
+    "repair",
+    "resume",
+from ._export import ExportedFile, ExportReport, export
 from ._quarantine import (
     LeftFile,
     QuarantineDrop,
@@ -19,8 +46,6 @@ from ._quarantine import (
 from ._reconcile import KeyCount, ReconcileReport, reconcile
 from ._replay import DryRun, RefusedRow, ReplayReport, ReplaySettings, replay, replay_dry_run
 from ._rows import Unreadable
-
-__all__ = [
     "DryRun",
     "ExportReport",
     "ExportedFile",
@@ -36,7 +61,6 @@ __all__ = [
     "ReplaySettings",
     "Unreadable",
     "export",
-    "find_logs",
     "quarantine_drop",
     "quarantine_ls",
     "quarantine_show",
