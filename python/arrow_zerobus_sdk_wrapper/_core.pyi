@@ -9,11 +9,18 @@ __all__ = [
     "__version__",
     "admin_adopt",
     "admin_doctor",
+    "admin_export",
     "admin_find_logs",
     "admin_pause",
+    "admin_quarantine_drop",
+    "admin_quarantine_ls",
+    "admin_quarantine_show",
     "admin_reclaim",
+    "admin_reconcile",
     "admin_remap",
     "admin_repair",
+    "admin_replay",
+    "admin_replay_dry_run",
     "admin_resume",
     "metric_table",
     "registry",
@@ -173,6 +180,7 @@ _How: TypeAlias = tuple[str | None, str | None, int | None, bool, bool, float | 
 
 def admin_export(
     directory: str | None, rows: _Rows, output: str, to: str, force: bool, with_position: bool
+) -> str: ...
 def admin_quarantine_ls(directory: str | None, rows: _Rows) -> str: ...
 def admin_quarantine_show(directory: str | None, rows: _Rows, limit: int) -> list[Any]: ...
 def admin_quarantine_drop(directory: str | None, rows: _Rows, everything: bool, execute: bool) -> str: ...
@@ -180,3 +188,4 @@ def admin_replay(directory: str | None, rows: _Rows, how: _How, settings: dict[s
 def admin_replay_dry_run(directory: str | None, rows: _Rows, how: _How, settings: dict[str, Any]) -> str: ...
 def admin_reconcile(
     directory: str | None, rows: _Rows, delta: str | None, counts: str | None, keys: list[str]
+) -> str: ...

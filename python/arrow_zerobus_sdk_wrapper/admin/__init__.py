@@ -6,33 +6,10 @@ operation ends early on Ctrl-C. Everything raises the exceptions of the package.
 
 from ._adopting import Orphan, adopt
 from ._doctor import Examination, Finding, doctor
+from ._export import ExportedFile, ExportReport, export
 from ._find import find_logs
 from ._freeing import Reclaim, SegmentFate, reclaim
 from ._pausing import Pause, PauseChange, pause, resume
-from ._remap import Destination, Remap, remap
-from ._repair import Repair, RepairStep, repair
-
-__all__ = [
-    "Destination",
-    "Examination",
-    "Finding",
-    "Orphan",
-    "Pause",
-    "PauseChange",
-    "Reclaim",
-    "Remap",
-    "Repair",
-    "RepairStep",
-    "SegmentFate",
-    "adopt",
-    "doctor",
-    "find_logs",
-    "pause",
-    "reclaim",
-    "remap",
-    "repair",
-    "resume",
-from ._export import ExportedFile, ExportReport, export
 from ._quarantine import (
     LeftFile,
     QuarantineDrop,
@@ -44,27 +21,50 @@ from ._quarantine import (
     quarantine_show,
 )
 from ._reconcile import KeyCount, ReconcileReport, reconcile
+from ._remap import Destination, Remap, remap
+from ._repair import Repair, RepairStep, repair
 from ._replay import DryRun, RefusedRow, ReplayReport, ReplaySettings, replay, replay_dry_run
 from ._rows import Unreadable
+
+__all__ = [
+    "Destination",
     "DryRun",
+    "Examination",
     "ExportReport",
     "ExportedFile",
+    "Finding",
     "KeyCount",
     "LeftFile",
+    "Orphan",
+    "Pause",
+    "PauseChange",
     "QuarantineDrop",
     "QuarantineFile",
     "QuarantineList",
     "ReasonSummary",
+    "Reclaim",
     "ReconcileReport",
     "RefusedRow",
+    "Remap",
+    "Repair",
+    "RepairStep",
     "ReplayReport",
     "ReplaySettings",
+    "SegmentFate",
     "Unreadable",
+    "adopt",
+    "doctor",
     "export",
+    "find_logs",
+    "pause",
     "quarantine_drop",
     "quarantine_ls",
     "quarantine_show",
+    "reclaim",
     "reconcile",
+    "remap",
+    "repair",
     "replay",
     "replay_dry_run",
+    "resume",
 ]

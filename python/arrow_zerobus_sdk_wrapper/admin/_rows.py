@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from .._errors import ArgumentTypeError, ConfigurationError
 
@@ -73,9 +73,10 @@ def _lsns(lsns: Lsns) -> str:
         if lsns.step != 1 or not lsns:
             raise ConfigurationError(f"lsns is {lsns}, allowed is: a range with frames in it, without steps")
         return f"{lsns.start}-{lsns.stop - 1}"
-    if isinstance(lsns, bool) or not isinstance(lsns, int | str):
-        raise ArgumentTypeError(f"lsns is a {type(lsns).__name__}, allowed is: int, range or str")
-    return str(lsns)
+    asked = cast(object, lsns)
+    if isinstance(asked, bool) or not isinstance(asked, int | str):
+        raise ArgumentTypeError(f"lsns is a {type(asked).__name__}, allowed is: int, range or str")
+    return str(asked)
 
 
 def _moment(name: str, moment: Moment | None) -> str | None:
@@ -85,11 +86,12 @@ def _moment(name: str, moment: Moment | None) -> str | None:
         if moment < timedelta():
             raise ConfigurationError(f"{name} is {moment}, allowed is: how long ago, not less than nothing")
         return f"{moment.total_seconds():.6f}s"
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise ConfigurationError(f"{name} is {moment}, allowed is: a time with its time zone")
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    raise ArgumentTypeError(f"{name} is a {type(moment).__name__}, allowed is: datetime, timedelta or str")
+    asked = cast(object, moment)
+    if not isinstance(asked, datetime):
+        raise ArgumentTypeError(f"{name} is a {type(asked).__name__}, allowed is: datetime, timedelta or str")
+    if asked.tzinfo is None:
+        raise ConfigurationError(f"{name} is {asked}, allowed is: a time with its time zone")
+    return asked.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def path(directory: str | os.PathLike[str] | None) -> str | None:
