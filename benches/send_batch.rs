@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p benches --bench send_batch
 //! make bench-python        # in turns with the same in Python
+//! cargo bench -p benches --bench send_batch -- --telemetry    # what telemetry costs, in turns with and without
 //! ```
 //!
 //! Batches of one row; nobody listens at the endpoint, so that only storing is measured.
@@ -34,6 +35,9 @@ struct Arguments {
     /// How often
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Measures with telemetry too, in turns, and compares
+    #[arg(long, conflicts_with = "json")]
+    telemetry: bool,
     /// A directory on the disk to measure
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
@@ -49,9 +53,12 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     std::fs::create_dir_all(&arguments.dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
+    if arguments.telemetry {
+        return compare(&arguments, &runtime);
+    }
     let mut rates = Vec::new();
     for _ in 0..arguments.rounds {
-        rates.push(runtime.block_on(round(&arguments))?);
+        rates.push(runtime.block_on(round(&arguments, false))?);
     }
     if arguments.json {
         println!("{}", serde_json::to_string(&rates)?);
@@ -66,12 +73,36 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Rounds with telemetry and without, in turns: the machine is not the same from one minute to the next.
+fn compare(arguments: &Arguments, runtime: &tokio::runtime::Runtime) -> Result<()> {
+    let (mut off, mut on) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.rounds {
+        off.push(runtime.block_on(round(arguments, false))?);
+        on.push(runtime.block_on(round(arguments, true))?);
+    }
+    let ratio = median(off.iter().zip(&on).map(|(off, on)| on / off)).unwrap_or(0.0);
+    let median = |rates: &[f64]| median(rates.iter().copied()).unwrap_or(0.0);
+    println!(
+        "{:.0} sends per second without telemetry, {:.0} with it, medians of {} rounds; median ratio {ratio:.3}",
+        median(&off),
+        median(&on),
+        arguments.rounds
+    );
+    Ok(())
+}
+
 /// Sends per second in a new log.
-async fn round(arguments: &Arguments) -> Result<f64> {
+async fn round(arguments: &Arguments, with_telemetry: bool) -> Result<f64> {
     let dir = tempfile::tempdir_in(&arguments.dir)?;
     let mut configuration = WrapperConfiguration::new("http://127.0.0.1:9", "main.default.benchmark");
     configuration.wal_dir = Some(dir.path().to_owned());
     configuration.shutdown_timeout = Duration::ZERO;
+    if with_telemetry {
+        // Everything that is measured is, and exported to nobody every second.
+        configuration.observability_enabled = true;
+        configuration.observability_endpoint = Some("http://127.0.0.1:9".to_owned());
+        configuration.observability_interval = Duration::from_secs(1);
+    }
     let wrapper = ZerobusWrapper::open(configuration)?;
     let how_long = Duration::from_secs_f64(arguments.seconds);
     let start = Instant::now();

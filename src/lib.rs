@@ -72,6 +72,8 @@ mod reserve;
 
 mod debug_files;
 
+pub mod telemetry;
+
 pub mod admin;
 
 #[cfg(feature = "emulator")]
@@ -85,7 +87,8 @@ mod python;
 
 pub use admission::Full;
 pub use config::{
-    Compression, DeliveryGuarantee, OnFull, TransportKind, Validate, WaitFor, WrapperConfiguration,
+    Compression, DeliveryGuarantee, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
+    WrapperConfiguration,
 };
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;

@@ -22,6 +22,7 @@ __all__ = [
     "admin_replay",
     "admin_replay_dry_run",
     "admin_resume",
+    "metric_table",
     "registry",
     "resolve_settings",
     "run_cli",
@@ -82,6 +83,16 @@ class Settings(TypedDict):
     debug_max_files_retained: int
     debug_arrow_enabled: bool
     debug_protobuf_enabled: bool
+    writer_disabled: bool
+    observability_enabled: bool
+    observability_endpoint: str | None
+    observability_protocol: str | None
+    observability_headers: str | None
+    observability_service_name: str | None
+    observability_resource_attributes: str | None
+    observability_interval_secs: float
+    metrics_port: int | None
+    metrics_address: str | None
 
 @final
 class CompletionQueue:
@@ -114,7 +125,11 @@ class Wrapper:
     def shutdown(self, queue: CompletionQueue, token: int) -> Job: ...
     def update_credentials(self, client_id: str | None, client_secret: str) -> None: ...
     def status_json(self) -> str: ...
+    def metrics(self) -> list[tuple[str, str | None, float]]: ...
     def glance(self) -> tuple[str, int, int, int, int, int]: ...
+
+# The attributes of every metric, and each one that is observed: name, kind, unit, description, own attribute.
+def metric_table() -> tuple[tuple[str, str], list[tuple[str, str, str, str, str | None]]]: ...
 
 # The arguments that an environment and a file give beside `arguments`, and for each where it was set.
 def resolve_settings(

@@ -20,6 +20,7 @@ _P = ParamSpec("_P")
 INTEGER_MAX = 2**63 - 1
 ATTEMPTS_MAX = 2**32 - 1
 SECONDS_MAX = 2**32 - 1
+PORT_MAX = 2**16 - 1
 
 
 def refuse_unknown_options(init: Callable[_P, None]) -> Callable[_P, None]:
@@ -52,10 +53,11 @@ def _unknown(name: str, options: list[str]) -> str:
 
 
 def _refuse(name: str, value: object, allowed: str) -> ConfigurationError:
-    return _wrong(name, f"{name} is {value!r}, allowed is: {allowed}")
+    return wrong(name, f"{name} is {value!r}, allowed is: {allowed}")
 
 
-def _wrong(name: str, message: str) -> ConfigurationError:
+def wrong(name: str, message: str) -> ConfigurationError:
+    """The error about an argument."""
     error = ConfigurationError(message)
     error.setting = name
     return error
@@ -72,9 +74,9 @@ def _is_unicode(value: str) -> bool:
 def text(name: str, value: object) -> str:
     """A string. The text of a wrong value is not repeated: it may be a secret of another type."""
     if isinstance(value, str) and not _is_unicode(value):
-        raise _wrong(name, f"{name} has a lone surrogate, allowed is: text that is valid Unicode")
+        raise wrong(name, f"{name} has a lone surrogate, allowed is: text that is valid Unicode")
     if not isinstance(value, str):
-        raise _wrong(name, f"{name} is a {type(value).__name__}, allowed is: a string")
+        raise wrong(name, f"{name} is a {type(value).__name__}, allowed is: a string")
     return value
 
 
@@ -90,9 +92,9 @@ def integer(name: str, value: object, maximum: int = INTEGER_MAX) -> int:
     return value
 
 
-def optional_integer(name: str, value: object) -> int | None:
+def optional_integer(name: str, value: object, maximum: int = INTEGER_MAX) -> int | None:
     """An integer from 0 on, or None."""
-    return None if value is None else integer(name, value)
+    return None if value is None else integer(name, value, maximum)
 
 
 def boolean(name: str, value: object) -> bool:
@@ -136,11 +138,3 @@ def optional_path(name: str, value: object) -> str | None:
     if not isinstance(path, str):
         raise _refuse(name, path, "a string or a path")
     return text(name, path)
-
-
-def not_yet_available(name: str, value: object, default: object) -> None:
-    """Refuses an argument of the API that this version has no use for."""
-    if value != default:
-        raise _wrong(
-            name, f"{name} is not yet available in this version, allowed is only its default, {default!r}"
-        )

@@ -90,7 +90,7 @@ class LaneReport(TypedDict):
 
     Attributes:
         state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"isolating"``, ``"backing_off"``,
-            ``"blocked"``, ``"poison"``, ``"unreadable"``, ``"paused"`` or ``"stopped"``.
+            ``"blocked"``, ``"poison"``, ``"unreadable"``, ``"paused"``, ``"disabled"`` or ``"stopped"``.
         reason: Why nothing is delivered, None while it goes well.
         code: The ``code`` that an exception with this reason has.
         failures_in_a_row: Failed attempts since the last acknowledgement.

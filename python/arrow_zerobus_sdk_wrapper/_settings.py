@@ -67,6 +67,15 @@ class WrapperArguments(TypedDict, total=False):
     debug_max_files_retained: int
     debug_arrow_enabled: bool
     debug_protobuf_enabled: bool
+    writer_disabled: bool
+    observability_endpoint: str | None
+    observability_protocol: Literal["grpc", "http/protobuf"] | None
+    observability_headers: str | None
+    observability_service_name: str | None
+    observability_resource_attributes: str | None
+    observability_interval_secs: float
+    metrics_port: int | None
+    metrics_address: str | None
 
 
 def open_with(
@@ -87,6 +96,10 @@ def open_with(
     _logging.start()
     # None is what nobody gave: it is no other way to give a secret.
     given = [name for name, value in arguments.items() if value is not None]
+    config: object = arguments.get("observability_config")
+    if isinstance(config, dict):
+        # Its keys are arguments, written in another way.
+        given += [f"observability_{key}" for key in config]
     file = _options.optional_path("path", path)
     settings, origins = _core.resolve_settings(dict(os.environ), file, given)
     try:

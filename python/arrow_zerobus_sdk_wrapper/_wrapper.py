@@ -13,6 +13,7 @@ from . import _blocking, _core, _display, _logging, _options
 from ._bridge import running_bridge
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
+from ._observability import Observability
 from ._results import Status, TransmissionResult
 from ._settings import WrapperArguments, open_with
 
@@ -44,8 +45,13 @@ class ZerobusWrapper:
             once, by the constructor.
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
-        observability_enabled: Not yet available.
-        observability_config: Not yet available.
+        observability_enabled: Exports metrics with OpenTelemetry: to ``observability_endpoint``; without one,
+            through the meter provider that the program has set in the package ``opentelemetry``; without
+            that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this machine. No receiver,
+            whatever it does, holds up sending or delivery. ``docs/operations/observability.md``
+        observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
+            ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,
+            ``service_name``, ``interval_secs``.
         debug_enabled: Writes each batch that was stored into debug files too, which pyarrow and protobuf
             read: ``<debug_output_dir>/zerobus/arrow/<table>.arrows`` and ``zerobus/proto/<table>.binpb`` with
             ``<table>.desc``. They are no part of what is promised: what they cannot take in time is left out
@@ -126,6 +132,21 @@ class ZerobusWrapper:
         debug_max_files_retained: How many rotated debug files of each kind are kept of this table.
         debug_arrow_enabled: Whether there is a debug file of Arrow batches.
         debug_protobuf_enabled: Whether there is a debug file of protobuf records.
+        writer_disabled: Delivers nothing: batches are stored and written into the debug files, which are
+            needed for it, without network or credentials. They wait in the log, and a later wrapper without
+            this delivers them. ``flush`` waits for the files; ``wait_delivered`` raises.
+        observability_endpoint: Where metrics go, ``http://host[:port]``.
+        observability_protocol: ``"grpc"`` or ``"http/protobuf"``. None: ``OTEL_EXPORTER_OTLP_PROTOCOL``, else
+            ``"grpc"``.
+        observability_headers: Headers of each export, ``name=value`` with commas between them and percent
+            signs where needed. Never shown or logged.
+        observability_service_name: The ``service.name``. None: ``OTEL_SERVICE_NAME``, else ``arrow-zerobus``.
+        observability_resource_attributes: More attributes of the resource, written as the headers are.
+        observability_interval_secs: How many seconds lie between two exports.
+        metrics_port: A port on which ``/metrics`` is served for Prometheus, and ``/healthz``, which answers
+            503 with the reason when a log makes no progress. Wrappers of one process share it; one that
+            somebody else has is an error.
+        metrics_address: The IP address that the port is opened on. None: 127.0.0.1.
 
     Raises:
         ConfigurationError: An argument is wrong; it is named, with its value and what is allowed.
@@ -208,9 +229,26 @@ class ZerobusWrapper:
         debug_max_files_retained: int = 10,
         debug_arrow_enabled: bool = True,
         debug_protobuf_enabled: bool = True,
+        writer_disabled: bool = False,
+        observability_endpoint: str | None = None,
+        observability_protocol: Literal["grpc", "http/protobuf"] | None = None,
+        observability_headers: str | None = None,
+        observability_service_name: str | None = None,
+        observability_resource_attributes: str | None = None,
+        observability_interval_secs: float = 60,
+        metrics_port: int | None = None,
+        metrics_address: str | None = None,
     ) -> None:
-        _options.not_yet_available("observability_enabled", observability_enabled, False)
-        _options.not_yet_available("observability_config", observability_config, None)
+        observability = Observability(
+            enabled=observability_enabled,
+            config=observability_config,
+            endpoint=observability_endpoint,
+            protocol=observability_protocol,
+            headers=observability_headers,
+            service_name=observability_service_name,
+            resource_attributes=observability_resource_attributes,
+            interval_secs=observability_interval_secs,
+        )
         self._endpoint = _options.text("endpoint", endpoint)
         self._table_name = _options.text("table_name", table_name)
         self._wal_dir = _options.optional_path("wal_dir", wal_dir)
@@ -268,9 +306,20 @@ class ZerobusWrapper:
             ),
             "debug_arrow_enabled": _options.boolean("debug_arrow_enabled", debug_arrow_enabled),
             "debug_protobuf_enabled": _options.boolean("debug_protobuf_enabled", debug_protobuf_enabled),
+            "writer_disabled": _options.boolean("writer_disabled", writer_disabled),
+            "observability_enabled": observability.is_exported_by_core,
+            "observability_endpoint": observability.endpoint,
+            "observability_protocol": observability.protocol,
+            "observability_headers": observability.headers,
+            "observability_service_name": observability.service_name,
+            "observability_resource_attributes": observability.resource_attributes,
+            "observability_interval_secs": observability.interval_secs,
+            "metrics_port": _options.optional_integer("metrics_port", metrics_port, _options.PORT_MAX),
+            "metrics_address": _options.optional_text("metrics_address", metrics_address),
         }
         _logging.start()
         self._core = _core.Wrapper(settings)
+        observability.observe(self)
 
     @classmethod
     def from_env(cls, **arguments: Unpack[WrapperArguments]) -> Self:

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::socket::{self, Answer, Question};
+use super::protocol::{Answer, Question};
+use super::socket;
 use super::{StatusError, find_logs, status};
 use crate::error::chain;
 use crate::types::TableName;

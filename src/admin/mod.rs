@@ -13,6 +13,7 @@ mod peer;
 mod progress;
 pub mod remap;
 pub mod repair;
+mod protocol;
 pub mod socket;
 mod status;
 
@@ -21,7 +22,6 @@ pub use adopting::{ADOPT_VERSION, Orphan, adopt};
 pub use freeing::{RECLAIM_VERSION, Reclaim, ReclaimError, reclaim};
 pub use pausing::{PAUSE_VERSION, PauseChange, PauseError, pause, resume};
 pub use progress::Progress;
-pub use socket::AskError;
 #[cfg(feature = "cli")]
 mod chosen;
 #[cfg(feature = "cli")]
@@ -40,6 +40,7 @@ pub use chosen::{ChooseError, LogsError, Unreadable};
 pub use export::export;
 #[cfg(feature = "cli")]
 pub use kept::{quarantine_batches, quarantine_drop, quarantine_list, quarantine_rows};
+pub use protocol::AskError;
 #[cfg(feature = "cli")]
 pub use reconcile::reconcile;
 #[cfg(feature = "cli")]

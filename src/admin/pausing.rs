@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::socket::{self, Answer, AskError, Question};
+use super::protocol::{Answer, AskError, Question};
+use super::socket;
 use super::{StatusError, status};
 use crate::drain::LaneState;
 use crate::error::{Coded, ErrorCode};

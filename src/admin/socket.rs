@@ -1,8 +1,6 @@
-//! The owner's socket: what a live log and those who ask it say to each other.
+//! The owner's socket: where a live log answers, and how others ask it. What they say is in `protocol.rs`.
 //!
-//! One line of JSON in, one line out. The question says which version of this protocol asks; an answer says which version
-//! of the program gives it. Programs before the protocol had versions sent no version and got a bare status: they still
-//! do, and what they answer is understood. Only the user of the owner, and root, may ask.
+//! Only the user of the owner, and root, may ask; and only a socket of the log's user is asked.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -13,206 +11,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::peer;
-use crate::error::{Coded, ErrorCode};
+use super::protocol::{ANSWER_TIMEOUT, Answer, Answered, AskError, Asked, Named, PROTOCOL_VERSION, Question};
+use crate::error::ErrorCode;
 use crate::io::Env;
-use crate::pause::Pause;
 use crate::wal;
-use crate::wrapper::{Freeing, Inner, Status};
+use crate::wrapper::{Inner, Status};
 
 const FILE_NAME: &str = "owner.sock";
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const QUESTION_BYTES_MAX: u64 = 64 * 1024;
 /// A status with very many names is far shorter.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// An owner that does not answer within this time is stopped or overloaded.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The version of the protocol.
-const PROTOCOL_VERSION: u32 = 2;
-
-/// What somebody asks of an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "question", rename_all = "snake_case")]
-pub(crate) enum Question {
-    /// How the log stands.
-    Status,
-    /// End a pause, and try to deliver now.
-    Resume,
-    /// Send nothing more.
-    Pause {
-        #[serde(default)]
-        reason: Option<String>,
-    },
-    /// Free what is settled, or say what that would be.
-    Reclaim { executes: bool },
-    /// Look for logs of the dead now.
-    Adopt,
-}
-
-impl Question {
-    fn name(&self) -> &'static str {
-        match self {
-            Question::Status => "status",
-            Question::Resume => "resume",
-            Question::Pause { .. } => "pause",
-            Question::Reclaim { .. } => "reclaim",
-            Question::Adopt => "adopt",
-        }
-    }
-}
-
-/// A question as it is sent. The first programs knew nothing but the question.
-#[derive(Debug, Serialize, Deserialize)]
-struct Asked<Q> {
-    #[serde(default)]
-    protocol: u32,
-    #[serde(flatten)]
-    question: Q,
-}
-
-/// Which question it is, if nothing else of it is understood.
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    protocol: u32,
-    question: String,
-}
-
-/// What an owner says.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
-pub(crate) enum Answer {
-    /// How the log stood before it did what was asked.
-    Status { status: Box<Status> },
-    /// Delivery is paused; how the log stood before.
-    Paused { pause: Pause, status: Box<Status> },
-    /// What was freed, or would be.
-    Reclaimed { freeing: Freeing },
-    /// It looks for logs of the dead.
-    Looks,
-    /// It is a question that this program does not know.
-    NotKnown,
-    /// It did not do it.
-    Refused { code: String, reason: String },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Answered {
-    protocol: u32,
-    /// Of the program that answers.
-    program_version: String,
-    #[serde(flatten)]
-    answer: Answer,
-}
-
-/// Why the owner of a log has not done what it was asked for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// Nobody owns the log.
-    #[error(
-        "nobody owns the log in {directory}; start the program, or: zerobus-wal drain {directory}",
-        directory = .directory.display()
-    )]
-    NoOwner {
-        /// The writer directory.
-        directory: PathBuf,
-    },
-    /// A process owns the log, and does not listen.
-    #[error(
-        "process {pid} owns the log in {directory} and listens to nobody: it starts or ends just now, or its file \
-         system has no sockets; try again, or restart it",
-        directory = .directory.display()
-    )]
-    NotListening {
-        /// The writer directory.
-        directory: PathBuf,
-        /// The owner.
-        pid: u32,
-    },
-    /// The owner has not answered in time.
-    #[error(
-        "process {pid}, which owns the log in {directory}, has not answered within {} s: it is stopped or overloaded; \
-         look at it, or restart it",
-        ANSWER_TIMEOUT.as_secs(),
-        directory = .directory.display()
-    )]
-    Silent {
-        /// The writer directory.
-        directory: PathBuf,
-        /// The owner.
-        pid: u32,
-    },
-    /// The program of the owner is another version.
-    #[error(
-        "process {pid}, which owns the log in {directory}, does not know {question:?}: it is {version}; update it, or \
-         stop it and ask again",
-        directory = .directory.display()
-    )]
-    NotKnown {
-        /// The writer directory.
-        directory: PathBuf,
-        /// The owner.
-        pid: u32,
-        /// What was asked.
-        question: &'static str,
-        /// The owner's version.
-        version: String,
-    },
-    /// The owner could not do it.
-    #[error("process {pid}, which owns the log in {directory}, could not {question}: {reason}", directory = .directory.display())]
-    Refused {
-        /// The writer directory.
-        directory: PathBuf,
-        /// The owner.
-        pid: u32,
-        /// What was asked.
-        question: &'static str,
-        /// The name of its error in the table.
-        code: String,
-        /// Why not.
-        reason: String,
-    },
-    /// Who listens there may not be the owner.
-    #[error("the socket in {directory} is not asked: {reason}", directory = .directory.display())]
-    Untrusted {
-        /// The writer directory.
-        directory: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The conversation broke off.
-    #[error("the owner of the log in {directory} cannot be asked", directory = .directory.display())]
-    Broken {
-        /// The writer directory.
-        directory: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl Coded for AskError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            AskError::NoOwner { .. } | AskError::NotKnown { .. } | AskError::Untrusted { .. } => {
-                ErrorCode::Configuration
-            }
-            AskError::NotListening { .. } | AskError::Silent { .. } => ErrorCode::Locked,
-            AskError::Refused { code, .. } => {
-                let named = ErrorCode::ALL.into_iter().find(|known| known.info().name == code);
-                named.unwrap_or(ErrorCode::Storage)
-            }
-            AskError::Broken { .. } => ErrorCode::Storage,
-        }
-    }
-}
 
 /// The listening end.
 #[derive(Debug)]
@@ -370,7 +185,12 @@ pub(super) fn ask(directory: &Path, question: &Question) -> Result<Answer, AskEr
     if line.is_empty() {
         // A program before the versions hangs up on what it does not know; one that ends does so too.
         let Some(pid) = owner() else { return Err(no_owner()) };
-        return Err(not_known(pid, "an older version".to_owned()));
+        return Err(match question {
+            Question::Status | Question::Resume => {
+                AskError::NotListening { directory: directory.to_owned(), pid }
+            }
+            _ => not_known(pid, "an older version, or ends just now".to_owned()),
+        });
     }
     let broken =
         |error: serde_json::Error| AskError::Broken { directory: directory.to_owned(), source: error.into() };

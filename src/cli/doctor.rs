@@ -11,7 +11,6 @@ use super::{Failure, root};
 use crate::admin;
 use crate::admin::doctor::{self, DOCTOR_VERSION, DoctorOptions, Examination};
 use crate::config::{ConfigError, WrapperConfiguration};
-use crate::error::chain;
 
 /// Look at everything that delivery needs: settings, disk, names, connections, certificates, clock, token, grants, and
 /// whether what waits fits the table.
@@ -40,19 +39,16 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let examinations = match patients(args)? {
-        Patients::Logs(patients) => {
-            let options = DoctorOptions { offline: args.offline };
-            let examine = |(directory, configuration): &(PathBuf, WrapperConfiguration)| {
-                let name = directory.display().to_string();
-                watched(&name, Unit::Rows, |progress| {
-                    doctor::examine(directory, configuration, options, progress)
-                })
-            };
-            patients.iter().map(examine).collect()
+    let options = DoctorOptions { offline: args.offline };
+    let examine = |patient: Patient| match patient {
+        Patient::Unreadable(examination) => *examination,
+        Patient::Log(directory, configuration) => {
+            watched(&directory.display().to_string(), Unit::Rows, |progress| {
+                doctor::examine(&directory, &configuration, options, progress)
+            })
         }
-        Patients::Unreadable(directory, error) => vec![doctor::unreadable_settings(&directory, &error)],
     };
+    let examinations: Vec<Examination> = patients(args)?.into_iter().map(examine).collect();
     print_all(args.format, ("examinations", DOCTOR_VERSION), &examinations, tables)?;
     let failed = examinations.iter().find_map(Examination::code);
     let text = "something has failed; the lines above say what to do".to_owned();
@@ -60,20 +56,23 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 /// What is looked at.
-enum Patients {
-    /// Directories, each with the settings of a wrapper there.
-    Logs(Vec<(PathBuf, WrapperConfiguration)>),
-    /// The settings cannot be read.
-    Unreadable(PathBuf, Box<ConfigError>),
+enum Patient {
+    /// A directory, and the settings of a wrapper there.
+    Log(PathBuf, Box<WrapperConfiguration>),
+    /// What can be said without either.
+    Unreadable(Box<Examination>),
 }
 
-fn patients(args: &DoctorArgs) -> Result<Patients, Failure> {
+fn patients(args: &DoctorArgs) -> Result<Vec<Patient>, Failure> {
+    let unreadable = |directory: &Path, error: &ConfigError| {
+        vec![Patient::Unreadable(Box::new(doctor::unreadable_settings(directory, error)))]
+    };
     let given = args.settings.as_deref().map(WrapperConfiguration::from_file);
     let given = match given.transpose() {
         Ok(given) => given,
         Err(error) => {
-            let directory = args.directory.clone().or_else(|| args.settings.clone()).unwrap_or_default();
-            return Ok(Patients::Unreadable(directory, Box::new(error)));
+            let directory = args.directory.as_deref().or(args.settings.as_deref());
+            return Ok(unreadable(directory.unwrap_or(Path::new("")), &error));
         }
     };
     let wal_dir = given.as_ref().and_then(|given| given.wal_dir.clone());
@@ -83,7 +82,8 @@ fn patients(args: &DoctorArgs) -> Result<Patients, Failure> {
         let log = match admin::status(&directory) {
             Ok(log) => log,
             Err(error) => {
-                eprintln!("warning: {}; it is left out", chain(&error));
+                let examination = Box::new(doctor::unreadable_log(&directory, &error));
+                patients.push(Patient::Unreadable(examination));
                 continue;
             }
         };
@@ -100,22 +100,18 @@ fn patients(args: &DoctorArgs) -> Result<Patients, Failure> {
                 configuration
             }
         };
-        patients.push((directory, configuration));
+        patients.push(Patient::Log(directory, Box::new(configuration)));
     }
     if !patients.is_empty() {
-        return Ok(Patients::Logs(patients));
+        return Ok(patients);
     }
-    let made = match given {
-        Some(given) => Ok(given),
-        None => WrapperConfiguration::from_env(),
-    };
-    Ok(match made {
+    Ok(match given.map_or_else(WrapperConfiguration::from_env, Ok) {
         Ok(mut configuration) => {
             args.destination.override_in(&mut configuration);
             configuration.wal_dir = Some(root.clone());
-            Patients::Logs(vec![(would_be(&root, &configuration), configuration)])
+            vec![Patient::Log(would_be(&root, &configuration), Box::new(configuration))]
         }
-        Err(error) => Patients::Unreadable(root, Box::new(error)),
+        Err(error) => unreadable(&root, &error),
     })
 }
 
@@ -134,7 +130,12 @@ fn tables(examinations: &[Examination]) -> String {
             table.add_row(row);
         }
         let Examination { table: name, directory, endpoint, .. } = examination;
-        text.push(format!("{name} in {}, to {endpoint}\n{table}", directory.display()));
+        let directory = directory.display();
+        // Settings that cannot be read name neither.
+        text.push(match name.as_str() {
+            "" => format!("{directory}\n{table}"),
+            name => format!("{name} in {directory}, to {endpoint}\n{table}"),
+        });
     }
     text.join("\n\n")
 }

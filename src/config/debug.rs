@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, SECONDS_MAX, WrapperConfiguration, invalid};
+use super::{ConfigError, SECONDS_MAX, WaitFor, WrapperConfiguration, invalid};
 
 /// The shortest flush interval.
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -19,6 +19,14 @@ impl WrapperConfiguration {
         }
         if self.debug_output_dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
             return Err(invalid("debug_output_dir", "", "a directory that this process may write"));
+        }
+        if self.writer_disabled && !self.debug_enabled {
+            let needed_for = "writer_disabled: without it nobody would see what is stored";
+            return Err(ConfigError::Missing { setting: "debug_enabled", needed_for });
+        }
+        if self.writer_disabled && self.wait_for == WaitFor::Delivered {
+            let allowed = "\"stored\" with writer_disabled, because nothing is delivered";
+            return Err(invalid("wait_for", "delivered", allowed));
         }
         if !self.debug_enabled {
             return Ok(());
@@ -67,6 +75,25 @@ mod tests {
             });
             assert_eq!(one, Ok(()));
         }
+    }
+
+    #[test]
+    fn a_writer_that_is_off_needs_no_credentials_but_debug_files_and_nobody_who_waits_for_delivery() {
+        let off = |c: &mut WrapperConfiguration| {
+            (c.endpoint, c.writer_disabled) = ("https://1.zerobus.eu.cloud.databricks.com".into(), true);
+            (c.debug_enabled, c.debug_output_dir) = (true, Some("out".into()));
+        };
+        assert_eq!(checked(off), Ok(()));
+        let error = checked(|c| {
+            off(c);
+            c.debug_enabled = false;
+        });
+        assert!(error.unwrap_err().contains("debug_enabled is missing"));
+        let error = checked(|c| {
+            off(c);
+            c.wait_for = WaitFor::Delivered;
+        });
+        assert!(error.unwrap_err().contains("wait_for is \"delivered\""));
     }
 
     #[test]

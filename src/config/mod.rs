@@ -4,6 +4,7 @@ mod access;
 mod bounds;
 mod debug;
 mod file;
+mod observability;
 mod parse;
 mod registry;
 mod setting;
@@ -29,6 +30,8 @@ use transport::STREAMS_MAX;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
+pub use observability::OtlpProtocol;
+pub(crate) use observability::{headers, resource_attributes};
 #[cfg(feature = "cli")]
 pub(crate) use parse::a_time;
 pub use registry::{SETTINGS, setting};
@@ -183,6 +186,26 @@ pub struct WrapperConfiguration {
     pub debug_arrow_enabled: bool,
     /// Whether there is a debug file of protobuf records.
     pub debug_protobuf_enabled: bool,
+    /// Whether nothing is delivered: batches are stored and written into the debug files, and no network is touched.
+    pub writer_disabled: bool,
+    /// Whether metrics are exported over OTLP.
+    pub observability_enabled: bool,
+    /// Where to, `http://host[:port]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, else the global meter provider.
+    pub observability_endpoint: Option<String>,
+    /// How they travel. Default: `OTEL_EXPORTER_OTLP_PROTOCOL`, else [`OtlpProtocol::Grpc`].
+    pub observability_protocol: Option<OtlpProtocol>,
+    /// Headers of each export, `name=value` with commas between them.
+    pub observability_headers: Option<SecretString>,
+    /// `service.name`. Default: `OTEL_SERVICE_NAME`, else `arrow-zerobus`.
+    pub observability_service_name: Option<String>,
+    /// Attributes of the resource, `name=value` with commas between them.
+    pub observability_resource_attributes: Option<String>,
+    /// How often metrics are exported.
+    pub observability_interval: Duration,
+    /// A port on which metrics are served for Prometheus, and the health of the log.
+    pub metrics_port: Option<u16>,
+    /// The IP address that it listens at. Default: 127.0.0.1.
+    pub metrics_address: Option<String>,
 }
 
 impl WrapperConfiguration {
@@ -233,6 +256,16 @@ impl WrapperConfiguration {
             debug_max_files_retained: 10,
             debug_arrow_enabled: true,
             debug_protobuf_enabled: true,
+            writer_disabled: false,
+            observability_enabled: false,
+            observability_endpoint: None,
+            observability_protocol: None,
+            observability_headers: None,
+            observability_service_name: None,
+            observability_resource_attributes: None,
+            observability_interval: Duration::from_secs(60),
+            metrics_port: None,
+            metrics_address: None,
         }
     }
 
@@ -251,13 +284,15 @@ impl WrapperConfiguration {
             )
         })?;
         let endpoint = service_url("endpoint", &self.endpoint)?;
-        let credentials = self.credentials(&endpoint)?;
+        // Who delivers nothing shows nobody who he is.
+        let credentials = if self.writer_disabled { None } else { self.credentials(&endpoint)? };
         let unity_catalog_url = self.resolved_unity_catalog_url(&endpoint, credentials.is_some())?;
         self.check_access()?;
         self.check_numbers()?;
         self.check_bounds()?;
         self.check_transport()?;
         self.check_debug()?;
+        self.check_observability()?;
         let wal_dir = match &self.wal_dir {
             Some(dir) if dir.as_os_str().is_empty() => {
                 return Err(invalid("wal_dir", "", "a directory that this process may write"));

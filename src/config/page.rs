@@ -10,7 +10,8 @@ Every setting has one name everywhere: the argument of `ZerobusWrapper`, the key
 prefix `ARROW_ZEROBUS_`, the variable of the environment. A field of Rust's `WrapperConfiguration` that is a time has its
 name without the unit.
 
-The library reads nothing that it was not asked to: the constructor goes by its arguments alone.
+The library reads nothing that it was not asked to: the constructor goes by its arguments alone. With `observability_enabled` the variables of
+OpenTelemetry count where its settings are silent ([operations/observability.md](operations/observability.md)).
 
 | Python | Rust | reads |
 |---|---|---|

@@ -2,7 +2,7 @@
 //! constructor and the page of reference. A new setting is a field of [`WrapperConfiguration`] and an entry here.
 
 use super::setting::{Named, Place, SYNC_INTERVAL, Setting};
-use super::{Compression, DeliveryGuarantee, OnFull, TransportKind, Validate, WaitFor};
+use super::{Compression, DeliveryGuarantee, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor};
 use crate::convert::{NullList, TimestampNs};
 use crate::wal::Durability;
 
@@ -353,6 +353,78 @@ pub static SETTINGS: &[Setting] = &[
         name: "debug_protobuf_enabled",
         meaning: "write the debug file of protobuf records",
         place: Place::Flag(|c| &mut c.debug_protobuf_enabled),
+        ..PLAIN
+    },
+    Setting {
+        name: "writer_disabled",
+        meaning: "deliver nothing: store, write the debug files, and touch no network ([debug-files.md](debug-files.md))",
+        place: Place::Flag(|c| &mut c.writer_disabled),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_enabled",
+        meaning: "export metrics over OTLP ([operations/observability.md](operations/observability.md))",
+        place: Place::Flag(|c| &mut c.observability_enabled),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_endpoint",
+        meaning: "where to, `http://host[:port]`",
+        default_note: Some("`OTEL_EXPORTER_OTLP_ENDPOINT`, else the provider of the program"),
+        place: Place::Text(|c| &mut c.observability_endpoint),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_protocol",
+        meaning: "how they travel: `grpc` or `http/protobuf`",
+        default_note: Some("`OTEL_EXPORTER_OTLP_PROTOCOL`, else `grpc`"),
+        place: Place::Choice(&Named {
+            field: |c| &mut c.observability_protocol,
+            named: &[
+                (OtlpProtocol::Grpc.as_str(), Some(OtlpProtocol::Grpc)),
+                (OtlpProtocol::Http.as_str(), Some(OtlpProtocol::Http)),
+            ],
+        }),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_headers",
+        meaning: "headers of each export, `name=value` with commas between them; never shown or logged",
+        default_note: Some("`OTEL_EXPORTER_OTLP_HEADERS`"),
+        place: Place::Secret(|c| &mut c.observability_headers),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_service_name",
+        meaning: "`service.name` of what is exported",
+        default_note: Some("`OTEL_SERVICE_NAME`, else `arrow-zerobus`"),
+        place: Place::Text(|c| &mut c.observability_service_name),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_resource_attributes",
+        meaning: "more attributes of the resource, `name=value` with commas between them, beside those of \
+                  `OTEL_RESOURCE_ATTRIBUTES`",
+        place: Place::Text(|c| &mut c.observability_resource_attributes),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_interval_secs",
+        meaning: "how often metrics are exported",
+        place: Place::Seconds(|c| &mut c.observability_interval),
+        ..PLAIN
+    },
+    Setting {
+        name: "metrics_port",
+        meaning: "serve `/metrics` for Prometheus and `/healthz` on this port; wrappers of one process share it",
+        place: Place::Port(|c| &mut c.metrics_port),
+        ..PLAIN
+    },
+    Setting {
+        name: "metrics_address",
+        meaning: "IP address that the port is opened on",
+        default_note: Some("`127.0.0.1`"),
+        place: Place::Text(|c| &mut c.metrics_address),
         ..PLAIN
     },
 ];

@@ -46,6 +46,7 @@ pub(super) enum Place {
     BytesInMemory(Field<usize>),
     Count(Field<usize>),
     Attempts(Field<u32>),
+    Port(Field<Option<u16>>),
     Millis(Field<Duration>),
     Seconds(Field<Duration>),
     SecondsOrNone(Field<Option<Duration>>),
@@ -122,6 +123,7 @@ impl Setting {
             Place::BytesOrNone(_) => Kind::BytesOrNone,
             Place::Count(_) => Kind::Count(INTEGER_MAX),
             Place::Attempts(_) => Kind::Count(u32::MAX.into()),
+            Place::Port(_) => Kind::Count(u16::MAX.into()),
             Place::Millis(_) | Place::SyncInterval => Kind::Millis,
             Place::Seconds(_) => Kind::Seconds,
             Place::SecondsOrNone(_) => Kind::SecondsOrNone,
@@ -162,6 +164,7 @@ impl Setting {
             Place::BytesOrNone(field) => field(defaults).map(Value::Number),
             Place::BytesInMemory(field) | Place::Count(field) => Some(Value::Number(*field(defaults) as u64)),
             Place::Attempts(field) => Some(Value::Number((*field(defaults)).into())),
+            Place::Port(field) => field(defaults).map(|port| Value::Number(port.into())),
             Place::Millis(field) | Place::Seconds(field) => Some(Value::Duration(*field(defaults))),
             Place::SecondsOrNone(field) => field(defaults).map(Value::Duration),
             Place::Flag(field) => Some(Value::Flag(*field(defaults))),
@@ -190,6 +193,9 @@ impl Setting {
             }
             (Place::Attempts(field), Value::Number(number)) => {
                 *field(configuration) = number.try_into().map_err(|_| wrong)?;
+            }
+            (Place::Port(field), Value::Number(number)) => {
+                *field(configuration) = Some(number.try_into().map_err(|_| wrong)?);
             }
             (Place::Millis(field) | Place::Seconds(field), Value::Duration(duration)) => {
                 *field(configuration) = duration;

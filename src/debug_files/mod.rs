@@ -20,6 +20,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::worker::Worker;
@@ -79,6 +80,8 @@ enum Message {
     Batch(Copied),
     /// Something did not fit.
     LeftOut,
+    /// Somebody waits until what came before is in the files.
+    Flush(oneshot::Sender<()>),
 }
 
 /// What is on its way to the thread, and what is not.
@@ -147,6 +150,19 @@ impl DebugFiles {
     pub(crate) fn offer(&self, copied: Copied) {
         if !self.send(Message::Batch(copied)) {
             self.leave_out();
+        }
+    }
+
+    /// Waits until what was offered before is in the files, or is given up.
+    pub(crate) async fn flush(&self, runtime: &Handle) {
+        let (done, flushed) = oneshot::channel();
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(sender) = sender else { return };
+        // The queue may be full, and then this waits for its place.
+        let sent = runtime.spawn_blocking(move || sender.send(Message::Flush(done)));
+        if matches!(sent.await, Ok(Ok(()))) {
+            // An error means that the thread has ended, and with it everything that it had.
+            let _ = flushed.await;
         }
     }
 

@@ -87,6 +87,11 @@ impl Worker {
             };
             let now = self.env.clock.monotonic();
             match received {
+                Ok(Message::Flush(done)) => {
+                    self.flush(now);
+                    // Who does not wait any more needs no answer.
+                    let _ = done.send(());
+                }
                 Ok(message) => {
                     self.flush_due.get_or_insert(now + self.settings.flush_interval);
                     if let Message::Batch(copied) = message {
@@ -97,14 +102,18 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.flush_due.is_some_and(|due| due <= now) {
-                self.flush_due = None;
-                self.tell_left_out();
-                self.try_with(now, Files::flush);
+                self.flush(now);
             }
         }
         self.tell_left_out();
         let now = self.env.clock.monotonic();
         self.try_with(now, Files::finish);
+    }
+
+    fn flush(&mut self, now: Duration) {
+        self.flush_due = None;
+        self.tell_left_out();
+        self.try_with(now, Files::flush);
     }
 
     fn take(&mut self, frame: &FrameCopy, now: Duration) {

@@ -126,7 +126,7 @@ impl Fan<'_> {
                 if let Some(number) = self.slots.iter().position(Option::is_none) {
                     // Those that were opened together do not end together.
                     let old_age = lane.settings.stream_max_age * (2 * count - number as u32) / (2 * count);
-                    self.slots[number] = Some(Slot::new(stream, plan, &lane.settings, old_age, failures));
+                    self.slots[number] = Some(Slot::new(stream, plan, lane, old_age, failures));
                 }
             }
             Ok(None) => self.begin_anew(),

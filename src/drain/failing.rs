@@ -85,6 +85,7 @@ impl Delivery {
                 status.failure = Some(error.clone());
                 status.failures += 1;
             });
+            self.lane.recorder.failed(error.class);
         }
         is_learnt
     }
@@ -171,6 +172,7 @@ impl Delivery {
             }
             _ => tracing::info!(state = state.as_str(), retry_ms, reason = %failure, "delivery failed"),
         }
+        self.lane.recorder.failed(failure.class);
         self.lane.status.send_modify(|status| {
             status.state = state;
             status.failure = Some(failure);

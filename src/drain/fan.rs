@@ -369,6 +369,7 @@ impl<'a> Fan<'a> {
             // The others go on, so there is nothing that anybody waits for.
             let retry_ms = delay.as_millis() as u64;
             tracing::info!(retry_ms, reason = %error, "one of several streams failed");
+            self.delivery.lane.recorder.failed(error.class);
             self.delivery.lane.status.send_modify(|status| status.failures += 1);
         }
         if extent > Extent::Nothing && self.pause.as_ref().is_none_or(|pause| pause.extent <= extent) {

@@ -1,10 +1,12 @@
 //! The window: requests that are sent and not acknowledged, bounded in number and bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::{Parts, Span};
+use crate::telemetry::Recorder;
 use crate::types::StreamOffset;
 
 #[derive(Debug)]
@@ -17,6 +19,13 @@ pub(super) struct InFlight {
     pub(super) sent_at: Instant,
 }
 
+impl InFlight {
+    /// Whether it went to the service; a stretch without rows only waits for what was sent before it.
+    fn is_sent(&self) -> bool {
+        self.bytes > 0
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Window {
     requests: VecDeque<InFlight>,
@@ -25,11 +34,13 @@ pub(super) struct Window {
     bytes_max: usize,
     /// Rows of requests that were acknowledged on the stream.
     rows_acknowledged: u64,
+    recorder: Arc<Recorder>,
 }
 
 impl Window {
-    pub(super) fn new(requests_max: usize, bytes_max: usize) -> Window {
-        Window { requests: VecDeque::new(), requests_max, bytes: 0, bytes_max, rows_acknowledged: 0 }
+    pub(super) fn new(requests_max: usize, bytes_max: usize, recorder: Arc<Recorder>) -> Window {
+        let requests = VecDeque::new();
+        Window { requests, requests_max, bytes: 0, bytes_max, rows_acknowledged: 0, recorder }
     }
 
     /// Whether another request may be sent, when so many with so many bytes are about to be. One always fits into an empty
@@ -54,6 +65,9 @@ impl Window {
 
     pub(super) fn push(&mut self, request: InFlight) {
         self.bytes += request.bytes;
+        if request.is_sent() {
+            self.recorder.sent();
+        }
         self.requests.push_back(request);
     }
 
@@ -61,6 +75,9 @@ impl Window {
     pub(super) fn pop(&mut self) -> Option<InFlight> {
         let oldest = self.requests.pop_front()?;
         self.bytes -= oldest.bytes;
+        if oldest.is_sent() {
+            self.recorder.acknowledged(oldest.sent_at.elapsed());
+        }
         self.rows_acknowledged += oldest.span.rows;
         Some(oldest)
     }
@@ -112,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_window_is_bounded_in_requests_and_bytes() {
-        let mut window = Window::new(3, 100);
+        let mut window = Window::new(3, 100, Arc::default());
         assert!(
             !window.has_room_beside(1, 100) && window.has_room_beside(1, 99),
             "what is about to be sent counts"

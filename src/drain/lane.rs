@@ -30,7 +30,8 @@ use crate::io::Env;
 use crate::ledger::Streams;
 use crate::pause::Pause;
 use crate::quarantine::Quarantine;
-use crate::transport::{ErrorClass, Stream, Transport};
+use crate::telemetry::Recorder;
+use crate::transport::{ErrorClass, Stream, Transport, TransportError};
 use crate::types::StreamOffset;
 use crate::wal::Wal;
 
@@ -71,6 +72,8 @@ pub(crate) struct Lane {
     pub(crate) grace: Arc<Grace>,
     /// Whether somebody has paused delivery.
     pub(crate) pause: watch::Receiver<Option<Pause>>,
+    /// Who counts and measures.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// What a lane keeps between two streams.
@@ -92,15 +95,14 @@ pub(super) struct Delivery {
     pub(super) is_altered: bool,
 }
 
-impl LaneSettings {
+impl Lane {
     /// An empty window for one stream.
     pub(super) fn new_window(&self) -> Window {
-        let window_bytes = self.max_inflight_requests.saturating_mul(self.request_max_bytes);
-        Window::new(self.max_inflight_requests, window_bytes)
+        let LaneSettings { max_inflight_requests, request_max_bytes, .. } = self.settings;
+        let window_bytes = max_inflight_requests.saturating_mul(request_max_bytes);
+        Window::new(max_inflight_requests, window_bytes, Arc::clone(&self.recorder))
     }
-}
 
-impl Lane {
     pub(crate) fn new_status(streams: &Streams) -> watch::Sender<LaneStatus> {
         watch::Sender::new(LaneStatus::new(streams))
     }
@@ -112,7 +114,7 @@ impl Lane {
     /// Delivers until `stop` says true. What is in flight then is sent again by the next owner.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut delivery = Delivery {
-            window: self.settings.new_window(),
+            window: self.new_window(),
             lane: self,
             backoff_step: 0,
             is_fresh_token_tried: false,
@@ -129,6 +131,24 @@ impl Lane {
             never = delivery.run() => match never {},
         }
         delivery.lane.set_state(LaneState::Stopped);
+    }
+
+    /// Delivers nothing until `stop` says true; what waits stays where it is, unless the oldest is to be dropped.
+    pub(crate) async fn rest(self, mut stop: watch::Receiver<bool>) {
+        self.status.send_modify(|status| {
+            status.state = LaneState::Disabled;
+            let reason = "writer_disabled is true: nothing is delivered";
+            status.failure = Some(TransportError::blocked(ErrorCode::Configuration, reason));
+        });
+        loop {
+            tokio::select! {
+                biased;
+                // An error means that the wrapper is gone, which is the same.
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
+                () = self.admission.drops.wanted() => drop(self.drop_oldest().await),
+            }
+        }
+        self.set_state(LaneState::Stopped);
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::Span;
 use super::fed::Request;
 use super::inflight::{InFlight, Window};
+use super::lane::Lane;
 use super::pump::acknowledgement;
 use super::recipe::Recipe;
-use super::{LaneSettings, Span};
 use crate::deaths::{Death, reached};
 use crate::transport::{Stream, TransportError};
 
@@ -39,7 +40,7 @@ impl Slot {
     pub(super) fn new(
         stream: Box<dyn Stream>,
         plan: Arc<Recipe>,
-        settings: &LaneSettings,
+        lane: &Lane,
         old_age: Duration,
         failures_before: u64,
     ) -> Slot {
@@ -47,7 +48,7 @@ impl Slot {
         Slot {
             stream: Arc::new(stream),
             plan,
-            window: settings.new_window(),
+            window: lane.new_window(),
             old_age: now + old_age,
             last_progress: now,
             failures_before,

@@ -29,11 +29,28 @@ pub enum LaneState {
     Unreadable,
     /// Somebody has paused delivery; nothing is in flight.
     Paused,
+    /// Nothing is delivered, because `writer_disabled` says so.
+    Disabled,
     /// Shut down.
     Stopped,
 }
 
 impl LaneState {
+    /// Every state.
+    pub(crate) const ALL: [LaneState; 11] = [
+        LaneState::Idle,
+        LaneState::Connecting,
+        LaneState::Streaming,
+        LaneState::Isolating,
+        LaneState::BackingOff,
+        LaneState::Blocked,
+        LaneState::Poison,
+        LaneState::Unreadable,
+        LaneState::Paused,
+        LaneState::Disabled,
+        LaneState::Stopped,
+    ];
+
     /// The name that `status` shows.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +63,7 @@ impl LaneState {
             LaneState::Poison => "poison",
             LaneState::Unreadable => "unreadable",
             LaneState::Paused => "paused",
+            LaneState::Disabled => "disabled",
             LaneState::Stopped => "stopped",
         }
     }

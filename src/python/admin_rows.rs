@@ -104,11 +104,11 @@ pub(super) fn admin_quarantine_drop(
     py: Python<'_>,
     directory: Option<PathBuf>,
     rows: Given,
-    all: bool,
+    everything: bool,
     execute: bool,
 ) -> PyResult<String> {
     let (root, selection) = (root(py, directory)?, selection(py, rows)?);
-    answer(py, |_| admin::quarantine_drop(&root, selection, all, execute))
+    answer(py, |_| admin::quarantine_drop(&root, selection, everything, execute))
 }
 
 /// What a replay is, besides its rows and settings: the other table, where its log is kept, the rate, whether duplicates
@@ -160,9 +160,9 @@ pub(super) fn admin_replay(
     directory: Option<PathBuf>,
     rows: Given,
     how: How,
-    given: &Bound<'_, PyDict>,
+    settings: &Bound<'_, PyDict>,
 ) -> PyResult<String> {
-    with_replay(py, directory, rows, how, given, |options| {
+    with_replay(py, directory, rows, how, settings, |options| {
         answer(py, |progress| admin::replay(options, progress))
     })
 }
@@ -173,9 +173,9 @@ pub(super) fn admin_replay_dry_run(
     directory: Option<PathBuf>,
     rows: Given,
     how: How,
-    given: &Bound<'_, PyDict>,
+    settings: &Bound<'_, PyDict>,
 ) -> PyResult<String> {
-    with_replay(py, directory, rows, how, given, |options| {
+    with_replay(py, directory, rows, how, settings, |options| {
         answer(py, |progress| admin::replay_dry_run(options, progress))
     })
 }

@@ -10,6 +10,7 @@ mod completions;
 mod failure;
 mod input;
 mod log;
+mod metrics;
 mod results;
 mod schemas;
 mod sends;
@@ -51,6 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(admin_rows::admin_replay, module)?)?;
     module.add_function(wrap_pyfunction!(admin_rows::admin_replay_dry_run, module)?)?;
     module.add_function(wrap_pyfunction!(admin_rows::admin_reconcile, module)?)?;
+    module.add_function(wrap_pyfunction!(metrics::metric_table, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

@@ -16,6 +16,7 @@ use super::schemas::KnownSchemas;
 use super::sends::Send;
 use super::settings;
 use crate::error::{Coded, ErrorCode};
+use crate::telemetry::Sample;
 use crate::types::Lsn;
 use crate::wrapper::{Counts, ZerobusWrapper};
 
@@ -143,6 +144,12 @@ impl Wrapper {
         let (state, rows) = self.wrapper(py)?.glance();
         let Counts { stored, delivered, quarantined, dropped, waiting } = rows;
         Ok((state.as_str(), stored, delivered, quarantined, dropped, waiting))
+    }
+
+    /// What the metrics of the table are now, each as name, value of its own attribute, value.
+    fn metrics(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, Option<&'static str>, f64)>> {
+        let wrapper = self.wrapper(py)?;
+        Ok(py.detach(|| wrapper.samples().iter().map(Sample::parts).collect()))
     }
 
     /// The status as JSON.

@@ -128,7 +128,11 @@ impl Appender {
             lsn = lsn.next();
             (&mut pending.frame, this, *pending.appended_unix_micros.get_or_insert(now))
         });
+        let began = shared.sync_begins();
         segment.write(frames, &mut self.group).map_err(Failure::Segment)?;
+        if shared.options.durability == Durability::Sync {
+            shared.sync_ended(began, count);
+        }
         self.next_lsn = lsn;
         self.unsynced.extend(group.drain(..count));
         match shared.options.durability {
@@ -158,7 +162,9 @@ impl Appender {
 
     fn sync(&mut self, shared: &Shared) -> Result<(), Failure> {
         if let Some(segment) = &mut self.open {
+            let began = shared.sync_begins();
             segment.sync().map_err(Failure::Segment)?;
+            shared.sync_ended(began, self.unsynced.len());
             self.last_sync = shared.env.clock.monotonic();
             self.publish(shared);
         }

@@ -24,6 +24,7 @@ use crate::{
     canary::Canary,
     io::{BLOCK, Env},
     sync::{Builder, JoinHandle, Mutex, PoisonError},
+    telemetry::Recorder,
     types::Lsn,
 };
 
@@ -140,6 +141,11 @@ impl Wal {
     /// [`AppendError::TooLarge`] if no segment of this log can hold it; an append would say the same.
     pub fn check_size(&self, frame: &PreparedFrame) -> Result<(), AppendError> {
         self.shared().check_size(frame)
+    }
+
+    /// From now on syncs are measured.
+    pub(crate) fn record(&self, recorder: Arc<Recorder>) {
+        self.shared().record(recorder);
     }
 
     /// Why the log refuses appends, if it does.

@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     io::Env,
     sync::{Condvar, Mutex, MutexGuard, PoisonError, block_on},
+    telemetry::Recorder,
     types::{Epoch, Lsn},
 };
 
@@ -112,6 +113,8 @@ pub(super) struct Shared {
     index: Mutex<Index>,
     durable: watch::Sender<Lsn>,
     poisoned: Mutex<Option<Arc<str>>>,
+    /// Who measures syncs, once somebody wants that.
+    recorder: OnceLock<Arc<Recorder>>,
 }
 
 impl Shared {
@@ -136,6 +139,7 @@ impl Shared {
             durable: watch::Sender::new(appender.last()),
             appender: Mutex::new(appender),
             poisoned: Mutex::new(None),
+            recorder: OnceLock::new(),
         }
     }
 
@@ -154,6 +158,25 @@ impl Shared {
             *durable = last.max(*durable);
             moved
         });
+    }
+
+    /// From now on syncs are measured.
+    pub(super) fn record(&self, recorder: Arc<Recorder>) {
+        self.recorder.get_or_init(|| recorder);
+    }
+
+    /// The time at which a sync begins; none if nobody measures it.
+    pub(super) fn sync_begins(&self) -> Option<Duration> {
+        self.recorder.get().filter(|recorder| recorder.is_measuring()).map(|_| self.env.clock.monotonic())
+    }
+
+    /// A sync that began then has made so many frames durable.
+    pub(super) fn sync_ended(&self, began: Option<Duration>, frames: usize) {
+        if let Some((recorder, began)) = self.recorder.get().zip(began)
+            && frames > 0
+        {
+            recorder.synced(self.env.clock.monotonic().saturating_sub(began), frames);
+        }
     }
 
     pub(super) fn poisoned(&self) -> Option<Arc<str>> {

@@ -20,6 +20,7 @@ use super::{DeliveryError, Inner, OpenError, Status, shutdown};
 use crate::admin;
 use crate::error::chain;
 use crate::io::Env;
+use crate::telemetry::Outlets;
 use crate::wal::{self, LogDirectory};
 
 /// A look costs a few system calls for each directory that has not changed.
@@ -160,7 +161,7 @@ impl Adopter {
         let (access, env) = (Arc::clone(&self.access), self.orphans.env.clone());
         let opened = spawn_blocking(move || {
             let locked = LogDirectory::open(&env, &directory, access.destination())?;
-            start(&access, env, locked, None)
+            start(&access, env, locked, None, Outlets::default())
         });
         opened.await.unwrap_or_else(|error| Err(OpenError::Runtime(std::io::Error::other(error))))
     }

@@ -76,6 +76,9 @@ pub(super) async fn send_batch(
         Ok(appended) => appended,
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
+    if inner.telemetry.recorder().is_measuring() {
+        inner.telemetry.recorder().appended(inner.env.clock.monotonic().saturating_sub(started));
+    }
     // Waiting for delivery needs the batch no more: it is in the log.
     drop(batch);
     let mut result = TransmissionResult {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 
 use super::append::rounded_ms;
@@ -49,6 +50,10 @@ pub(super) async fn flush(inner: Arc<Inner>, timeout: Option<Duration>) -> Resul
     if is_failing && inner.settler.borrow().settled.settled.through < last {
         // Who calls flush wants to know now, not at the next probe.
         inner.nudge.notify_one();
+    }
+    if let Some(debug_files) = inner.debug_files.as_ref().filter(|_| inner.settings.writer_disabled) {
+        // Nothing will be delivered; what there is to wait for are the files.
+        return within(&inner, timeout, debug_files.flush(inner.runtime.handle()).map(Ok)).await;
     }
     let told = inner.drops_told.load(Ordering::Acquire);
     match within(&inner, timeout, settled(&inner, Awaited::UpTo(last), failures_before)).await {
@@ -197,6 +202,7 @@ fn verdict(lane: &LaneStatus, failures_before: u64, attempts_max: u32) -> Result
     let Some(failure) = &lane.failure else { return Ok(()) };
     let attempts = lane.failures - failures_before;
     match lane.state {
+        LaneState::Disabled => Err(DeliveryError::Disabled),
         LaneState::Blocked | LaneState::Poison if attempts > 0 => {
             Err(DeliveryError::Refused(failure.clone()))
         }

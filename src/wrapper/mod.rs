@@ -51,6 +51,7 @@ use crate::pause::Pause;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
 use crate::reclaim::Retention;
+use crate::telemetry::{Opened, Telemetry};
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -87,6 +88,8 @@ pub(crate) struct Inner {
     quarantined_told: AtomicU64,
     table: Arc<KnownTable>,
     checked: CheckedSchemas,
+    telemetry: Telemetry,
+    opened: Opened,
     lane: watch::Receiver<LaneStatus>,
     settler: watch::Receiver<SettlerStatus>,
     pace: Arc<Pace>,
@@ -121,6 +124,7 @@ struct Settings {
     retry_max_attempts: u32,
     shutdown_timeout: Duration,
     retention: Retention,
+    writer_disabled: bool,
 }
 
 impl ZerobusWrapper {
@@ -272,6 +276,12 @@ impl ZerobusWrapper {
     pub(crate) fn settled_rows(&self) -> u64 {
         let settled = self.inner.settler.borrow().settled;
         settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows
+    }
+
+    /// What the metrics are now.
+    #[cfg(feature = "python")]
+    pub(crate) fn samples(&self) -> Vec<crate::telemetry::Sample> {
+        self.inner.reading().samples()
     }
 
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.

@@ -1,8 +1,8 @@
 //! Opening: the parts of one log, wired together.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, watch};
 
@@ -31,10 +31,11 @@ use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
+use crate::telemetry::{Opened, Outlets, Read, Telemetry};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
 use crate::types::{Epoch, Lsn, TableName};
-use crate::wal::{self, Damage, Destination, LogDirectory, Wal, WalOptions};
+use crate::wal::{self, Destination, LogDirectory, Recovery, Wal, WalOptions};
 
 /// What the logs of one wrapper have in common: its own, and those that it adopts.
 pub(super) struct Access {
@@ -54,11 +55,19 @@ impl Access {
         let validated = configuration.validate()?;
         let runtime = SharedRuntime::get()?;
         let trust = Trust::read(&configuration)?;
-        check_secret_file(&configuration)?;
+        if !configuration.writer_disabled {
+            check_secret_file(&configuration)?;
+        }
         let http = http::client(&trust)?;
         let principal =
             validated.credentials.clone().map(|credentials| Arc::new(Principal::new(credentials)));
         Ok(Access { configuration, validated, runtime, trust, http, principal })
+    }
+
+    /// The ways out of telemetry; none has begun.
+    fn outlets(&self) -> Result<Outlets, OpenError> {
+        let runtime = self.runtime.handle();
+        Ok(Outlets::open(&self.configuration, &self.trust, self.http.clone(), runtime)?)
     }
 
     pub(super) fn destination(&self) -> &Destination {
@@ -83,13 +92,15 @@ impl Access {
 /// Opens the first log of the table that nobody owns, and drains those of the dead beside it.
 pub(super) fn open(configuration: WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
     let access = Arc::new(Access::new(configuration)?);
+    // A port that cannot be had is a wrong setting, and nothing is created then.
+    let outlets = access.outlets()?;
     let Validated { destination, wal_dir, .. } = &access.validated;
     let table_directory = table_directory(wal_dir, &destination.table);
     let locked = writers::claim(&env, &table_directory, destination, access.configuration.exclusive)
         .map_err(|error| unusable(wal_dir, error))?;
     let own = locked.path().to_owned();
     let adopter = Adopter::new(Arc::clone(&access), env.clone(), table_directory, own);
-    start(&access, env, locked, Some(adopter))
+    start(&access, env, locked, Some(adopter), outlets)
 }
 
 /// Opens the log in this writer directory and no other.
@@ -101,7 +112,7 @@ pub(super) fn open_in(
 ) -> Result<Arc<Inner>, OpenError> {
     let access = Access::new(configuration)?;
     let locked = LogDirectory::open(&env, directory, access.destination())?;
-    start(&access, env, locked, None)
+    start(&access, env, locked, None, Outlets::default())
 }
 
 /// What the catalog says of the table of this configuration now, as text if it does not tell; none where there is nobody to
@@ -129,12 +140,17 @@ pub(super) fn start(
     env: Env,
     locked: LogDirectory,
     adopter: Option<(Adopter, watch::Receiver<AdoptionReport>)>,
+    outlets: Outlets,
 ) -> Result<Arc<Inner>, OpenError> {
     let Access { configuration, validated, runtime, http, principal, .. } = access;
     let (destination, segment_bytes) = (validated.destination.clone(), validated.segment_bytes);
     let (runtime, principal) = (Arc::clone(runtime), principal.clone());
     let directory = locked.path().to_owned();
-    let catalog = Catalog::new(http.clone(), &destination, principal.clone());
+    let is_disabled = configuration.writer_disabled;
+    let catalog = match is_disabled {
+        true => None,
+        false => Catalog::new(http.clone(), &destination, principal.clone()),
+    };
     let transport = access.transport()?;
     let spare_segments = match adopter {
         Some(_) => spare_segments(configuration.wal_max_bytes, segment_bytes),
@@ -142,8 +158,18 @@ pub(super) fn start(
     };
     let options = WalOptions { segment_bytes, durability: configuration.durability, spare_segments };
     let max_bytes = configuration.quarantine_max_bytes;
-    let OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, damage, quarantine } =
-        open_log(&env, locked, options, &destination.table, max_bytes, configuration.delivery)?;
+    let began = env.clock.monotonic();
+    let opened_log = open_log(&env, locked, options, &destination.table, max_bytes, configuration.delivery)?;
+    let OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, recovery, quarantine } =
+        opened_log;
+    let opened = Opened {
+        duration: env.clock.monotonic().saturating_sub(began),
+        frames: recovery.frames,
+        torn_bytes: recovery.torn_bytes,
+        damage: recovery.damage.len(),
+    };
+    let telemetry = Telemetry::new(outlets, &destination.table, &directory);
+    wal.record(Arc::clone(telemetry.recorder()));
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -200,6 +226,7 @@ pub(super) fn start(
         quarantine: quarantine.clone(),
         grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
         pause: pause.subscribe(),
+        recorder: Arc::clone(telemetry.recorder()),
     };
     if let Some(catalog) = catalog {
         let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
@@ -208,6 +235,7 @@ pub(super) fn start(
     }
     let orphans_wanted = adopter.as_ref().map(|(adopter, _)| adopter.wanted());
     let (adoption, adopted) = match adopter {
+        Some((_, adopted)) if is_disabled => (None, Some(adopted)),
         Some((adopter, adopted)) => {
             let closing = watch::Sender::new(false);
             let task = runtime.handle().spawn(adopter.run(closing.subscribe()));
@@ -216,14 +244,17 @@ pub(super) fn start(
         None => (None, None),
     };
     let tasks = Tasks {
-        lane: runtime.handle().spawn(delivering.run(stop.subscribe())),
+        lane: match is_disabled {
+            true => runtime.handle().spawn(delivering.rest(stop.subscribe())),
+            false => runtime.handle().spawn(delivering.run(stop.subscribe())),
+        },
         settler: runtime.handle().spawn(settling.run()),
         adoption,
     };
     let (stored, clock) = (Arc::new(stored), Arc::clone(&env.clock));
     let pace = Arc::new(Pace::new(clock, Arc::clone(&stored), settler.clone()));
     runtime.handle().spawn(Arc::clone(&pace).keep(stop.subscribe()));
-    Ok(Arc::new_cyclic(|inner| {
+    let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
         if let Ok(socket) = socket {
             runtime.handle().spawn(socket.serve(inner.clone(), stop.subscribe()));
         }
@@ -236,7 +267,7 @@ pub(super) fn start(
             epoch,
             destination,
             directory,
-            damage,
+            damage: recovery.damage,
             admission,
             stored,
             debug_files,
@@ -245,6 +276,8 @@ pub(super) fn start(
             quarantined_told: AtomicU64::new(record.quarantined.rows),
             table,
             checked: CheckedSchemas::new(configuration.transport, policies),
+            telemetry,
+            opened,
             lane,
             settler,
             pace,
@@ -259,7 +292,11 @@ pub(super) fn start(
             stop,
             stopped: watch::Sender::new(None),
         }
-    }))
+    });
+    let (observed, clock) = (Arc::downgrade(&inner), Arc::clone(&inner.env.clock));
+    let read: Arc<Read> = Arc::new(move || observed.upgrade().map(|inner| inner.reading()));
+    inner.telemetry.observe(&read, &clock);
+    Ok(inner)
 }
 
 /// Since when the delivery of this log is paused, if it is.
@@ -300,7 +337,7 @@ pub(super) struct OpenedLog {
     streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
-    damage: Vec<Damage>,
+    recovery: Recovery,
     quarantine: Quarantine,
 }
 
@@ -349,18 +386,7 @@ pub(super) fn open_log(
         // What of it was delivered is not known.
         streams.doubtful_rows += waiting.rows;
     }
-    Ok(OpenedLog {
-        epoch,
-        wal,
-        ledger,
-        record,
-        ranges,
-        streams,
-        cached_table,
-        stored,
-        damage: recovery.damage,
-        quarantine,
-    })
+    Ok(OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, recovery, quarantine })
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.
@@ -393,6 +419,7 @@ impl From<&WrapperConfiguration> for Settings {
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
             retention: Retention::from(configuration),
+            writer_disabled: configuration.writer_disabled,
         }
     }
 }

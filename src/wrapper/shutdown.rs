@@ -70,6 +70,8 @@ async fn stop(inner: Arc<Inner>, tasks: Tasks) {
         }
     };
     let (closed, ()) = tokio::join!(spawn_blocking(move || wal.close()), debug_files);
+    // With the last numbers.
+    inner.telemetry.close().await;
     inner
         .stopped
         .send_replace(Some(closed.map_err(|error| error.to_string()).and_then(|()| verdict(&inner))));

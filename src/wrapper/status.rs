@@ -12,6 +12,7 @@ use crate::error::{ErrorCode, chain};
 use crate::pause::Pause;
 use crate::quarantine::QuarantineReport;
 use crate::reclaim::{self, retained_bytes};
+use crate::telemetry::Reading;
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Version of [`Status`] as JSON; grows when a field changes its meaning or goes away.
@@ -101,7 +102,6 @@ pub struct Status {
     pub damage: Vec<String>,
 }
 
-#[cfg(feature = "cli")]
 impl Status {
     /// The name of the writer directory.
     pub(crate) fn writer(&self) -> std::borrow::Cow<'_, str> {
@@ -109,6 +109,7 @@ impl Status {
     }
 
     /// The log as people call it; several may be for one table.
+    #[cfg(feature = "cli")]
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.table, self.writer())
     }
@@ -133,7 +134,8 @@ pub struct Counts {
 /// What a lane is doing, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneReport {
-    /// `idle`, `connecting`, `streaming`, `isolating`, `backing_off`, `blocked`, `poison`, `unreadable`, `paused` or `stopped`.
+    /// `idle`, `connecting`, `streaming`, `isolating`, `backing_off`, `blocked`, `poison`, `unreadable`, `paused`,
+    /// `disabled` or `stopped`.
     pub state: crate::drain::LaneState,
     /// Why nothing is delivered, if nothing is.
     pub reason: Option<String>,
@@ -201,6 +203,17 @@ impl Inner {
         };
         rows.waiting = rows.stored.saturating_sub(rows.delivered + rows.quarantined + rows.dropped);
         (self.lane.borrow().state, rows)
+    }
+
+    /// What telemetry tells.
+    pub(crate) fn reading(&self) -> Reading {
+        let (status, counted) = (self.status(), self.telemetry.recorder().counted());
+        Reading {
+            status,
+            counted,
+            opened: self.opened,
+            poisoned: self.wal.poisoned().map(|reason| reason.to_string()),
+        }
     }
 
     pub(crate) fn status(&self) -> Status {

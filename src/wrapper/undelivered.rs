@@ -28,6 +28,11 @@ pub enum DeliveryError {
     /// The destination refuses us, or what we send.
     #[error("the destination refuses; what waits is stored and goes on being tried")]
     Refused(#[source] TransportError),
+    /// The wrapper delivers nothing.
+    #[error(
+        "writer_disabled is true, so nothing is delivered; what is stored waits for a wrapper of this log without it"
+    )]
+    Disabled,
     /// The caller's time is over.
     #[error("not delivered within {} s; what waits is stored and goes on being tried", .timeout.as_secs_f64())]
     Timeout {
@@ -154,6 +159,7 @@ impl Coded for DeliveryError {
             DeliveryError::RetryExhausted { .. } => ErrorCode::RetryExhausted,
             DeliveryError::Refused(error) => error.code,
             DeliveryError::Paused { .. } => ErrorCode::Paused,
+            DeliveryError::Disabled => ErrorCode::Configuration,
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
             DeliveryError::Ledger { .. } => ErrorCode::Storage,
             DeliveryError::Unsynced { .. } => ErrorCode::Poisoned,

@@ -237,9 +237,10 @@ def test_quarantine_is_listed_shown_replayed_and_dropped(service: Emulator, tmp_
 def test_a_file_that_stands_for_rows_that_are_not_settled_is_never_dropped(
     service: Emulator, tmp_path: Path
 ) -> None:
-    # The catalog answers and no stream opens: rows are refused before anything in front of them is settled.
-    service.faults({"fault": "fail_open", "code": "UNAVAILABLE"})
+    # Nothing is acknowledged, so nothing is settled past the first frame.
+    service.faults({"fault": "withhold_acks"})
     with SyncZerobusWrapper(**(settings(service, tmp_path) | {"shutdown_timeout_secs": 0})) as wrapper:
+        until(lambda: wrapper.status()["table_schema"]["columns"] == 2, "the columns")
         wrapper.send_batch(batch(0, 10))
         wrapper.send_batch(batch(10, 10, 15))
         until(lambda: wrapper.status()["quarantine"]["files"] == 1, "a file")

@@ -67,6 +67,15 @@ DESIGN_DEFAULTS = {
     "debug_max_files_retained": 10,
     "debug_arrow_enabled": True,
     "debug_protobuf_enabled": True,
+    "writer_disabled": False,
+    "observability_endpoint": None,
+    "observability_protocol": None,
+    "observability_headers": None,
+    "observability_service_name": None,
+    "observability_resource_attributes": None,
+    "observability_interval_secs": 60,
+    "metrics_port": None,
+    "metrics_address": None,
 }
 RESULT = TransmissionResult(True, None, 0, 3, 512, "stored", 7, True, (range(7, 8),))
 

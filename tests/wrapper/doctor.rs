@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use arrow_zerobus_sdk_wrapper::admin::Progress;
-use arrow_zerobus_sdk_wrapper::admin::doctor::{DoctorOptions, Examination, Finding, Verdict, examine};
+use arrow_zerobus_sdk_wrapper::admin::doctor::{
+    DoctorOptions, Examination, Finding, Verdict, examine, unreadable_log,
+};
+use arrow_zerobus_sdk_wrapper::admin::{self, Progress};
 use arrow_zerobus_sdk_wrapper::emulator::{Emulator, TlsFiles, TlsOptions};
 use arrow_zerobus_sdk_wrapper::error::ErrorCode;
 use arrow_zerobus_sdk_wrapper::{Validate, WrapperConfiguration, cli};
@@ -243,6 +245,19 @@ fn a_full_disk_fails_where_a_file_cannot_be_written() {
         assert_eq!(file_system.verdict, Verdict::Warning);
         assert!(file_system.found.contains("tmpfs"), "{file_system:#?}");
     });
+}
+
+#[test]
+fn a_log_that_does_not_say_what_it_is_for_has_failed_and_a_repair_is_named() {
+    let site = Site::new();
+    let directory = site.writer_directory();
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("LOG"), "{\"format\": 1}").unwrap();
+    let args = ["zerobus-wal".into(), "doctor".into(), directory.clone().into(), "--offline".into()];
+    assert_eq!(cli::run(args), ErrorCode::Corruption.info().exit_code);
+    let error = admin::status(&directory).unwrap_err();
+    let examination = unreadable_log(&directory, &error);
+    assert_failed(&examination, "waiting", ErrorCode::Corruption, "zerobus-wal repair");
 }
 
 #[test]

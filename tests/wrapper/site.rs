@@ -99,7 +99,7 @@ impl Site {
 }
 
 /// A port that nothing listens on and that no outgoing connection is given: those come from 32768 on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use self::service::Service;
-use super::Progress;
+use super::{Progress, StatusError};
 use crate::config::{ConfigError, Validated, WrapperConfiguration, invalid};
 use crate::convert::Policies;
 use crate::error::{Coded, ErrorCode, chain};
@@ -185,7 +185,16 @@ pub fn examine(
 /// What is found if settings cannot even be read: nothing else is looked at.
 pub fn unreadable_settings(directory: &Path, error: &ConfigError) -> Examination {
     let advice = "correct the file or the variable that it names";
-    let finding = Finding::failed("settings", directory.display(), error.code(), chain(error), advice);
+    of_one(directory, Finding::failed("settings", directory.display(), error.code(), chain(error), advice))
+}
+
+/// What is found if a log does not say what it is for: nothing else is looked at.
+pub fn unreadable_log(directory: &Path, error: &StatusError) -> Examination {
+    let advice = "zerobus-wal repair says what can be mended";
+    of_one(directory, Finding::failed("waiting", directory.display(), error.code(), chain(error), advice))
+}
+
+fn of_one(directory: &Path, finding: Finding) -> Examination {
     Examination {
         directory: directory.to_owned(),
         table: String::new(),

@@ -144,7 +144,7 @@ struct Converting {
 }
 
 enum AnyPlan {
-    Protobuf(Plan),
+    Protobuf(Box<Plan>),
     Arrow(ArrowPlan),
 }
 
@@ -156,7 +156,9 @@ impl Converting {
         }
         let columns = self.columns.as_ref();
         let plan = match self.transport {
-            TransportKind::Protobuf => Plan::new(&schema, columns, self.policies).map(AnyPlan::Protobuf),
+            TransportKind::Protobuf => {
+                Plan::new(&schema, columns, self.policies).map(|plan| AnyPlan::Protobuf(Box::new(plan)))
+            }
             TransportKind::ArrowFlight => ArrowPlan::new(&schema, columns, self.policies).map(AnyPlan::Arrow),
         };
         let plan = Arc::new(plan);

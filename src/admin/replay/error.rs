@@ -91,7 +91,7 @@ pub enum ReplayError {
         directory: PathBuf,
         /// Why not.
         #[source]
-        source: DeliveryError,
+        source: Box<DeliveryError>,
     },
     /// The log of the replay could not be closed in order.
     #[error(transparent)]

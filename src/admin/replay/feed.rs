@@ -221,7 +221,11 @@ impl Run<'_> {
         };
         let delivered = wrapper.runtime().block_on(self.unless_cancelled(patient, record, wrapper))?;
         let directory = self.directory.to_owned();
-        delivered.map_err(|source| ReplayError::Deliver { rows: record.rows, directory, source })
+        delivered.map_err(|source| ReplayError::Deliver {
+            rows: record.rows,
+            directory,
+            source: Box::new(source),
+        })
     }
 
     /// Waits for something, unless somebody does not want it any more.

@@ -246,7 +246,8 @@ fn prepare(env: &Env, options: &ReplayOptions<'_>) -> Result<Prepared, ReplayErr
     Ok(Prepared { logs, configuration, request, selection })
 }
 
-fn is_of_replay(directory: &Path) -> bool {
+/// Whether a replay has this directory for itself.
+pub(super) fn is_of_replay(directory: &Path) -> bool {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(DIRECTORY_PREFIX)
 }
