@@ -5,10 +5,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "sockets and listings of operators are no part of the log")]
 
+pub mod check;
+pub mod inspect;
+pub mod list;
 mod progress;
+pub mod settings;
 pub mod socket;
 mod status;
+pub mod verify;
 
+pub use list::find_logs;
 pub use progress::Progress;
 pub use socket::resume;
-pub use status::{StatusError, find_logs, status};
+pub use status::{StatusError, status};

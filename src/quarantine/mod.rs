@@ -11,6 +11,7 @@
 
 mod error;
 mod file;
+mod look;
 mod rows;
 #[cfg(test)]
 #[cfg(feature = "sim")]
@@ -24,15 +25,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use self::error::FileError;
 use self::file::FileName;
 use crate::error::chain;
 use crate::io::{Access, Env, Storage};
 use crate::reserve::Reserve;
 use crate::types::Lsn;
 
-pub(crate) use error::PutError;
+pub(crate) use error::{FileError, PutError};
 pub(crate) use file::{Refusal, RefusedRows, Source};
+pub(crate) use look::{LookedFile, look, rows_in_quarantine};
 pub(crate) use rows::Rows;
 
 /// Name of the directory in a writer directory.

@@ -128,6 +128,24 @@ pub fn is_log(env: &Env, dir: &Path) -> bool {
     !matches!(look(env, dir), Err(OpenError::NoLog { .. } | OpenError::Storage { .. }))
 }
 
+/// Whether there is a log in this directory, if that can be told.
+///
+/// # Errors
+///
+/// [`OpenError::Storage`] if the directory, or the file that says whose log it is, cannot be read.
+pub(crate) fn find_log(env: &Env, dir: &Path) -> Result<bool, OpenError> {
+    match look(env, dir) {
+        Err(OpenError::NoLog { .. }) => Ok(false),
+        Err(OpenError::Storage { source, .. })
+            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(error @ OpenError::Storage { .. }) => Err(error),
+        _ => Ok(true),
+    }
+}
+
 /// Whose log this is, for those who only look.
 pub(super) fn look(env: &Env, dir: &Path) -> Result<(Epoch, Option<Destination>), OpenError> {
     match read_identity(env, dir)? {

@@ -31,6 +31,7 @@ mod format;
 mod frame;
 mod index;
 mod log;
+mod look;
 mod queue;
 mod recovery;
 mod scan;
@@ -42,16 +43,19 @@ mod walk;
 
 pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
+pub(crate) use directory::find_log;
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};
+pub(crate) use look::{Bodies, FramePiece, Head, Piece, PieceKind, Pieces, SegmentLook, is_set_aside};
 pub use queue::{Append, Appended};
 pub use recovery::Recovery;
 pub use tail::{LogReader, Next};
 pub use view::LogView;
+pub(crate) use view::SegmentPlace;
 
 /// When an append answers, and what a crash of the machine may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 
 pub use adopt::AdoptionReport;
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
+pub(crate) use open::check_configuration;
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};
