@@ -72,7 +72,10 @@ pub fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
     if let (Some(age), Some(max)) = (status.oldest_waiting_secs, limits.age_max)
         && age > max.as_secs_f64()
     {
-        add(ViolationKind::Age, format!("the oldest row waits for {age:.0} s, {} s are allowed", max.as_secs_f64()));
+        add(
+            ViolationKind::Age,
+            format!("the oldest row waits for {age:.0} s, {} s are allowed", max.as_secs_f64()),
+        );
     }
     if let Some(max) = limits.waiting_rows_max.filter(|max| waiting > *max) {
         add(ViolationKind::Depth, format!("{waiting} rows wait, {max} are allowed"));
@@ -103,10 +106,16 @@ pub fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
         && matches!(lane.state, LaneState::Blocked | LaneState::Poison | LaneState::Unreadable)
     {
         let reason = lane.reason.as_deref().unwrap_or("it does not say why");
-        add(ViolationKind::Blocked, format!("nothing is delivered, the lane is {}: {reason}", lane.state.as_str()));
+        add(
+            ViolationKind::Blocked,
+            format!("nothing is delivered, the lane is {}: {reason}", lane.state.as_str()),
+        );
     }
     if let Some(reason) = &status.poisoned {
-        add(ViolationKind::Poisoned, format!("the log refuses batches until the program starts again: {reason}"));
+        add(
+            ViolationKind::Poisoned,
+            format!("the log refuses batches until the program starts again: {reason}"),
+        );
     }
     if let Some(full) = &status.full {
         add(ViolationKind::Full, format!("the log is full: {full}"));

@@ -149,3 +149,39 @@ fn walk(env: &Env, directory: &Path, depth: usize, found: &mut Vec<Result<PathBu
         Err(source) => found.push(Err(StatusError::List { directory: directory.to_owned(), source })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{append, open};
+    use super::*;
+
+    #[test]
+    fn every_log_is_listed_and_one_that_cannot_be_read_hides_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let table = root.path().join("main.default.events");
+        let live = open(&table.join("writer-000"));
+        append(&live, 1..=3);
+        open(&table.join("writer-001")).close();
+        std::fs::create_dir_all(table.join("writer-002/LOG")).unwrap();
+        let listed = list(root.path()).unwrap();
+        let told: Vec<_> =
+            listed.iter().map(|it| (&*it.writer, it.owner_pid, it.is_orphan, it.waiting_rows)).collect();
+        let me = Some(std::process::id());
+        assert_eq!(
+            told,
+            [
+                ("writer-000", me, false, Some(30)),
+                ("writer-001", None, true, Some(0)),
+                ("writer-002", None, false, None)
+            ]
+        );
+        assert_eq!((listed[2].code, listed[0].code), (Some("storage"), None));
+        assert!(
+            listed[2].reason.as_ref().is_some_and(|reason| reason.contains("LOG")),
+            "{:?}",
+            listed[2].reason
+        );
+        assert!(listed[0].oldest_waiting_secs.is_some() && listed[1].oldest_waiting_secs.is_none());
+        assert!(list(&root.path().join("gone")).is_err());
+    }
+}

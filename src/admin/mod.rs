@@ -12,6 +12,8 @@ mod progress;
 pub mod settings;
 pub mod socket;
 mod status;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 
 pub use list::find_logs;

@@ -203,8 +203,11 @@ mod tests {
     fn every_setting_tells_its_value_and_who_gave_it_and_no_secret() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("zerobus.toml");
-        std::fs::write(&file, "client_secret = \"hunter2\"\nwal_max_bytes = \"2GiB\"\nretry_base_delay_ms = 7\n")
-            .unwrap();
+        std::fs::write(
+            &file,
+            "client_secret = \"hunter2\"\nwal_max_bytes = \"2GiB\"\nretry_base_delay_ms = 7\n",
+        )
+        .unwrap();
         let environment = variables(&[
             ("ARROW_ZEROBUS_RETRY_BASE_DELAY_MS", "250"),
             ("ZEROBUS_ENDPOINT", "http://127.0.0.1:9"),
@@ -243,6 +246,8 @@ mod tests {
         let file = refused(("ARROW_ZEROBUS_CA_CERTIFICATE_FILE", "/nowhere/ca.pem"));
         assert_eq!((file.code(), file.setting()), (ErrorCode::Configuration, Some("ca_certificate_file")));
         assert!(file.to_string().contains("by ARROW_ZEROBUS_CA_CERTIFICATE_FILE"), "{file}");
-        assert!(check(variables(&good[..1]), None).unwrap_err().to_string().contains("table_name is missing"));
+        assert!(
+            check(variables(&good[..1]), None).unwrap_err().to_string().contains("table_name is missing")
+        );
     }
 }

@@ -51,7 +51,9 @@ pub(crate) fn look(
             Some(parsed) => file::read(env.storage.as_ref(), &path, epoch).and_then(|(told, _)| {
                 let is_it = told.lsn == parsed.lsn;
                 let looked = LookedRows { lsn: told.lsn, rows: told.rows };
-                is_it.then_some(looked).ok_or_else(|| not_ours(format!("it holds rows of frame {}", told.lsn)))
+                is_it
+                    .then_some(looked)
+                    .ok_or_else(|| not_ours(format!("it holds rows of frame {}", told.lsn)))
             }),
         };
         Some(LookedFile { path, is_named: parsed.is_some(), told })

@@ -10,7 +10,9 @@ use std::{
 
 use super::{
     Frame, SchemaFingerprint,
-    format::{self, FOOTER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault},
+    format::{
+        self, FOOTER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault,
+    },
     frame::StoredSchema,
     walk::{Step, Walk},
 };

@@ -11,7 +11,9 @@ use crate::io::Env;
 use crate::ledger::{self, Dropped, Ranges, Settled};
 use crate::quarantine;
 use crate::types::Lsn;
-use crate::wal::{Bodies, Damage, DamageReason, Frame, LogView, Piece, PieceKind, Pieces, SegmentLook, SegmentPlace};
+use crate::wal::{
+    Bodies, Damage, DamageReason, Frame, LogView, Piece, PieceKind, Pieces, SegmentLook, SegmentPlace,
+};
 
 /// A frame and its batch.
 #[derive(Clone, Debug)]
@@ -147,7 +149,8 @@ fn find(
     if !held.is_some_and(|(first, last)| (first..=last).contains(&lsn)) {
         return Err(absent());
     }
-    let is_there = |place: &&SegmentPlace| place.lsns.is_some_and(|(first, last)| (first..=last).contains(&lsn));
+    let is_there =
+        |place: &&SegmentPlace| place.lsns.is_some_and(|(first, last)| (first..=last).contains(&lsn));
     let lost = |segment: &Path, offset, bytes, reason| InspectError::Damaged {
         damage: Damage { segment: segment.to_owned(), offset, bytes, lsns: Some(lsn..=lsn), reason },
     };
@@ -238,7 +241,9 @@ impl Fate {
         let is_dropped = lsn <= settled.through && dropped.find(lsn).is_some_and(|range| range.is_whole);
         let state = match settled_count {
             _ if is_dropped => FrameState::Dropped,
-            count if count == rows as usize && quarantined.len() == count && count > 0 => FrameState::Quarantined,
+            count if count == rows as usize && quarantined.len() == count && count > 0 => {
+                FrameState::Quarantined
+            }
             count if count == rows as usize => FrameState::Delivered,
             0 => FrameState::Waiting,
             _ => FrameState::Partly,
@@ -295,11 +300,9 @@ mod tests {
             let rows = quarantine::Rows::default();
             Fate::of(Lsn::new(lsn), ROWS, at(6, 0), &Ranges::default(), &dropped, &rows).state
         };
-        assert_eq!((fate(2), fate(3), fate(5), fate(6)), (
-            FrameState::Delivered,
-            FrameState::Dropped,
-            FrameState::Dropped,
-            FrameState::Delivered
-        ));
+        assert_eq!(
+            (fate(2), fate(3), fate(5), fate(6)),
+            (FrameState::Delivered, FrameState::Dropped, FrameState::Dropped, FrameState::Delivered)
+        );
     }
 }

@@ -5,6 +5,8 @@ mod frame;
 mod ledger;
 mod schema;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -159,7 +161,9 @@ pub fn one_log(root: &Path) -> Result<PathBuf, InspectError> {
     match (found.next(), found.len()) {
         (None, _) => Err(InspectError::NoLog { root: root.to_owned() }),
         (Some(log), 0) => Ok(log),
-        (Some(first), more) => Err(InspectError::SeveralLogs { root: root.to_owned(), count: more + 1, first }),
+        (Some(first), more) => {
+            Err(InspectError::SeveralLogs { root: root.to_owned(), count: more + 1, first })
+        }
     }
 }
 

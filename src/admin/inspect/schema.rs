@@ -110,7 +110,8 @@ pub fn inspect_schema(directory: &Path) -> Result<SchemaReport, InspectError> {
         }
     }
     let known = table.as_ref().map(|cached| &cached.schema);
-    let schemas = order.iter().filter_map(|fingerprint| Some(report_of(*fingerprint, all.remove(fingerprint)?, known)));
+    let schemas =
+        order.iter().filter_map(|fingerprint| Some(report_of(*fingerprint, all.remove(fingerprint)?, known)));
     Ok(SchemaReport {
         directory: directory.to_owned(),
         schemas: schemas.collect(),
@@ -118,7 +119,11 @@ pub fn inspect_schema(directory: &Path) -> Result<SchemaReport, InspectError> {
     })
 }
 
-fn report_of(fingerprint: SchemaFingerprint, found: Found, table: Option<&TableSchema>) -> StoredSchemaReport {
+fn report_of(
+    fingerprint: SchemaFingerprint,
+    found: Found,
+    table: Option<&TableSchema>,
+) -> StoredSchemaReport {
     let mut misfits = BTreeMap::new();
     if let (Some(schema), Some(table)) = (&found.schema, table) {
         let policies = Policies::default();

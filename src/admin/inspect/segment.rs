@@ -173,7 +173,8 @@ pub fn inspect_segment(path: &Path) -> Result<SegmentReport, InspectError> {
     let mut read = look.pieces(epoch, segment, Bodies::Checked);
     let (mut pieces, mut frames, mut rows) = (Vec::new(), 0, 0);
     while let Some(piece) = read.next().map_err(InspectError::file(path))? {
-        if let Piece::Frame(FramePiece { kind: PieceKind::Batch, is_whole: true, lsn, rows: of_it, .. }) = piece
+        if let Piece::Frame(FramePiece { kind: PieceKind::Batch, is_whole: true, lsn, rows: of_it, .. }) =
+            piece
             && lsn <= limit
         {
             frames += 1;
@@ -252,9 +253,12 @@ fn report_of(piece: &Piece, limit: Lsn) -> PieceReport {
         Piece::Frame(frame) => {
             let FramePiece { offset, bytes, is_whole: checksum_ok, .. } = frame;
             match frame.kind {
-                PieceKind::Schema => {
-                    PieceReport::Schema { offset, bytes, fingerprint: frame.fingerprint.to_string(), checksum_ok }
-                }
+                PieceKind::Schema => PieceReport::Schema {
+                    offset,
+                    bytes,
+                    fingerprint: frame.fingerprint.to_string(),
+                    checksum_ok,
+                },
                 PieceKind::Batch => PieceReport::Batch {
                     lsn: frame.lsn,
                     offset,

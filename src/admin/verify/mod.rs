@@ -7,6 +7,8 @@
 mod finding;
 mod quarantine;
 mod settled;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -139,7 +141,8 @@ pub fn verify(
     }
     let ledgers = set_aside(&env, directory).unwrap_or_default();
     for path in &ledgers {
-        let text = "a ledger could not be read and was moved aside; the counts of delivered rows began anew then";
+        let text =
+            "a ledger could not be read and was moved aside; the counts of delivered rows began anew then";
         let advice = "Rows that had been delivered and were not freed yet were sent again. Remove it when nobody wants \
                       to look into it.";
         let found = Finding::new(FindingKind::LedgerSetAside, Severity::Warning, text.to_owned(), advice);
@@ -198,7 +201,8 @@ fn read_log(
     let second = read(bytes, 2 * bytes)?;
     damage.clear();
     let is_same = |a: &Damage, b: &Damage| (&a.segment, a.offset) == (&b.segment, b.offset);
-    let seen_twice = second.damage().iter().filter(|now| first.damage().iter().any(|then| is_same(then, now)));
+    let seen_twice =
+        second.damage().iter().filter(|now| first.damage().iter().any(|then| is_same(then, now)));
     damage.extend(seen_twice.cloned());
     Ok((second, damage))
 }
@@ -249,7 +253,8 @@ fn not_dense(view: &LogView) -> Option<Finding> {
     let span = view.last_frame().get() - first.get() + 1;
     let told = view.frames() + lost.iter().map(inside).sum::<u64>();
     (told < span).then(|| {
-        let text = format!("{} numbers between {first} and {} belong to no frame", span - told, view.last_frame());
+        let text =
+            format!("{} numbers between {first} and {} belong to no frame", span - told, view.last_frame());
         let advice = "This should never be. Keep a copy of the directory and report it.";
         Finding::new(FindingKind::Numbers, Severity::Error, text, advice)
     })

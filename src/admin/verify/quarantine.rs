@@ -43,7 +43,9 @@ fn verify_file(file: &LookedFile) -> Option<Finding> {
             "Rows of a file that cannot be read may be delivered again, or be lost from the quarantine. Keep a copy, and move \
              the file out of the quarantine.",
         ),
-        false => (Severity::Warning, "It is left alone and holds no row of this log's quarantine. Move it away."),
+        false => {
+            (Severity::Warning, "It is left alone and holds no row of this log's quarantine. Move it away.")
+        }
     };
     let about = |lsn: Lsn, found: Finding| found.about(&(lsn..=lsn));
     let found = Finding::new(FindingKind::Quarantine, severity, text, advice).at(file.path.clone());

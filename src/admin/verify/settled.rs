@@ -46,7 +46,8 @@ pub(super) fn verify(
 fn ahead(view: &LogView, before: &Contents) -> Option<Finding> {
     let (record, ranges) = before.record.as_ref()?;
     let streams = before.streams.read.as_ref().ok();
-    let recorded = streams.and_then(|streams| streams.current.as_ref()).map_or(Lsn::ZERO, RecordedStream::highest);
+    let recorded =
+        streams.and_then(|streams| streams.current.as_ref()).map_or(Lsn::ZERO, RecordedStream::highest);
     let highest = record.settled.highest().max(ranges.highest()).max(recorded);
     let lsns = view.last().next()..=highest;
     (!lsns.is_empty()).then(|| {
@@ -98,7 +99,8 @@ fn unsettled_in(lsns: RangeInclusive<Lsn>, ranges: &Ranges) -> Vec<RangeInclusiv
     let mut unsettled = Vec::new();
     for range in ranges.iter() {
         // A frame of which a part is settled is not.
-        let whole_from = if range.start.rows_of_next > 0 { range.start.through.next() } else { range.start.through };
+        let whole_from =
+            if range.start.rows_of_next > 0 { range.start.through.next() } else { range.start.through };
         if whole_from >= next && next <= end {
             unsettled.push(next..=whole_from.min(end));
         }
@@ -126,7 +128,8 @@ fn stretches(
     ranges: &Ranges,
 ) -> Result<Vec<Finding>, VerifyError> {
     let positions = ranges.iter().flat_map(|range| [range.start, range.end]).chain([settled]);
-    let positions: Vec<Settled> = positions.filter(|position| position.highest() <= view.last_frame()).collect();
+    let positions: Vec<Settled> =
+        positions.filter(|position| position.highest() <= view.last_frame()).collect();
     if positions.len() < 2 && settled.rows_of_next == 0 {
         return Ok(Vec::new());
     }
@@ -142,16 +145,21 @@ fn stretches(
         let rows = upto.get(&partly).map_or(0, |upto| upto.own);
         if partly >= first && position.rows_of_next >= rows {
             let text = format!("{} rows of frame {partly} are settled, it has {rows}", position.rows_of_next);
-            findings.push(Finding::new(FindingKind::Settled, Severity::Error, text, advice).about(&(partly..=partly)));
+            findings.push(
+                Finding::new(FindingKind::Settled, Severity::Error, text, advice).about(&(partly..=partly)),
+            );
         }
     }
     for range in ranges.iter() {
-        let (Some(start), Some(end)) = (upto.get(&range.start.through), upto.get(&range.end.through)) else { continue };
+        let (Some(start), Some(end)) = (upto.get(&range.start.through), upto.get(&range.end.through)) else {
+            continue;
+        };
         if range.start.through < first || range.end.highest() > view.last_frame() {
             continue;
         }
         let frames = end.frames - start.frames;
-        let rows = (end.rows + u64::from(range.end.rows_of_next)) - (start.rows + u64::from(range.start.rows_of_next));
+        let rows = (end.rows + u64::from(range.end.rows_of_next))
+            - (start.rows + u64::from(range.start.rows_of_next));
         if (frames, rows) != (range.frames, range.rows) {
             let lsns = range.start.through.next()..=range.end.highest();
             let text = format!(
@@ -184,7 +192,8 @@ fn count_upto(env: &Env, view: &LogView, wanted: &BTreeSet<Lsn>) -> Result<BTree
             let Piece::Frame(frame) = piece else { continue };
             let is_counted = place.lsns.is_some_and(|(first, last)| (first..=last).contains(&frame.lsn));
             if frame.kind == PieceKind::Batch && is_counted {
-                sum = Upto { frames: sum.frames + 1, rows: sum.rows + u64::from(frame.rows), own: frame.rows };
+                sum =
+                    Upto { frames: sum.frames + 1, rows: sum.rows + u64::from(frame.rows), own: frame.rows };
                 if wanted.contains(&frame.lsn) {
                     upto.insert(frame.lsn, sum);
                 }
@@ -203,12 +212,16 @@ fn conservation(record: &LedgerRecord, ranges: &Ranges, has_set_aside: bool) -> 
         std::cmp::Ordering::Equal => return None,
         std::cmp::Ordering::Greater => (
             Severity::Warning,
-            format!("the ledger counts {counted} settled frames, and only {settled} numbers were given to them"),
+            format!(
+                "the ledger counts {counted} settled frames, and only {settled} numbers were given to them"
+            ),
             "Some frames were counted twice; the rows themselves are where they should be. Report it.",
         ),
         std::cmp::Ordering::Less if has_set_aside => (
             Severity::Info,
-            format!("the ledger counts {counted} of {settled} settled frames: it began anew when another was set aside"),
+            format!(
+                "the ledger counts {counted} of {settled} settled frames: it began anew when another was set aside"
+            ),
             "Nothing is to be done.",
         ),
         std::cmp::Ordering::Less => (
@@ -247,7 +260,11 @@ mod tests {
 
     #[test]
     fn counts_that_do_not_add_up_are_told_as_what_explains_them() {
-        let record = |delivered_frames| LedgerRecord { settled: at(10, 0), delivered_frames, ..LedgerRecord::default() };
+        let record = |delivered_frames| LedgerRecord {
+            settled: at(10, 0),
+            delivered_frames,
+            ..LedgerRecord::default()
+        };
         let told = |delivered, has_set_aside| {
             conservation(&record(delivered), &Ranges::default(), has_set_aside).map(|found| found.severity)
         };
