@@ -34,7 +34,7 @@ pub(super) fn open(directory: &Path) -> Wal {
     };
     let env = Env::os();
     let locked = LogDirectory::open(&env, directory, &destination).unwrap();
-    let options = WalOptions { segment_bytes: 64 * 1024, durability: Durability::Os, spare_segments: 0 };
+    let options = WalOptions { segment_bytes: 24 * 1024, durability: Durability::Sync, spare_segments: 0 };
     Wal::open(&env, locked, options, Lsn::ZERO).unwrap().0
 }
 
@@ -62,13 +62,18 @@ pub(super) fn settle(directory: &Path, record: &LedgerRecord, ranges: &Ranges) {
     opened.ledger.checkpoint(record).unwrap();
 }
 
-/// A log of three segments with 120 frames, of which 25 and three rows are delivered, that nobody owns.
+/// A directory in memory where there is one.
+pub(super) fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// A log of several segments with 120 frames, of which 25 and three rows are delivered, that nobody owns.
 pub(super) fn dead_log() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = memory_dir();
     let wal = open(directory.path());
     append(&wal, 1..=120);
     wal.close();
-    assert!(segments(directory.path()).len() >= 2, "it has one segment");
+    assert!(segments(directory.path()).len() >= 3, "it has few segments");
     settle(directory.path(), &delivered(25, 3), &Ranges::default());
     directory
 }

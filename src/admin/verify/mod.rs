@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use self::finding::of_damage;
 pub use self::finding::{Finding, FindingKind, Severity};
+use super::Progress;
 use super::inspect::{Run, set_aside};
 use super::status::StatusError;
 use crate::error::{Coded, ErrorCode, chain};
@@ -84,30 +85,19 @@ impl Coded for VerifyError {
     }
 }
 
-/// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifyProgress {
-    /// Bytes of segments that were read.
-    pub done_bytes: u64,
-    /// All of them; more, where damage beside a live owner is looked at again.
-    pub total_bytes: u64,
-}
-
-/// Verifies the log in a writer directory. `on_progress` is called often and may break off.
+/// Verifies the log in a writer directory. The progress counts bytes of segments; more of them than there are, where damage
+/// beside a live owner is looked at again.
 ///
 /// # Errors
 ///
 /// [`VerifyError`] if the log cannot be read, or it is broken off. Damage is no error, it stands in the report.
-pub fn verify(
-    directory: &Path,
-    on_progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
-) -> Result<VerifyReport, VerifyError> {
+pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, VerifyError> {
     let env = Env::os();
     let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
     let quick = LogView::read(&env, directory).map_err(log_error)?;
     let owner = wal::owner(&env, directory).ok().flatten();
     let before = read_ledger(directory, quick.epoch(), owner.is_some());
-    let (view, damage) = read_log(&env, directory, quick.bytes(), on_progress)?;
+    let (view, damage) = read_log(&env, directory, quick.bytes(), progress)?;
     let again = owner.as_ref().map(|_| read_ledger(directory, quick.epoch(), true));
     let after = again.as_ref().unwrap_or(&before);
 
@@ -178,32 +168,31 @@ fn read_log(
     env: &Env,
     directory: &Path,
     bytes: u64,
-    on_progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    progress: &Progress,
 ) -> Result<(LogView, Vec<Damage>), VerifyError> {
-    let mut is_broken_off = false;
-    let mut read = |skipped: u64, total: u64| {
+    let read = || {
+        let mut told = 0;
         let mut forward = |done: u64| {
-            let done_bytes = skipped + done;
-            let told = on_progress(VerifyProgress { done_bytes, total_bytes: total.max(done_bytes) });
-            is_broken_off |= told.is_break();
-            told
+            progress.add(done.saturating_sub(told));
+            told = told.max(done);
+            if progress.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        LogView::check(env, directory, &mut forward).map_err(|source| match is_broken_off {
+        LogView::check(env, directory, &mut forward).map_err(|source| match progress.is_stopped() {
             true => VerifyError::BrokenOff,
             false => StatusError::Log { directory: directory.to_owned(), source }.into(),
         })
     };
-    let first = read(0, bytes)?;
+    progress.set_total(bytes);
+    let first = read()?;
     let mut damage = first.damage().to_vec();
     if damage.is_empty() || wal::owner(env, directory).ok().flatten().is_none() {
         return Ok((first, damage));
     }
-    let second = read(bytes, 2 * bytes)?;
-    damage.clear();
+    progress.set_total(progress.done() + first.bytes());
+    let second = read()?;
     let is_same = |a: &Damage, b: &Damage| (&a.segment, a.offset) == (&b.segment, b.offset);
-    let seen_twice =
-        second.damage().iter().filter(|now| first.damage().iter().any(|then| is_same(then, now)));
-    damage.extend(seen_twice.cloned());
+    damage = second.damage().to_vec();
+    damage.retain(|now| first.damage().iter().any(|then| is_same(then, now)));
     Ok((second, damage))
 }
 

@@ -3,19 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs::{self, Permissions};
-use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::Progress;
 use super::super::inspect::{PieceReport, Run, inspect_segment};
-use super::super::testing::{append, dead_log, delivered, flip, open, segments, settle, tree};
+use super::super::testing::{append, dead_log, delivered, flip, memory_dir, open, segments, settle, tree};
 use super::{Finding, FindingKind, Severity, VerifyError, VerifyReport, verify};
 use crate::ledger::{LedgerRecord, Ranges, Settled, SettledRange};
 use crate::types::Lsn;
 
 fn verified(directory: &Path) -> VerifyReport {
-    verify(directory, &mut |_| ControlFlow::Continue(())).unwrap()
+    verify(directory, &Progress::new()).unwrap()
 }
 
 /// What is wrong with it, without what is only to be known.
@@ -43,17 +43,12 @@ fn batches(segment: &Path) -> Vec<(u64, u64, u64)> {
 #[test]
 fn a_sound_log_has_nothing_to_say_and_all_of_it_was_read() {
     let log = dead_log();
-    let mut last = None;
-    let report = verify(log.path(), &mut |progress| {
-        assert!(progress.done_bytes <= progress.total_bytes);
-        last = Some(progress);
-        ControlFlow::Continue(())
-    });
-    let report = report.unwrap();
+    let progress = Progress::new();
+    let report = verify(log.path(), &progress).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!((report.frames, report.rows, report.last_lsn), (120, 1200, Lsn::new(120)));
     assert_eq!((report.settled_lsn, report.segments), (Lsn::new(25), segments(log.path()).len()));
-    assert!(last.unwrap().done_bytes > report.bytes / 2);
+    assert!(progress.done() > report.bytes / 2 && progress.done() <= progress.total().unwrap());
 }
 
 #[test]
@@ -226,7 +221,7 @@ fn files_in_quarantine_that_are_not_whole_or_not_ours_are_told() {
 
 #[test]
 fn what_somebody_appends_meanwhile_is_no_damage() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = memory_dir();
     let wal = open(directory.path());
     append(&wal, 1..=10);
     settle(directory.path(), &LedgerRecord::default(), &Ranges::default());
@@ -254,7 +249,7 @@ fn what_somebody_appends_meanwhile_is_no_damage() {
 
 #[test]
 fn damage_beside_a_live_owner_is_told_all_the_same() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = memory_dir();
     let wal = open(directory.path());
     append(&wal, 1..=100);
     let first = &segments(directory.path())[0];
@@ -267,11 +262,9 @@ fn damage_beside_a_live_owner_is_told_all_the_same() {
 #[test]
 fn a_verification_can_be_broken_off() {
     let log = dead_log();
-    let mut calls = 0;
-    let broken = verify(log.path(), &mut |_| {
-        calls += 1;
-        if calls == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let progress = Progress::new();
+    progress.stop();
+    let broken = verify(log.path(), &progress);
     assert!(matches!(broken, Err(VerifyError::BrokenOff)), "{broken:?}");
-    assert_eq!(calls, 3);
+    assert_eq!(progress.done(), 4096, "it stood before the first frame");
 }
