@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::status::StatusError;
+use super::inspect::InspectError;
+use super::list::search;
+use super::status::{StatusError, status};
 use crate::drain::LaneState;
 use crate::error::chain;
 use crate::wrapper::Status;
@@ -61,9 +63,46 @@ pub enum ViolationKind {
     Unreadable,
 }
 
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// Whether nothing is violated.
+    pub is_ok: bool,
+    /// Logs that were looked at, those that cannot be read included.
+    pub logs: usize,
+    /// Rows that wait in all of them.
+    pub waiting_rows: u64,
+    /// What is not as it should be, in the order of the logs.
+    pub violations: Vec<Violation>,
+}
+
+/// Checks every log at and below a directory. One that cannot be read is a violation. Takes no lock and writes nothing.
+///
+/// # Errors
+///
+/// [`InspectError::NoLog`] if there is none, so that a probe that looks in the wrong place is noticed.
+pub fn check(root: &Path, limits: &Limits) -> Result<CheckReport, InspectError> {
+    let found = search(root);
+    if found.is_empty() {
+        return Err(InspectError::NoLog { root: root.to_owned() });
+    }
+    let logs = found.len();
+    let (mut waiting_rows, mut all) = (0, Vec::new());
+    for directory in found {
+        match directory.and_then(|directory| status(&directory)) {
+            Ok(status) => {
+                waiting_rows += status.rows.waiting;
+                all.extend(violations(&status, limits));
+            }
+            Err(error) => all.push(unreadable(&error)),
+        }
+    }
+    Ok(CheckReport { is_ok: all.is_empty(), logs, waiting_rows, violations: all })
+}
+
 /// What of this log violates the limits, or is wrong whatever they are: an orphan with rows that wait, an owner that does
 /// not answer, a lane that is blocked, a poisoned, full or damaged log.
-pub fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
+fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut add = |kind, text: String| {
         found.push(Violation { directory: status.directory.clone(), kind, text });
@@ -131,7 +170,7 @@ pub fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
 }
 
 /// The violation that a log is which cannot be read.
-pub fn unreadable(error: &StatusError) -> Violation {
+fn unreadable(error: &StatusError) -> Violation {
     let directory: &Path = error.directory();
     Violation { directory: directory.to_owned(), kind: ViolationKind::Unreadable, text: chain(error) }
 }

@@ -62,6 +62,15 @@ pub fn list(root: &Path) -> Result<Vec<ListedLog>, StatusError> {
     listed.collect()
 }
 
+/// The status of every log at and below a directory, in the order of their names.
+///
+/// # Errors
+///
+/// [`StatusError`] if a directory or a log cannot be read.
+pub fn statuses(root: &Path) -> Result<Vec<Status>, StatusError> {
+    search(root).into_iter().map(|found| found.and_then(|directory| status(&directory))).collect()
+}
+
 fn of_status(status: &Status) -> ListedLog {
     ListedLog {
         directory: status.directory.clone(),

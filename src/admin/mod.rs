@@ -16,7 +16,7 @@ mod status;
 mod testing;
 pub mod verify;
 
-pub use list::find_logs;
+pub use list::{find_logs, statuses};
 pub use progress::Progress;
 pub use socket::resume;
 pub use status::{StatusError, status};

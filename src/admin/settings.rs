@@ -187,7 +187,6 @@ fn shown(kind: Kind, value: &Value) -> serde_json::Value {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the tests write files of settings")]
 mod tests {
     use super::*;
 

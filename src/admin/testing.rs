@@ -1,7 +1,5 @@
 //! Logs for the tests of what looks at them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -113,4 +111,22 @@ pub(super) fn flip(path: &Path, offset: u64) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[usize::try_from(offset).unwrap()] ^= 0x55;
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A copy of a log, to be damaged.
+pub(super) fn copy_of(log: &Path) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &target),
+                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+    let copied = memory_dir();
+    copy(log, copied.path());
+    copied
 }

@@ -7,15 +7,14 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 use indicatif::{HumanBytes, HumanCount};
 
-use super::output::{Format, number, print, print_all, table, versioned};
+use super::output::{Format, number, print, print_all, print_one, table, versioned};
 use super::time::human;
 use super::watch::watch;
 use super::{Failure, no_log, root};
 use crate::admin;
-use crate::admin::check::{Limits, Violation, unreadable, violations};
+use crate::admin::check::{CheckReport, Limits, Violation, check};
 use crate::admin::list::search;
 use crate::config::seconds;
-use crate::error::{Coded, chain};
 use crate::wrapper::{STATUS_VERSION, Status};
 
 /// Version of the JSON of a check.
@@ -76,19 +75,15 @@ pub(super) struct Seen {
     pub(super) logs: Vec<Status>,
     /// One that cannot be read does not hide the others.
     pub(super) unreadable: Vec<Failure>,
-    violations: Vec<Violation>,
 }
 
 /// How the logs at and below a directory stand.
 pub(super) fn look(root: &Path) -> Seen {
-    let mut seen = Seen { logs: Vec::new(), unreadable: Vec::new(), violations: Vec::new() };
+    let mut seen = Seen { logs: Vec::new(), unreadable: Vec::new() };
     for found in search(root) {
         match found.and_then(|directory| admin::status(&directory)) {
             Ok(status) => seen.logs.push(status),
-            Err(error) => {
-                seen.violations.push(unreadable(&error));
-                seen.unreadable.push(Failure { code: error.code(), text: chain(&error) });
-            }
+            Err(error) => seen.unreadable.push(Failure::from(error)),
         }
     }
     seen
@@ -99,10 +94,10 @@ pub(super) fn run(args: &StatusArgs) -> Result<Verdict, Failure> {
     if args.watch {
         return watch(&root, args.interval, |logs| text(args.format, logs)).map(|()| Verdict::Fine);
     }
-    let Seen { logs, mut unreadable, violations } = look(&root);
-    if args.check && !(logs.is_empty() && violations.is_empty()) {
-        return check(args, &logs, violations);
+    if args.check {
+        return check_limits(args, &root);
     }
+    let Seen { logs, mut unreadable } = look(&root);
     if logs.is_empty() {
         return Err(unreadable.drain(..).next().unwrap_or_else(|| no_log(&root)));
     }
@@ -126,28 +121,28 @@ fn text(format: Format, logs: &[Status]) -> Result<String, Failure> {
     }
 }
 
-fn check(args: &StatusArgs, logs: &[Status], mut found: Vec<Violation>) -> Result<Verdict, Failure> {
+fn check_limits(args: &StatusArgs, root: &Path) -> Result<Verdict, Failure> {
     let limits = Limits {
         age_max: args.max_age,
         waiting_rows_max: args.max_depth,
         quarantine_files_max: args.max_quarantine,
     };
-    found.extend(logs.iter().flat_map(|log| violations(log, &limits)));
-    let verdict = if found.is_empty() { Verdict::Fine } else { Verdict::Violated };
-    match (args.format, verdict) {
-        (Format::Table, Verdict::Fine) => {
-            let waiting: u64 = logs.iter().map(|log| log.rows.waiting).sum();
-            print(&format!("ok: {} logs, {} rows wait", logs.len(), HumanCount(waiting)))?;
+    let report = check(root, &limits)?;
+    match args.format {
+        Format::Jsonl => {
+            report.violations.iter().try_for_each(|it| print(&versioned(it, CHECK_VERSION)?.to_string()))?;
         }
-        _ => print_all(args.format, ("violations", CHECK_VERSION), &found, |found| {
-            found
-                .iter()
-                .map(|it| format!("{}: {}", it.directory.display(), it.text))
-                .collect::<Vec<_>>()
-                .join("\n")
-        })?,
+        format => print_one(format, CHECK_VERSION, &report, check_text)?,
     }
-    Ok(verdict)
+    Ok(if report.is_ok { Verdict::Fine } else { Verdict::Violated })
+}
+
+fn check_text(report: &CheckReport) -> String {
+    let line = |it: &Violation| format!("{}: {}", it.directory.display(), it.text);
+    match report.is_ok {
+        true => format!("ok: {} logs, {} rows wait", report.logs, HumanCount(report.waiting_rows)),
+        false => report.violations.iter().map(line).collect::<Vec<_>>().join("\n"),
+    }
 }
 
 fn tables(found: &[Status]) -> String {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use console::Term;
 use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::status::{Seen, look};
 use super::time::human;

@@ -10,6 +10,7 @@ mod failure;
 mod input;
 mod log;
 mod results;
+mod rows;
 mod schemas;
 mod sends;
 mod settings;
@@ -21,6 +22,7 @@ use std::io::Write;
 use pyo3::prelude::*;
 
 use completions::CompletionQueue;
+use rows::Rows;
 use wrapper::{Job, Wrapper};
 
 #[pymodule]
@@ -28,6 +30,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<CompletionQueue>()?;
     module.add_class::<Job>()?;
+    module.add_class::<Rows>()?;
     module.add_class::<Wrapper>()?;
     module.add_function(wrap_pyfunction!(log::start_log, module)?)?;
     module.add_function(wrap_pyfunction!(log::set_log_level, module)?)?;
@@ -36,6 +39,16 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_status, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_check, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_ls, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_segment, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_frame, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_ledger, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_config_show, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_config_check, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

@@ -246,11 +246,7 @@ impl Pieces {
                 (PieceKind::Footer, self.walk.body_is_whole(header)?)
             }
         };
-        match is_whole {
-            true => self.walk.pass(header),
-            // Its number may be that of a whole frame behind it.
-            false => self.walk.go_to(header.end()),
-        }
+        self.walk.pass(header);
         self.shown = Some(*header);
         Ok(Piece::Frame(FramePiece {
             kind,

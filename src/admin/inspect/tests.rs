@@ -1,7 +1,5 @@
 //! A log shows what was put into it, whole or not.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use super::super::testing::{batch, dead_log, delivered, flip, segments, settle};
 use super::*;
 use crate::convert::{DeltaType, TableColumn, TableSchema};

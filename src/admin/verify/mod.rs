@@ -19,6 +19,7 @@ use self::finding::of_damage;
 pub use self::finding::{Finding, FindingKind, Severity};
 use super::Progress;
 use super::inspect::{Run, set_aside};
+use super::list::search;
 use super::status::StatusError;
 use crate::error::{Coded, ErrorCode, chain};
 use crate::io::Env;
@@ -117,8 +118,9 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
         findings.push(Finding::new(
             FindingKind::TornTail,
             Severity::Info,
-            format!("{} bytes of an append were never finished and never promised", view.torn_bytes()),
-            "Nothing is to be done: the next owner cuts them off.",
+            format!("{} bytes stand behind the last whole frame of a segment", view.torn_bytes()),
+            "Nothing is to be done: they are an append that was never promised, or a footer that is lost, which costs no frame. \
+             The next owner steps over them.",
         ));
     }
     if let Some(numbers) = not_dense(&view) {
@@ -161,6 +163,15 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
         is_sound: findings.iter().all(|finding| finding.severity != Severity::Error),
         findings,
     })
+}
+
+/// Verifies every log at and below a directory, in the order of their names.
+///
+/// # Errors
+///
+/// [`VerifyError`] if a directory or a log cannot be read, or it is broken off.
+pub fn verify_all(root: &Path, progress: &Progress) -> Result<Vec<VerifyReport>, VerifyError> {
+    search(root).into_iter().map(|directory| verify(&directory?, progress)).collect()
 }
 
 /// Reads everything, a second time if something looks damaged and somebody may be writing.
