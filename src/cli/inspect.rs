@@ -43,7 +43,7 @@ enum What {
 /// Ends with 22 if something in it is damaged.
 #[derive(Args, Debug)]
 struct SegmentArgs {
-    /// The file, such as writer-000/segment-0000000000000001.wal.
+    /// The file, such as writer-001/segment-0000000000000001.wal.
     path: PathBuf,
     /// How to print; jsonl prints a line for each frame.
     #[arg(long, value_enum, default_value_t)]

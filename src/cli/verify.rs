@@ -77,22 +77,26 @@ fn text(reports: &[VerifyReport]) -> String {
 fn text_of(report: &VerifyReport) -> String {
     let verdict = match (report.is_sound, report.findings.len()) {
         (true, 0) => "sound".to_owned(),
-        (true, count) => format!("sound, {count} remarks"),
-        (false, count) => format!("DAMAGED, {count} findings"),
+        (true, count) => format!("sound, {}", counted(count, "remark")),
+        (false, count) => format!("DAMAGED, {}", counted(count, "finding")),
     };
     let mut text = format!(
-        "{}: {verdict}\n  {} frames, {} rows, {} in {} segments read; last frame {}, settled up to {}{}",
+        "{}: {verdict}\n  {} frames, {} rows, {} in {} read; last frame {}, settled up to {}{}",
         report.directory.display(),
         HumanCount(report.frames),
         HumanCount(report.rows),
         HumanBytes(report.bytes),
-        report.segments,
+        counted(report.segments, "segment"),
         report.last_lsn,
         report.settled_lsn,
         report.owner_pid.map_or(String::new(), |pid| format!("; owned by pid {pid}")),
     );
     report.findings.iter().for_each(|finding| text.push_str(&finding_text(finding)));
     text
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn finding_text(finding: &Finding) -> String {

@@ -124,8 +124,7 @@ pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
 
 /// Whether there is a log in this directory.
 pub fn is_log(env: &Env, dir: &Path) -> bool {
-    // A log whose identity cannot be understood is still one.
-    !matches!(look(env, dir), Err(OpenError::NoLog { .. } | OpenError::Storage { .. }))
+    matches!(find_log(env, dir), Ok(true))
 }
 
 /// Whether there is a log in this directory, if that can be told.
@@ -142,6 +141,7 @@ pub(crate) fn find_log(env: &Env, dir: &Path) -> Result<bool, OpenError> {
             Ok(false)
         }
         Err(error @ OpenError::Storage { .. }) => Err(error),
+        // A log whose identity cannot be understood is still one.
         _ => Ok(true),
     }
 }

@@ -18,8 +18,8 @@ class Setting:
     Attributes:
         name: Its name.
         value: Its value; times in the unit that the name ends in; a secret as asterisks; None for none.
-        source: Who gave it: nobody (``"default"``), a ``"file"`` or the ``"environment"``; ``"missing"`` if nobody did
-            and no wrapper is made without it.
+        source: Who gave it: nobody (``"default"``), a ``"file"`` or the ``"environment"``; ``"missing"`` if
+            nobody did and no wrapper is made without it.
         origin: The variable, or the file and the line; None for a default.
         default_note: What is done where the default is no value.
     """
@@ -41,8 +41,8 @@ def config_show(settings: str | os.PathLike[str] | None = None) -> list[Setting]
         The settings, in the order of ``docs/settings.md``.
 
     Raises:
-        ConfigurationError: The file cannot be read, or something in it or in the environment is no setting, or no
-            value of one.
+        ConfigurationError: The file cannot be read, or something in it or in the environment is no setting,
+            or no value of one.
     """
     return decode(list[Setting], _core.admin_config_show(dict(os.environ), _path(settings)))
 
@@ -56,7 +56,7 @@ def config_check(settings: str | os.PathLike[str] | None = None) -> None:
         settings: A TOML or YAML file; None reads none. The environment counts before it.
 
     Raises:
-        ConfigurationError: A wrapper would refuse them; it names the first setting that is wrong, its value, where
-            it was set, and what is allowed.
+        ConfigurationError: A wrapper would refuse them; it names the first setting that is wrong, its value,
+            where it was set, and what is allowed.
     """
     _core.admin_config_check(dict(os.environ), _path(settings))

@@ -31,8 +31,10 @@ class SegmentHeader:
     """The block that a segment begins with.
 
     Attributes:
-        state: Whether it is whole; ``"unwritten"`` is what a crash leaves that came while the segment was made.
-        base_lsn: The first batch that the segment may hold; None where the header is not whole, as in the others.
+        state: Whether it is whole; ``"unwritten"`` is what a crash leaves that came while the segment was
+            made.
+        base_lsn: The first batch that the segment may hold; None where the header is not whole, as in the
+            others.
         previous_lsn: The last batch of the log before it.
         created_unix_micros: When it was made, in microseconds since 1970.
     """
@@ -73,8 +75,9 @@ class Piece:
     """One thing in a segment.
 
     Attributes:
-        kind: A frame that holds a ``"schema"``, a ``"batch"`` or a ``"footer"``; ``"unreadable"`` bytes that are no
-            frame, with frames behind them; or the beginning of an append that was ``"torn"`` or is being written.
+        kind: A frame that holds a ``"schema"``, a ``"batch"`` or a ``"footer"``; ``"unreadable"`` bytes that
+            are no frame, with frames behind them; or the beginning of an append that was ``"torn"`` or is
+            being written.
         offset: Where it begins, in bytes from the beginning of the file.
         bytes: How long it is, with the header of a frame.
         lsn: The number of a batch.
@@ -158,8 +161,9 @@ class FrameReport:
         appended_unix_micros: When it was appended, in microseconds since 1970.
         fingerprint: What its schema is named by.
         columns: The columns of its schema.
-        state: What became of it, as the ledger says: ``"waiting"``, ``"partly"`` settled, ``"delivered"`` and kept
-            for replay or not freed yet, ``"quarantined"`` as a whole, or ``"dropped"`` because the log was full.
+        state: What became of it, as the ledger says: ``"waiting"``, ``"partly"`` settled, ``"delivered"`` and
+            kept for replay or not freed yet, ``"quarantined"`` as a whole, or ``"dropped"`` because the log
+            was full.
         settled_rows: Rows that are settled, counted from 0.
         quarantined_rows: Rows that are in quarantine; they are settled too.
     """
@@ -228,7 +232,8 @@ class DroppedStretch:
     Attributes:
         first: The first.
         last: The last.
-        is_whole: Whether all frames between them were dropped; False for several stretches that are told as one.
+        is_whole: Whether all frames between them were dropped; False for several stretches that are told as
+            one.
     """
 
     first: int
@@ -272,7 +277,8 @@ class PersistentStream:
         requests: Requests that are recorded and not settled.
         rows: Their rows.
         last_lsn: The last frame that they reach into, None without requests.
-        void_offsets: Stream offsets that stand for something that is not sent any more; then the stream cannot go on.
+        void_offsets: Stream offsets that stand for something that is not sent any more; then the stream
+            cannot go on.
         descriptor_bytes: Bytes of the descriptor that its records are made after.
     """
 
@@ -335,8 +341,8 @@ class Ledger:
         dropped: Which frames; the oldest of many stretches are told as one.
         quarantined: What was refused for good.
         bent: Values that were sent as the nearest that the service can hold.
-        doubtful_rows: Rows that were sent again on a persistent stream because nobody could say what had become of
-            them.
+        doubtful_rows: Rows that were sent again on a persistent stream because nobody could say what had
+            become of them.
         stream: The persistent stream in use, None without one.
         streams_failure: Why what is recorded of persistent streams cannot be read, None if it can.
         table: What is known of the table's columns, None if nothing is.
@@ -427,8 +433,8 @@ def inspect_frame(lsn: int, directory: str | os.PathLike[str] | None = None) -> 
 
     Args:
         lsn: Its number.
-        directory: The writer directory, or one with a single log below it; by default the directory that wrappers
-            use.
+        directory: The writer directory, or one with a single log below it; by default the directory that
+            wrappers use.
 
     Returns:
         The frame.
@@ -446,8 +452,8 @@ def inspect_ledger(directory: str | os.PathLike[str] | None = None) -> Ledger:
     """Reads the ledger of a log, from a copy: what is settled, counted, sent and known.
 
     Args:
-        directory: The writer directory, or one with a single log below it; by default the directory that wrappers
-            use.
+        directory: The writer directory, or one with a single log below it; by default the directory that
+            wrappers use.
 
     Returns:
         What it says.
@@ -466,8 +472,8 @@ def inspect_schema(directory: str | os.PathLike[str] | None = None) -> Schemas:
     Reads the header of every frame that is there. Takes no lock and writes nothing.
 
     Args:
-        directory: The writer directory, or one with a single log below it; by default the directory that wrappers
-            use.
+        directory: The writer directory, or one with a single log below it; by default the directory that
+            wrappers use.
 
     Returns:
         The schemas.

@@ -23,8 +23,8 @@ class ListedLog:
         table: The table; None where the log cannot be read, as in the other fields about its contents.
         endpoint: The Zerobus endpoint.
         owner_pid: The process that owns the log, None if there is none.
-        is_orphan: Whether nobody owns the log. Its rows wait until a wrapper of the table adopts it, or somebody
-            drains it.
+        is_orphan: Whether nobody owns the log. Its rows wait until a wrapper of the table adopts it, or
+            somebody drains it.
         waiting_frames: Frames that wait.
         waiting_rows: Rows that wait.
         log_bytes: Bytes of the log.
@@ -53,8 +53,8 @@ class Violation:
 
     Attributes:
         directory: The writer directory.
-        kind: Which kind it is. ``"age"``, ``"depth"`` and ``"quarantine"`` are limits that were given; the others
-            violate whatever the limits are.
+        kind: Which kind it is. ``"age"``, ``"depth"`` and ``"quarantine"`` are limits that were given; the
+            others violate whatever the limits are.
         text: What exactly, and what to do about it.
     """
 
@@ -120,9 +120,9 @@ def check(
 ) -> CheckReport:
     """Checks whether logs stand as somebody wants: what a probe asks.
 
-    Whatever the limits are, these are violations too: rows that nobody delivers, an owner that does not answer, a
-    lane that is blocked, and a log that is poisoned, full, damaged or cannot be read. Takes no lock and writes
-    nothing.
+    Whatever the limits are, these are violations too: rows that nobody delivers, an owner that does not
+    answer, a lane that is blocked, and a log that is poisoned, full, damaged or cannot be read. Takes no lock
+    and writes nothing.
 
     Args:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.

@@ -20,8 +20,8 @@ class Finding:
     Attributes:
         kind: What it is, for programs; ``docs/operations/json.md`` lists the kinds.
         severity: ``"error"`` if something that was promised is not there or an invariant does not hold;
-            ``"warning"`` if it is explained and somebody should look at it; ``"info"`` if it is as it should be
-            after what happened.
+            ``"warning"`` if it is explained and somebody should look at it; ``"info"`` if it is as it should
+            be after what happened.
         segment: The file that it is about, None if it is about none.
         offset: Where in the file, in bytes.
         bytes: How many bytes.
@@ -78,8 +78,8 @@ class VerifyReport:
 def verify(directory: str | os.PathLike[str] | None = None) -> list[VerifyReport]:
     """Checks everything that logs promise: every checksum, and that log, ledger and quarantine go together.
 
-    Reads every byte from the disk; Ctrl-C ends it early. Works beside a live owner, whose new frames are no damage.
-    Takes no lock and writes nothing.
+    Reads every byte from the disk; Ctrl-C ends it early. Works beside a live owner, whose new frames are no
+    damage. Takes no lock and writes nothing.
 
     Args:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.

@@ -193,7 +193,7 @@ fn read_log(
             false => StatusError::Log { directory: directory.to_owned(), source }.into(),
         })
     };
-    progress.set_total(bytes);
+    progress.set_total(progress.done() + bytes);
     let first = read()?;
     let mut damage = first.damage().to_vec();
     if damage.is_empty() || wal::owner(env, directory).ok().flatten().is_none() {
