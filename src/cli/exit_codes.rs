@@ -14,6 +14,7 @@ const VERSION: u32 = 1;
 /// Of several logs, the first that fails decides. Whether the same call can succeed later without a change is told as
 /// `retryable`.
 #[derive(Args, Debug)]
+#[command(after_help = super::after_help())]
 pub(super) struct ExitCodesArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
