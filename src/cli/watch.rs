@@ -79,7 +79,7 @@ pub(super) fn watch(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let failed =
         |error: io::Error| Failure { code: ErrorCode::Storage, text: format!("cannot watch: {error}") };
-    let ended = runtime.map_err(failed)?.block_on(async {
+    runtime.map_err(failed)?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).ok();
         let mut terminate = signal(SignalKind::terminate()).ok();
         let is_terminal = io::stdout().is_terminal();
@@ -89,8 +89,7 @@ pub(super) fn watch(
             Some(()) = next(terminate.as_mut()) => Ok(()),
             ended = draw(root, interval, screen.as_ref(), print) => ended,
         }
-    });
-    ended
+    })
 }
 
 async fn draw(

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 mod aligned;
 mod appender;
+mod checking;
 mod copy;
 mod count;
 mod damage;

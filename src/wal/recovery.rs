@@ -19,7 +19,6 @@
 //! `docs/internals/recovery.md` argues why no promised frame is lost and no number has two contents.
 
 use std::{
-    collections::HashSet,
     io::ErrorKind,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -30,12 +29,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Damage, DamageReason, OpenError,
+    checking::Checking,
     directory::{self, storage},
     format::{
         self, FOOTER, FORMAT_VERSION, Footer, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault, block_end,
     },
     index::Segment,
-    scan::{Orphans, Scan, stretch_damage},
+    scan::{Scan, stretch_damage},
     walk::Stretch,
 };
 use crate::{
@@ -88,37 +88,6 @@ pub(super) enum Role {
     Owner,
     /// Somebody who only looks, perhaps beside a live owner.
     Onlooker,
-}
-
-/// Called with the bytes that were read; what it breaks off is an error of the file system.
-pub(super) type OnProgress<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
-
-/// Of somebody who wants every frame read, not only those that no footer vouches for.
-pub(super) struct Checking<'a> {
-    /// The bytes of the segments before the one that is read.
-    done_bytes: u64,
-    on_progress: OnProgress<'a>,
-    schemas: HashSet<u64>,
-    orphans: Vec<(PathBuf, Orphans)>,
-}
-
-impl<'a> Checking<'a> {
-    pub(super) fn new(on_progress: OnProgress<'a>) -> Checking<'a> {
-        Checking { done_bytes: 0, on_progress, schemas: HashSet::new(), orphans: Vec::new() }
-    }
-
-    /// Batches whose schema is in no segment.
-    fn lost(self) -> impl Iterator<Item = Damage> {
-        let Checking { schemas, orphans, .. } = self;
-        let lost = orphans.into_iter().filter(move |(_, orphans)| !schemas.contains(&orphans.fingerprint));
-        lost.map(|(segment, Orphans { offset, lsns, .. })| Damage {
-            segment,
-            offset,
-            bytes: 0,
-            lsns: Some(lsns),
-            reason: DamageReason::Schema,
-        })
-    }
 }
 
 /// A file that has a segment's name, after its ends were read.

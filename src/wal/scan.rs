@@ -21,8 +21,9 @@ use std::{
 
 use super::{
     Damage, DamageReason,
+    checking::OnProgress,
     format::{Footer, FrameHeader, FrameKind, SEGMENT_HEADER, Totals},
-    recovery::{Found, NO_LIMIT, OnProgress},
+    recovery::{Found, NO_LIMIT},
     walk::{Step, Stretch, Walk},
 };
 use crate::{

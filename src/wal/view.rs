@@ -6,10 +6,12 @@ use std::{
 };
 
 use super::{
-    Count, Damage, Destination, OpenError, ReadError, SegmentInfo, count,
+    Count, Damage, Destination, OpenError, ReadError, SegmentInfo,
+    checking::Checking,
+    count,
     directory::look,
     index::Index,
-    recovery::{Checking, Recovered, Recovery, Role, recover, recover_with},
+    recovery::{Recovered, Recovery, Role, recover, recover_with},
 };
 use crate::{
     io::Env,

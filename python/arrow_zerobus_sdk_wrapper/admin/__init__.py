@@ -6,7 +6,8 @@ operation ends early on Ctrl-C. Everything raises the exceptions of the package.
 
 from ._config import Setting, config_check, config_show
 from ._find import find_logs
-from ._inspect import (
+from ._inspect import inspect_frame, inspect_ledger, inspect_schema, inspect_segment
+from ._inspected import (
     Bent,
     Column,
     DroppedStretch,
@@ -26,10 +27,6 @@ from ._inspect import (
     StoredSchema,
     Table,
     TableColumn,
-    inspect_frame,
-    inspect_ledger,
-    inspect_schema,
-    inspect_segment,
 )
 from ._status import CheckReport, ListedLog, Violation, check, ls, status
 from ._verify import Finding, VerifyReport, verify

@@ -9,7 +9,7 @@ from typing import Literal
 
 from .. import _core
 from ._decode import decode
-from ._inspect import Run
+from ._inspected import Run
 from ._status import _path
 
 

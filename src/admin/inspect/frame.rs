@@ -225,9 +225,8 @@ impl Fate {
         let settled_rows = match () {
             () if lsn <= settled.through => vec![all],
             () if lsn == settled.through.next() && settled.rows_of_next > 0 => {
-                let mut both = vec![0..settled.rows_of_next.min(rows)];
-                both.extend(ranges.rows_of(lsn, rows));
-                both
+                let beginning = 0..settled.rows_of_next.min(rows);
+                std::iter::once(beginning).chain(ranges.rows_of(lsn, rows)).collect()
             }
             () => ranges.rows_of(lsn, rows),
         };
