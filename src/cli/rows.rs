@@ -20,12 +20,25 @@ pub(super) fn table_of_rows(batch: &RecordBatch) -> Result<String, ArrowError> {
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let mut rows = table([]);
     rows.set_header(
-        batch.schema().fields().iter().map(|field| format!("{}\n{}", field.name(), field.data_type())),
+        batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| format!("{}\n{}", visible(field.name()), field.data_type())),
     );
     for row in 0..batch.num_rows() {
-        rows.add_row(columns.iter().map(|column| Cell::new(column.value(row))));
+        rows.add_row(columns.iter().map(|column| Cell::new(visible(&column.value(row).to_string()))));
     }
     Ok(rows.to_string())
+}
+
+/// A text of somebody else's, of which no character does something to a terminal or to a table.
+fn visible(text: &str) -> String {
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// An object for each row. Columns of a type that JSON has no form for are texts.
@@ -71,6 +84,17 @@ mod tests {
     use arrow_buffer::IntervalMonthDayNano;
 
     use super::*;
+
+    #[test]
+    fn a_text_does_nothing_to_the_terminal_that_it_is_shown_on() {
+        let texts: ArrayRef =
+            Arc::new(arrow_array::StringArray::from(vec!["\u{1b}[2J", "two\nlines", "grün"]));
+        let table = table_of_rows(&RecordBatch::try_from_iter([("a\u{7}b", texts)]).unwrap()).unwrap();
+        assert!(!table.contains(['\u{1b}', '\u{7}']), "{table}");
+        for shown in ["two\\nlines", "\\u{1b}[2J", "grün"] {
+            assert!(table.contains(shown), "{table}");
+        }
+    }
 
     #[test]
     fn rows_keep_every_digit_and_nulls_whatever_the_types_are() {
