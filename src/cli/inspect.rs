@@ -9,7 +9,7 @@ use indicatif::HumanCount;
 
 use self::text::{frame_text, ledger_text, schema_text, segment_text};
 use super::output::{Format, print, print_one, versioned};
-use super::rows::{json_rows, table_of_rows};
+use super::shown::{json_rows, table_of_rows};
 use super::{Failure, root};
 use crate::admin::inspect::{
     InspectedFrame, inspect_frame, inspect_ledger, inspect_schema, inspect_segment, one_log,

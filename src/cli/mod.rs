@@ -15,7 +15,7 @@ mod ls;
 mod output;
 mod progress;
 mod resume;
-mod rows;
+mod shown;
 mod status;
 mod time;
 mod verify;

@@ -11,7 +11,7 @@
 
 mod error;
 mod file;
-mod look;
+mod told;
 mod rows;
 #[cfg(test)]
 #[cfg(feature = "sim")]
@@ -33,8 +33,8 @@ use crate::types::Lsn;
 
 pub(crate) use error::{FileError, PutError};
 pub(crate) use file::{Refusal, RefusedRows, Source};
-pub(crate) use look::{LookedFile, look, rows_in_quarantine};
 pub(crate) use rows::Rows;
+pub(crate) use told::{LookedFile, look, rows_in_quarantine};
 
 /// Name of the directory in a writer directory.
 const DIRECTORY: &str = "quarantine";

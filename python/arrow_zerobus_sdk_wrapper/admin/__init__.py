@@ -29,14 +29,13 @@ from ._inspected import (
     TableColumn,
 )
 from ._status import CheckReport, ListedLog, Violation, check, ls, status
-from ._verify import Finding, VerifyReport, verify
+from ._verify import VerifyFinding, VerifyReport, verify
 
 __all__ = [
     "Bent",
     "CheckReport",
     "Column",
     "DroppedStretch",
-    "Finding",
     "Frame",
     "FrameReport",
     "Ledger",
@@ -55,6 +54,7 @@ __all__ = [
     "StoredSchema",
     "Table",
     "TableColumn",
+    "VerifyFinding",
     "VerifyReport",
     "Violation",
     "check",

@@ -14,7 +14,7 @@ from ._status import _path
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class VerifyFinding:
     """Something that is wrong with a log, or worth knowing of it.
 
     Attributes:
@@ -72,7 +72,7 @@ class VerifyReport:
     last_lsn: int
     settled_lsn: int
     is_sound: bool
-    findings: list[Finding]
+    findings: list[VerifyFinding]
 
 
 def verify(directory: str | os.PathLike[str] | None = None) -> list[VerifyReport]:
