@@ -2,7 +2,7 @@
 //!
 //! Without the feature `sim` nothing of this is compiled in: `reached` does nothing.
 
-/// A moment on the way of a row to a persistent stream.
+/// A moment on the way of a row to a persistent stream, of a log to another table, or of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
     /// A stream is created and not recorded yet.
@@ -21,10 +21,18 @@ pub enum Death {
     Resumed,
     /// The rest of a stream was given up, and its successor is not there yet.
     Void,
+    /// A step of giving a log to another table is done; no row is on its way.
+    RemapStep,
+    /// A replay has noted what it appends next, and has appended nothing of it.
+    ReplayNoted,
+    /// A replay has appended rows, and no note says so.
+    ReplayAppended,
+    /// A replay has delivered everything, and its record does not say that it is done.
+    ReplayDelivered,
 }
 
 impl Death {
-    /// Every moment.
+    /// Every moment of a delivery.
     pub const ALL: [Death; 8] = [
         Death::Created,
         Death::Recorded,
@@ -35,6 +43,9 @@ impl Death {
         Death::Resumed,
         Death::Void,
     ];
+
+    /// Every moment of a replay.
+    pub const REPLAY: [Death; 3] = [Death::ReplayNoted, Death::ReplayAppended, Death::ReplayDelivered];
 }
 
 #[cfg(feature = "sim")]
@@ -43,8 +54,10 @@ mod planned {
 
     use super::Death;
 
+    const MOMENTS: usize = Death::ReplayDelivered as usize + 1;
+
     /// How often each moment is still to come, the deadly time included; zero is not planned.
-    static LEFT: [AtomicU32; Death::ALL.len()] = [const { AtomicU32::new(0) }; Death::ALL.len()];
+    static LEFT: [AtomicU32; MOMENTS] = [const { AtomicU32::new(0) }; MOMENTS];
 
     /// Has this process killed with SIGKILL when it comes to this moment for the n-th time, n from 1.
     pub fn plan(death: Death, nth: u32) {

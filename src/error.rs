@@ -45,6 +45,8 @@ pub enum ErrorCode {
     Source,
     /// An argument of a call is of a wrong type.
     ArgumentType,
+    /// Somebody has paused delivery; it goes on once somebody ends that.
+    Paused,
     /// A bug of ours.
     Internal,
 }
@@ -68,7 +70,7 @@ const fn row(name: &'static str, retryable: bool, python_class: &'static str, ex
 
 impl ErrorCode {
     /// Every code, in the order of the table.
-    pub const ALL: [ErrorCode; 19] = [
+    pub const ALL: [ErrorCode; 20] = [
         ErrorCode::Configuration,
         ErrorCode::Authentication,
         ErrorCode::Connection,
@@ -87,6 +89,7 @@ impl ErrorCode {
         ErrorCode::Forked,
         ErrorCode::Source,
         ErrorCode::ArgumentType,
+        ErrorCode::Paused,
         ErrorCode::Internal,
     ];
 
@@ -111,6 +114,7 @@ impl ErrorCode {
             ErrorCode::Forked => row("forked", false, "ForkedProcessError", 25),
             ErrorCode::Source => row("source", false, "SourceError", 26),
             ErrorCode::ArgumentType => row("argument_type", false, "ArgumentTypeError", 27),
+            ErrorCode::Paused => row("paused", true, "PausedError", 28),
             ErrorCode::Internal => row("internal", false, "ZerobusError", 1),
         }
     }
@@ -132,6 +136,7 @@ impl ErrorCode {
             ErrorCode::Poisoned => "the log refuses batches after a failed write or sync",
             ErrorCode::Corruption => "something on the disk is damaged",
             ErrorCode::Locked => "another process owns the log",
+            ErrorCode::Paused => "somebody has paused the delivery of the log; resume it first",
             ErrorCode::Closed => "interrupted",
             ErrorCode::Forked => "the log belongs to a parent process",
             ErrorCode::Source => "what gives the batches failed",

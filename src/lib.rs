@@ -58,6 +58,8 @@ mod sync;
 
 mod demand;
 
+mod pause;
+
 mod recent;
 
 #[cfg(feature = "jemalloc")]
@@ -84,6 +86,7 @@ pub use config::{
 };
 pub use convert::{NullList, TimestampNs};
 pub use drain::LaneState;
+pub use pause::Pause;
 pub use quarantine::QuarantineReport;
 pub use wal::Durability;
 pub use wrapper::{

@@ -58,6 +58,25 @@ pub struct ExactlyOnce {
     pub die_at: Option<(usize, u32)>,
 }
 
+/// What a replayer is told to do, as JSON in its only argument.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplayOrders {
+    /// Where the log is.
+    pub root: std::path::PathBuf,
+    /// Where the replay keeps its own.
+    pub wal_dir: std::path::PathBuf,
+    /// Zerobus endpoint.
+    pub endpoint: String,
+    /// Where tokens come from.
+    pub unity_catalog_url: String,
+    /// Whether each row is to be delivered exactly once.
+    pub exactly_once: bool,
+    /// Whether a replay that is done is done anew.
+    pub again: bool,
+    /// The moment of its death, as its place among those of a replay, and how often it is to come.
+    pub die_at: Option<(usize, u32)>,
+}
+
 /// What a service is told to do, as JSON in its only argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceOrders {

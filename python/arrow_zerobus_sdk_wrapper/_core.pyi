@@ -1,6 +1,6 @@
 # The extension module. Private: use the names of the package.
 
-from typing import Any, Self, TypedDict, final, type_check_only
+from typing import Any, Self, TypeAlias, TypedDict, final, type_check_only
 
 __all__ = [
     "CompletionQueue",
@@ -8,15 +8,29 @@ __all__ = [
     "Rows",
     "Wrapper",
     "__version__",
+    "admin_adopt",
     "admin_check",
     "admin_config_check",
     "admin_config_show",
+    "admin_doctor",
+    "admin_export",
     "admin_find_logs",
     "admin_inspect_frame",
     "admin_inspect_ledger",
     "admin_inspect_schema",
     "admin_inspect_segment",
     "admin_ls",
+    "admin_pause",
+    "admin_quarantine_drop",
+    "admin_quarantine_ls",
+    "admin_quarantine_show",
+    "admin_reclaim",
+    "admin_reconcile",
+    "admin_remap",
+    "admin_repair",
+    "admin_replay",
+    "admin_replay_dry_run",
+    "admin_resume",
     "admin_status",
     "admin_verify",
     "registry",
@@ -152,3 +166,41 @@ def admin_inspect_schema(directory: str | None) -> str: ...
 def admin_verify(directory: str | None) -> str: ...
 def admin_config_show(environment: dict[str, str], file: str | None) -> str: ...
 def admin_config_check(environment: dict[str, str], file: str | None) -> None: ...
+def admin_pause(directory: str, reason: str | None) -> str: ...
+def admin_resume(directory: str) -> str: ...
+def admin_reclaim(directory: str, executes: bool) -> str: ...
+def admin_adopt(directory: str | None) -> str: ...
+def admin_repair(
+    directory: str,
+    executes: bool,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    backup: str | None,
+) -> str: ...
+def admin_remap(
+    directory: str | None,
+    old: str,
+    new: str,
+    endpoint: str | None,
+    unity_catalog_url: str | None,
+    executes: bool,
+) -> str: ...
+def admin_doctor(directory: str | None, settings: dict[str, Any], offline: bool) -> str: ...
+
+# Table, frames, since, until, states and reasons, each as text.
+_Rows: TypeAlias = tuple[str | None, str | None, str | None, str | None, list[str], list[str]]
+# Another table, where the log is kept, rows per second, whether duplicates are allowed, whether it is done
+# anew, seconds.
+_How: TypeAlias = tuple[str | None, str | None, int | None, bool, bool, float | None]
+
+def admin_export(
+    directory: str | None, rows: _Rows, output: str, to: str, force: bool, with_position: bool
+) -> str: ...
+def admin_quarantine_ls(directory: str | None, rows: _Rows) -> str: ...
+def admin_quarantine_show(directory: str | None, rows: _Rows, limit: int) -> list[Any]: ...
+def admin_quarantine_drop(directory: str | None, rows: _Rows, everything: bool, execute: bool) -> str: ...
+def admin_replay(directory: str | None, rows: _Rows, how: _How, settings: dict[str, Any]) -> str: ...
+def admin_replay_dry_run(directory: str | None, rows: _Rows, how: _How, settings: dict[str, Any]) -> str: ...
+def admin_reconcile(
+    directory: str | None, rows: _Rows, delta: str | None, counts: str | None, keys: list[str]
+) -> str: ...

@@ -212,6 +212,16 @@ class ArgumentTypeError(ZerobusError, TypeError):
     default_code = "argument_type"
 
 
+class PausedError(ZerobusError):
+    """Somebody has paused delivery, with ``zerobus-wal pause``. What waits is stored.
+
+    It goes on once somebody ends that, with ``zerobus-wal resume``.
+    """
+
+    default_code = "paused"
+    default_retryable = True
+
+
 CLASSES: dict[str, type[ZerobusError]] = {
     cls.__name__: cls
     for cls in (
@@ -234,6 +244,7 @@ CLASSES: dict[str, type[ZerobusError]] = {
         ForkedProcessError,
         SourceError,
         ArgumentTypeError,
+        PausedError,
     )
 }
 

@@ -38,6 +38,18 @@ class TransmissionResult:
     lsns: tuple[range, ...] = ()
 
 
+class PauseReport(TypedDict):
+    """Somebody has paused delivery, with ``zerobus-wal pause`` or ``admin.pause``.
+
+    Attributes:
+        since_unix_micros: Since when, in microseconds since 1970 in UTC; 0 if that is not known.
+        reason: What that person has said.
+    """
+
+    since_unix_micros: int
+    reason: str | None
+
+
 class Counts(TypedDict):
     """A quantity and where it is.
 
@@ -78,7 +90,7 @@ class LaneReport(TypedDict):
 
     Attributes:
         state: ``"idle"``, ``"connecting"``, ``"streaming"``, ``"isolating"``, ``"backing_off"``,
-            ``"blocked"``, ``"poison"``, ``"unreadable"`` or ``"stopped"``.
+            ``"blocked"``, ``"poison"``, ``"unreadable"``, ``"paused"`` or ``"stopped"``.
         reason: Why nothing is delivered, None while it goes well.
         code: The ``code`` that an exception with this reason has.
         failures_in_a_row: Failed attempts since the last acknowledgement.
@@ -170,6 +182,8 @@ class Status(TypedDict):
             and when nobody owns the log.
         drained_in_secs: In how many seconds nothing will wait any more, by the same pace; 0 if nothing does.
             None if what waits does not become less, or that is not known.
+        paused: Since when delivery is paused, and why; None if nobody has paused it. Batches are stored
+            all the same.
         lane: What the delivery is doing; None when nobody owns the log.
         table_schema: What is known of the table's columns.
         adoption: What was done for owners of other logs of the table that are gone.
@@ -205,6 +219,7 @@ class Status(TypedDict):
     oldest_waiting_secs: float | None
     full_in_secs: float | None
     drained_in_secs: float | None
+    paused: PauseReport | None
     lane: LaneReport | None
     table_schema: TableReport
     adoption: AdoptionReport

@@ -398,6 +398,7 @@ class ZerobusWrapper:
             ArgumentTypeError: ``result_or_lsn`` is neither, or ``timeout`` is not a number.
             ConfigurationError: No frame has this number, or ``timeout`` is negative.
             FlushTimeoutError: The time is over. Delivery goes on.
+            PausedError: Somebody has paused delivery (``zerobus-wal pause``).
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed. Delivery goes on.
             TransmissionError: ``rows`` of it were refused for good and are in quarantine, the others are
                 delivered; or the service refuses the table; or the batch was dropped, which
@@ -426,6 +427,7 @@ class ZerobusWrapper:
             ArgumentTypeError: ``timeout`` is not a number.
             ConfigurationError: ``timeout`` is negative.
             FlushTimeoutError: The time is over.
+            PausedError: Somebody has paused delivery (``zerobus-wal pause``).
             RetryExhausted: ``retry_max_attempts`` attempts in a row have failed since the call.
             AuthenticationError: The service refuses us; it is asked again.
             TransmissionError: The service refuses the table; or rows were put into quarantine since the last

@@ -1,11 +1,13 @@
-//! The owner's socket: a live log answers questions about itself.
+//! The owner's socket: what a live log and those who ask it say to each other.
 //!
-//! One line of JSON in, one line out. Only the owner's user may connect.
+//! One line of JSON in, one line out. The question says which version of this protocol asks; an answer says which version
+//! of the program gives it. Programs before the protocol had versions sent no version and got a bare status: they still
+//! do, and what they answer is understood. Only the user of the owner, and root, may ask.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -17,19 +19,199 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use crate::wrapper::{Inner, Status};
+use super::peer;
+use crate::error::{Coded, ErrorCode};
+use crate::io::Env;
+use crate::pause::Pause;
+use crate::wal;
+use crate::wrapper::{Freeing, Inner, Status};
 
 const FILE_NAME: &str = "owner.sock";
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const QUESTION_BYTES_MAX: u64 = 64 * 1024;
+/// A status with very many names is far shorter.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// An owner that does not answer within this time is stopped or overloaded.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The version of the protocol.
+const PROTOCOL_VERSION: u32 = 2;
+
+/// What somebody asks of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "snake_case")]
+pub(crate) enum Question {
+    /// How the log stands.
+    Status,
+    /// End a pause, and try to deliver now.
+    Resume,
+    /// Send nothing more.
+    Pause {
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// Free what is settled, or say what that would be.
+    Reclaim { executes: bool },
+    /// Look for logs of the dead now.
+    Adopt,
+}
+
+impl Question {
+    fn name(&self) -> &'static str {
+        match self {
+            Question::Status => "status",
+            Question::Resume => "resume",
+            Question::Pause { .. } => "pause",
+            Question::Reclaim { .. } => "reclaim",
+            Question::Adopt => "adopt",
+        }
+    }
+}
+
+/// A question as it is sent. The first programs knew nothing but the question.
+#[derive(Debug, Serialize, Deserialize)]
+struct Asked<Q> {
+    #[serde(default)]
+    protocol: u32,
+    #[serde(flatten)]
+    question: Q,
+}
+
+/// Which question it is, if nothing else of it is understood.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    protocol: u32,
+    question: String,
+}
+
+/// What an owner says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// How the log stood before it did what was asked.
+    Status { status: Box<Status> },
+    /// Delivery is paused; how the log stood before.
+    Paused { pause: Pause, status: Box<Status> },
+    /// What was freed, or would be.
+    Reclaimed { freeing: Freeing },
+    /// It looks for logs of the dead.
+    Looks,
+    /// It is a question that this program does not know.
+    NotKnown,
+    /// It did not do it.
+    Refused { code: String, reason: String },
+}
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "question", rename_all = "snake_case")]
-enum Question {
-    Status,
-    Resume,
+struct Answered {
+    protocol: u32,
+    /// Of the program that answers.
+    program_version: String,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+/// Why the owner of a log has not done what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody owns the log.
+    #[error(
+        "nobody owns the log in {directory}; start the program, or: zerobus-wal drain {directory}",
+        directory = .directory.display()
+    )]
+    NoOwner {
+        /// The writer directory.
+        directory: PathBuf,
+    },
+    /// A process owns the log, and does not listen.
+    #[error(
+        "process {pid} owns the log in {directory} and listens to nobody: it starts or ends just now, or its file \
+         system has no sockets; try again, or restart it",
+        directory = .directory.display()
+    )]
+    NotListening {
+        /// The writer directory.
+        directory: PathBuf,
+        /// The owner.
+        pid: u32,
+    },
+    /// The owner has not answered in time.
+    #[error(
+        "process {pid}, which owns the log in {directory}, has not answered within {} s: it is stopped or overloaded; \
+         look at it, or restart it",
+        ANSWER_TIMEOUT.as_secs(),
+        directory = .directory.display()
+    )]
+    Silent {
+        /// The writer directory.
+        directory: PathBuf,
+        /// The owner.
+        pid: u32,
+    },
+    /// The program of the owner is another version.
+    #[error(
+        "process {pid}, which owns the log in {directory}, does not know {question:?}: it is {version}; update it, or \
+         stop it and ask again",
+        directory = .directory.display()
+    )]
+    NotKnown {
+        /// The writer directory.
+        directory: PathBuf,
+        /// The owner.
+        pid: u32,
+        /// What was asked.
+        question: &'static str,
+        /// The owner's version.
+        version: String,
+    },
+    /// The owner could not do it.
+    #[error("process {pid}, which owns the log in {directory}, could not {question}: {reason}", directory = .directory.display())]
+    Refused {
+        /// The writer directory.
+        directory: PathBuf,
+        /// The owner.
+        pid: u32,
+        /// What was asked.
+        question: &'static str,
+        /// The name of its error in the table.
+        code: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Who listens there may not be the owner.
+    #[error("the socket in {directory} is not asked: {reason}", directory = .directory.display())]
+    Untrusted {
+        /// The writer directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The conversation broke off.
+    #[error("the owner of the log in {directory} cannot be asked", directory = .directory.display())]
+    Broken {
+        /// The writer directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Coded for AskError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            AskError::NoOwner { .. } | AskError::NotKnown { .. } | AskError::Untrusted { .. } => {
+                ErrorCode::Configuration
+            }
+            AskError::NotListening { .. } | AskError::Silent { .. } => ErrorCode::Locked,
+            AskError::Refused { code, .. } => {
+                let named = ErrorCode::ALL.into_iter().find(|known| known.info().name == code);
+                named.unwrap_or(ErrorCode::Storage)
+            }
+            AskError::Broken { .. } => ErrorCode::Storage,
+        }
+    }
 }
 
 /// The listening end.
@@ -43,7 +225,7 @@ impl OwnerSocket {
     pub(crate) fn bind(directory: &Path) -> io::Result<OwnerSocket> {
         let path = directory.join(FILE_NAME);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let opened = File::open(directory)?;
@@ -88,45 +270,175 @@ impl OwnerSocket {
 }
 
 async fn answer(stream: tokio::net::UnixStream, inner: Weak<Inner>) -> io::Result<()> {
+    // Until its mode was set, others may have been able to connect.
+    let asks = stream.peer_cred()?.uid();
+    if !peer::may_ask(asks) {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, format!("user {asks} may not ask")));
+    }
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     tokio::io::BufReader::new(reader.take(QUESTION_BYTES_MAX)).read_line(&mut line).await?;
-    let question = serde_json::from_str(&line)?;
+    let named: Named = serde_json::from_str(&line)?;
     let Some(inner) = inner.upgrade() else { return Ok(()) };
-    if matches!(question, Question::Resume) {
-        inner.resume();
-    }
-    // Counting reads the log.
-    let status = spawn_blocking(move || inner.status()).await.map_err(io::Error::other)?;
-    let mut text = serde_json::to_vec(&status)?;
+    let answer = match serde_json::from_str::<Asked<Question>>(&line) {
+        // It counts what is in the log, or writes to the disk.
+        Ok(Asked { question, .. }) => {
+            spawn_blocking(move || done(&inner, &question)).await.map_err(io::Error::other)?
+        }
+        Err(error) => {
+            tracing::debug!(question = named.question, %error, "a question to the owner is not known");
+            Answer::NotKnown
+        }
+    };
+    let mut text = match (named.protocol, answer) {
+        (0, Answer::Status { status }) => serde_json::to_vec(&status)?,
+        (_, answer) => serde_json::to_vec(&Answered {
+            protocol: PROTOCOL_VERSION,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            answer,
+        })?,
+    };
     text.push(b'\n');
     writer.write_all(&text).await
 }
 
-/// Asks the owner of a log for its status; `None` if nobody answers there.
-pub(super) fn ask_status(directory: &Path) -> Option<Status> {
-    ask(directory, &Question::Status)
-}
-
-/// Lets the owner of a log try to deliver now, and returns how the log stood then; `None` if nobody answers there.
-pub fn resume(directory: &Path) -> Option<Status> {
-    ask(directory, &Question::Resume)
-}
-
-fn ask(directory: &Path, question: &Question) -> Option<Status> {
-    let ask = || -> io::Result<Status> {
-        let opened = File::open(directory)?;
-        let mut stream = UnixStream::connect(short_path(&opened))?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut question = serde_json::to_vec(question)?;
-        question.push(b'\n');
-        stream.write_all(&question)?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
+/// Does what is asked.
+fn done(inner: &Inner, question: &Question) -> Answer {
+    let status = || Box::new(inner.status());
+    let refused = |error: io::Error| Answer::Refused {
+        code: ErrorCode::Storage.info().name.to_owned(),
+        reason: error.to_string(),
     };
-    ask().ok()
+    match question {
+        Question::Status => Answer::Status { status: status() },
+        Question::Resume => {
+            let status = status();
+            inner.resume().map_or_else(refused, |()| Answer::Status { status })
+        }
+        Question::Pause { reason } => {
+            let status = status();
+            let paused = inner.pause(reason.as_deref());
+            paused.map_or_else(refused, |pause| Answer::Paused { pause, status })
+        }
+        Question::Reclaim { executes } => {
+            inner.free_settled(*executes).map_or_else(refused, |freeing| Answer::Reclaimed { freeing })
+        }
+        Question::Adopt if inner.look_for_orphans() => Answer::Looks,
+        Question::Adopt => Answer::Refused {
+            code: ErrorCode::Configuration.info().name.to_owned(),
+            reason: "it delivers this log only, and adopts none".to_owned(),
+        },
+    }
+}
+
+/// The status of a log as its owner says.
+pub(super) fn status(directory: &Path) -> Result<Status, AskError> {
+    match ask(directory, &Question::Status)? {
+        Answer::Status { status } => Ok(*status),
+        other => Err(unexpected(directory, &other)),
+    }
+}
+
+/// Asks the owner of a log; what it does not know or refuses is an error.
+pub(super) fn ask(directory: &Path, question: &Question) -> Result<Answer, AskError> {
+    let owner = || wal::owner(&Env::os(), directory).ok().flatten().map(|owner| owner.pid);
+    let no_owner = || AskError::NoOwner { directory: directory.to_owned() };
+    let line = match converse(directory, question) {
+        Ok(line) => line,
+        Err(Broken::Untrusted(reason)) => {
+            return Err(AskError::Untrusted { directory: directory.to_owned(), reason });
+        }
+        Err(Broken::Io(error)) => {
+            // Nobody listens where nobody is.
+            let Some(pid) = owner() else { return Err(no_owner()) };
+            let directory = directory.to_owned();
+            return Err(match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                    AskError::NotListening { directory, pid }
+                }
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Silent { directory, pid },
+                _ => AskError::Broken { directory, source: error },
+            });
+        }
+    };
+    let not_known = |pid, version| AskError::NotKnown {
+        directory: directory.to_owned(),
+        pid,
+        question: question.name(),
+        version,
+    };
+    if line.is_empty() {
+        // A program before the versions hangs up on what it does not know; one that ends does so too.
+        let Some(pid) = owner() else { return Err(no_owner()) };
+        return Err(not_known(pid, "an older version".to_owned()));
+    }
+    let broken =
+        |error: serde_json::Error| AskError::Broken { directory: directory.to_owned(), source: error.into() };
+    let text: serde_json::Value = serde_json::from_str(&line).map_err(broken)?;
+    if text.get("answer").is_none() {
+        let status = serde_json::from_value(text).map_err(broken)?;
+        return Ok(Answer::Status { status });
+    }
+    let Answered { program_version, answer, .. } = serde_json::from_value(text).map_err(broken)?;
+    let pid = || owner().unwrap_or_default();
+    match answer {
+        Answer::NotKnown => Err(not_known(pid(), format!("version {program_version}"))),
+        Answer::Refused { code, reason } => Err(AskError::Refused {
+            directory: directory.to_owned(),
+            pid: pid(),
+            question: question.name(),
+            code,
+            reason,
+        }),
+        answer => Ok(answer),
+    }
+}
+
+/// An answer to another question than the one that was asked.
+pub(super) fn unexpected(directory: &Path, answer: &Answer) -> AskError {
+    let source = io::Error::other(format!("the answer is to another question: {answer:?}"));
+    AskError::Broken { directory: directory.to_owned(), source }
+}
+
+/// Why there is no answer.
+enum Broken {
+    Untrusted(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Io(error)
+    }
+}
+
+/// One line there, one line back. An empty one means that the other side hung up.
+fn converse(directory: &Path, question: &Question) -> Result<String, Broken> {
+    let opened = File::open(directory)?;
+    let path = short_path(&opened);
+    let file = fs::symlink_metadata(&path)?;
+    if file.mode() & 0o077 != 0 {
+        let reason = format!("others than its user may connect to it (mode {:o})", file.mode() & 0o777);
+        return Err(Broken::Untrusted(reason));
+    }
+    let mut stream = UnixStream::connect(&path)?;
+    let listens = peer::user_of(&stream)?;
+    if listens != file.uid() || listens != opened.metadata()?.uid() && listens != 0 {
+        let reason = format!("user {listens} listens there, and the log is another user's");
+        return Err(Broken::Untrusted(reason));
+    }
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut text =
+        serde_json::to_vec(&Asked { protocol: PROTOCOL_VERSION, question }).map_err(io::Error::from)?;
+    text.push(b'\n');
+    stream.write_all(&text)?;
+    let mut line = String::new();
+    match BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut line) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(String::new()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(line),
+    }
 }
 
 /// A socket's path may have 108 bytes, a writer directory's any number: go through the open directory.

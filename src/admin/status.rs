@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::socket::ask_status;
+use super::socket;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
 use crate::ledger::{self, LedgerError};
+use crate::pause;
 use crate::quarantine;
 use crate::reclaim::{self, retained_bytes};
 use crate::wal::{self, LogView, OpenError, ReadError};
@@ -89,16 +90,20 @@ impl Coded for StatusError {
 ///
 /// [`StatusError`] if the log or its ledger cannot be read.
 pub fn status(directory: &Path) -> Result<Status, StatusError> {
-    if let Some(live) = ask_status(directory) {
+    if let Ok(live) = socket::status(directory) {
         return Ok(live);
     }
     let env = Env::os();
-    let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
+    let log_error = |source: OpenError| StatusError::Log { directory: directory.to_owned(), source };
     let view = LogView::read(&env, directory).map_err(log_error)?;
     let ledger_error = |source| StatusError::Ledger { directory: directory.to_owned(), source };
     let remembered = ledger::peek(directory, view.epoch()).map_err(ledger_error)?;
     let (record, ranges) = remembered.record.unwrap_or_default();
-    let owner = wal::owner(&env, directory).ok().flatten();
+    let paused = pause::read(&env, directory).map_err(|source| {
+        let (action, path) = ("read the mark of a pause in", directory.to_owned());
+        log_error(OpenError::Storage { action, path, source })
+    })?;
+    let owner_pid = wal::owner(&env, directory).ok().flatten().map(|owner| owner.pid);
     let settled = record.settled;
     let behind = view
         .count_from(settled.through.next())
@@ -115,7 +120,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         unity_catalog_url: destination.unity_catalog_url.clone(),
         directory: directory.to_owned(),
         epoch: view.epoch(),
-        owner_pid: owner.map(|owner| owner.pid),
+        owner_pid,
         settled_lsn: settled.through,
         durable_lsn: view.last(),
         rows: Counts {
@@ -151,12 +156,16 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
         full_in_secs: None,
         drained_in_secs: None,
+        paused,
         lane: None,
         table_schema: TableReport::new(
             cached.as_ref().map(|cached| &cached.schema),
             cached.as_ref().map_or(0, |cached| cached.read_unix_micros),
             now,
-            Some("nobody owns the log, so the catalog is not asked".to_owned()),
+            Some(match owner_pid {
+                Some(_) => "the owner of the log does not answer".to_owned(),
+                None => "nobody owns the log, so the catalog is not asked".to_owned(),
+            }),
         ),
         adoption: AdoptionReport::default(),
         settling_failure: None,

@@ -56,7 +56,7 @@ impl Catalog {
     /// # Errors
     ///
     /// [`CatalogError`], at the latest after ten seconds.
-    pub(super) async fn table_schema(&self) -> Result<TableSchema, CatalogError> {
+    pub(crate) async fn table_schema(&self) -> Result<TableSchema, CatalogError> {
         let asking = tokio::time::timeout(TIMEOUT, self.ask());
         asking.await.unwrap_or(Err(CatalogError::Timeout { timeout: TIMEOUT }))
     }

@@ -19,5 +19,6 @@ mod known;
 mod reader;
 
 pub(crate) use client::Catalog;
+pub(crate) use error::{CatalogError, CatalogErrorClass};
 pub(crate) use known::{Known, KnownTable};
 pub(crate) use reader::Reader;

@@ -35,10 +35,10 @@ pub(super) struct DestinationOptions {
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Zerobus endpoint [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "ZEROBUS_ENDPOINT")]
+    #[arg(long, alias = "to-endpoint", value_name = "URL", env = "ZEROBUS_ENDPOINT")]
     endpoint: Option<String>,
     /// Workspace URL, for tokens [default: the one that the log was written for].
-    #[arg(long, value_name = "URL", env = "UNITY_CATALOG_URL")]
+    #[arg(long, alias = "to-unity-catalog-url", value_name = "URL", env = "UNITY_CATALOG_URL")]
     unity_catalog_url: Option<String>,
 }
 
@@ -89,6 +89,31 @@ impl DestinationOptions {
         // It is known already; a program without a home has no other.
         configuration.wal_dir = Some(directory.to_owned());
         configuration
+    }
+}
+
+impl DestinationOptions {
+    /// What is given here counts before what these settings say.
+    pub(super) fn override_in(&self, configuration: &mut WrapperConfiguration) {
+        fn set<T: Clone>(setting: &mut Option<T>, given: &Option<T>) {
+            if given.is_some() {
+                setting.clone_from(given);
+            }
+        }
+        if let Some(endpoint) = &self.endpoint {
+            configuration.endpoint.clone_from(endpoint);
+        }
+        // One of them is given; the other one is not meant then.
+        if self.client_secret.is_some() || self.client_secret_file.is_some() {
+            configuration.client_secret.clone_from(&self.client_secret);
+            configuration.client_secret_file.clone_from(&self.client_secret_file);
+        }
+        set(&mut configuration.client_id, &self.client_id);
+        set(&mut configuration.unity_catalog_url, &self.unity_catalog_url);
+        set(&mut configuration.ca_certificate_file, &self.ca_certificate_file);
+        set(&mut configuration.client_certificate_file, &self.client_certificate_file);
+        set(&mut configuration.client_key_file, &self.client_key_file);
+        set(&mut configuration.proxy, &self.proxy);
     }
 }
 

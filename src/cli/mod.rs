@@ -4,7 +4,9 @@
 
 mod completions;
 mod config;
+mod adopt;
 mod destination;
+mod doctor;
 mod drain;
 #[cfg(feature = "emulator")]
 mod emulator;
@@ -12,10 +14,19 @@ mod exit_codes;
 mod inspect;
 mod log;
 mod ls;
+mod export;
 mod output;
+mod pause;
 mod progress;
+mod reclaim;
+mod remap;
+mod repair;
+mod quarantine;
+mod reconcile;
+mod replay;
 mod resume;
 mod shown;
+mod rows;
 mod status;
 mod time;
 mod verify;
@@ -49,8 +60,18 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
+    Adopt(adopt::AdoptArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     Drain(Box<drain::DrainArgs>),
+    Pause(pause::PauseArgs),
+    Reclaim(reclaim::ReclaimArgs),
+    Remap(remap::RemapArgs),
+    Repair(repair::RepairArgs),
     Resume(resume::ResumeArgs),
+    Export(Box<export::ExportArgs>),
+    Quarantine(Box<quarantine::QuarantineArgs>),
+    Replay(Box<replay::ReplayArgs>),
+    Reconcile(reconcile::ReconcileArgs),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulator::EmulatorArgs>),
     Completions(completions::CompletionsArgs),
@@ -86,8 +107,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::ExitCodes(args) => exit_codes::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Pause(args) => pause::run(&args),
+        Command::Reclaim(args) => reclaim::run(&args),
+        Command::Remap(args) => remap::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Resume(args) => resume::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => emulator::run(&args).map_err(Failure::from),
     };

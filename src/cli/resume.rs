@@ -1,55 +1,44 @@
-//! `zerobus-wal resume`: let a program that is parked try again now.
+//! `zerobus-wal resume`: end a pause, and let a program that is parked try again now.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::output::print;
-use super::{Failure, root};
-use crate::admin;
-use crate::error::ErrorCode;
+use super::Failure;
+use super::output::Format;
+use super::pause::{each, name};
+use crate::admin::{self, PauseChange};
 
-/// Let the programs that own logs try to deliver now, with fresh tokens.
+/// Let the programs that own logs try to deliver now, with fresh tokens; what `zerobus-wal pause` has paused goes on.
 ///
 /// For a log that is parked or waits, once the reason is gone: a grant was given, a table was made, a secret was
-/// rotated. Without this they try by themselves, at the latest after retry_max_delay_ms.
+/// rotated. Without this they try by themselves, at the latest after retry_max_delay_ms. What is paused goes on by
+/// nothing else.
 #[derive(Args, Debug)]
 pub(super) struct ResumeArgs {
     /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
     directory: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 pub(super) fn run(args: &ResumeArgs) -> Result<(), Failure> {
-    let root = root(args.directory.as_ref())?;
-    let directories = admin::find_logs(&root)?;
-    if directories.is_empty() {
-        let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
-        return Err(Failure { code: ErrorCode::Configuration, text });
-    }
-    let mut not_owned = 0;
-    for directory in directories {
-        match admin::resume(&directory) {
-            Some(status) => {
-                let lane = status.lane.as_ref().map_or("unknown", |lane| lane.state.as_str());
-                let waiting = HumanCount(status.rows.waiting);
-                print(&format!("{}: tries now; it was {lane}, {waiting} rows wait", status.name()))?;
-            }
-            None => {
-                not_owned += 1;
-                let shown = directory.display();
-                eprintln!(
-                    "warning: nobody owns the log in {shown}, or its owner does not answer; start the program, or: \
-                     zerobus-wal drain {shown}"
-                );
-            }
+    each(args.directory.as_ref(), args.format, admin::resume, told)
+}
+
+fn told(change: &PauseChange) -> String {
+    let waiting = HumanCount(change.waiting_rows);
+    let directory = change.directory.display();
+    match change.lane {
+        Some(lane) => {
+            format!("{}: tries now; it was {}, {waiting} rows wait", name(change), lane.as_str())
         }
-    }
-    match not_owned {
-        0 => Ok(()),
-        _ => Err(Failure {
-            code: ErrorCode::Configuration,
-            text: "not every log has an owner that answers".to_owned(),
-        }),
+        None => format!(
+            "{}: is not paused any more; nobody owns it, and {waiting} rows wait: start the program, or: zerobus-wal \
+             drain {directory}",
+            name(change)
+        ),
     }
 }

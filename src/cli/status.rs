@@ -15,6 +15,7 @@ use crate::admin;
 use crate::admin::check::{CheckReport, Limits, Violation, check};
 use crate::admin::list::search;
 use crate::config::seconds;
+use crate::drain::LaneState;
 use crate::wrapper::{STATUS_VERSION, Status};
 
 /// Version of the JSON of a check.
@@ -208,7 +209,11 @@ fn bounds(status: &Status) -> Option<String> {
 /// What needs a person's eye.
 fn remarks(status: &Status) -> Vec<String> {
     let mut remarks = Vec::new();
+    if let Some(pause) = &status.paused {
+        remarks.push(pause.to_string());
+    }
     if let Some(lane) = &status.lane
+        && lane.state != LaneState::Paused
         && let Some(reason) = &lane.reason
     {
         remarks.push(format!(

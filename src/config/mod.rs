@@ -30,7 +30,7 @@ use transport::STREAMS_MAX;
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
 #[cfg(feature = "cli")]
-pub(crate) use parse::seconds;
+pub(crate) use parse::{a_time, seconds};
 pub use registry::{SETTINGS, setting};
 pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
 pub use sources::{Origin, Resolved, Sources};

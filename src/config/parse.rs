@@ -118,6 +118,13 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     duration(text, "s").ok_or_else(|| format!("{text:?} is no time, allowed is: {allowed}"))
 }
 
+/// A time with a unit, such as `90s` or `2h`; none for anything else.
+#[cfg(feature = "cli")]
+pub(crate) fn a_time(text: &str) -> Option<Duration> {
+    let (_, unit) = split(text);
+    (!unit.is_empty()).then(|| duration(text, unit)).flatten()
+}
+
 fn is_whole_ms(duration: &Duration) -> bool {
     duration.subsec_nanos().is_multiple_of(1_000_000)
 }

@@ -24,7 +24,7 @@ pub(super) const VALUE_NUMBER: u32 = 2;
 const MESSAGE_NAME: &str = "Record";
 
 /// The message of the rows of a table.
-pub(super) fn of_table(table: &TableSchema) -> Result<DescriptorProto, ConversionError> {
+pub(crate) fn of_table(table: &TableSchema) -> Result<DescriptorProto, ConversionError> {
     message(MESSAGE_NAME, &table.columns, &Place { column: "", depth: 0 }, |name| name.to_owned())
 }
 

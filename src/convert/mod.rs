@@ -33,6 +33,7 @@ mod values;
 
 pub use arrow::ArrowPlan;
 pub(crate) use arrow::rows_within;
+pub(crate) use descriptor::of_table as table_descriptor;
 pub use error::{ConversionError, RowError, RowErrorReason};
 pub use plan::{Encoded, Plan};
 pub use policy::{NullList, Policies, TimestampNs, UnknownPolicy};

@@ -148,6 +148,7 @@ impl Delivery {
         loop {
             tokio::select! {
                 () = sleep_until(until) => return,
+                () = self.lane.paused() => return,
                 () = self.lane.nudge.notified() => {
                     self.backoff_step = 0;
                     return;

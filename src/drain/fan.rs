@@ -47,6 +47,8 @@ pub(super) struct Fan<'a> {
     pub(super) pause: Option<Pause>,
     /// Set while the oldest frames are to be dropped: when those in flight are no longer waited for.
     pub(super) give_up: Option<Instant>,
+    /// Somebody has paused delivery.
+    is_paused: bool,
 }
 
 /// The wait after a failure.
@@ -76,6 +78,7 @@ enum Event {
     Fed(Result<Fed, FeedError>),
     Time,
     Nudged,
+    PauseTurned,
 }
 
 impl<'a> Fan<'a> {
@@ -94,12 +97,16 @@ impl<'a> Fan<'a> {
             ending: None,
             pause: None,
             give_up: None,
+            is_paused: false,
         }
     }
 
     pub(super) async fn run(mut self) -> Infallible {
         self.settle_persistent().await;
         loop {
+            if self.is_paused {
+                self.slots.iter_mut().flatten().for_each(|slot| slot.is_ending = true);
+            }
             self.end_slots().await;
             if self.in_flight() == 0 {
                 self.at_rest().await;
@@ -120,6 +127,7 @@ impl<'a> Fan<'a> {
                     self.delivery.backoff_step = 0;
                     self.end_pause();
                 }
+                Event::PauseTurned => self.pause_turned(),
             }
         }
     }
@@ -128,6 +136,7 @@ impl<'a> Fan<'a> {
     async fn settle_persistent(&mut self) {
         let longest = self.delivery.lane.settings.retry_max_delay;
         loop {
+            self.delivery.rest_while_paused().await;
             match self.delivery.fence().await {
                 Ok(None) => break,
                 Ok(Some((stream, _))) => stream.close().await,
@@ -157,6 +166,18 @@ impl<'a> Fan<'a> {
             fed = self.requests.next(), if pulls => Event::Fed(fed),
             () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => Event::Time,
             () = lane.nudge.notified(), if self.pause.is_some() => Event::Nudged,
+            () = lane.pause_is(!self.is_paused) => Event::PauseTurned,
+        }
+    }
+
+    /// Somebody has paused delivery, or has ended that.
+    fn pause_turned(&mut self) {
+        self.is_paused = !self.is_paused;
+        if !self.is_paused {
+            self.delivery.backoff_step = 0;
+            let state = self.pause.as_ref().map_or(LaneState::Idle, |pause| pause.state);
+            self.delivery.lane.set_state(state);
+            self.end_pause();
         }
     }
 
@@ -172,6 +193,11 @@ impl<'a> Fan<'a> {
 
     /// Whether nothing may be sent now.
     pub(super) fn is_held(&self) -> bool {
+        self.is_paused || self.is_stuck()
+    }
+
+    /// Whether it is the next request that cannot be sent.
+    fn is_stuck(&self) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.extent == Extent::Everything)
     }
 
@@ -243,6 +269,12 @@ impl<'a> Fan<'a> {
             }
             self.begin_anew();
         }
+        if self.is_paused {
+            if self.delivery.lane.status.borrow().state != LaneState::Paused {
+                self.delivery.lane.set_state(LaneState::Paused);
+            }
+            return;
+        }
         let is_open = self.opening.is_some() || self.head.is_some();
         if !is_open && self.delivery.lane.status.borrow().failure.is_none() {
             self.delivery.lane.set_state(LaneState::Idle);
@@ -269,7 +301,7 @@ impl<'a> Fan<'a> {
             self.delivery.backoff_step = 0;
             self.delivery.is_fresh_token_tried = false;
         }
-        if self.is_held() {
+        if self.is_stuck() {
             return;
         }
         self.delivery.lane.status.send_modify(|status| {

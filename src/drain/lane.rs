@@ -28,6 +28,7 @@ use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::io::Env;
 use crate::ledger::Streams;
+use crate::pause::Pause;
 use crate::quarantine::Quarantine;
 use crate::transport::{ErrorClass, Stream, Transport};
 use crate::types::StreamOffset;
@@ -68,6 +69,8 @@ pub(crate) struct Lane {
     pub(crate) quarantine: Quarantine,
     /// The schemas that are refused.
     pub(crate) grace: Arc<Grace>,
+    /// Whether somebody has paused delivery.
+    pub(crate) pause: watch::Receiver<Option<Pause>>,
 }
 
 /// What a lane keeps between two streams.
@@ -162,10 +165,8 @@ impl Delivery {
             return Fan::new(self).run().await;
         }
         loop {
-            let failure = match self.deliver().await {
-                Ok(never) => match never {},
-                Err(failure) => failure,
-            };
+            self.rest_while_paused().await;
+            let Err(failure) = self.deliver().await else { continue };
             let longest = self.lane.settings.retry_max_delay;
             let wait = match failure {
                 Failure::Stream(error) if self.isolate_in_window(&error) => None,
@@ -196,13 +197,19 @@ impl Delivery {
         }
     }
 
-    /// Sends, from the last acknowledged row on, until something fails.
-    async fn deliver(&mut self) -> Result<std::convert::Infallible, Failure> {
+    /// Sends, from the last acknowledged row on, until delivery is paused and nothing is in flight, or something fails.
+    async fn deliver(&mut self) -> Result<(), Failure> {
         // Opened, and not used: what may have been sent on it goes first, or what was to go first was dropped meanwhile.
         let mut spare = self.fence().await?;
         let mut requests = self.requests();
         let mut waiting: Option<Request> = None;
         loop {
+            if self.lane.is_paused() {
+                if let Some((stream, _)) = spare.take() {
+                    stream.close().await;
+                }
+                return Ok(());
+            }
             if self.lane.admission.drops.is_open() && self.lane.drop_oldest().await {
                 (requests, waiting) = (self.requests(), None);
             }
@@ -222,6 +229,10 @@ impl Delivery {
                         continue;
                     }
                     None => match self.open(&request, requests.table_version()).await? {
+                        Opened::Stream(stream) | Opened::Spare(stream) if self.lane.is_paused() => {
+                            stream.close().await;
+                            return Ok(());
+                        }
                         Opened::Stream(stream) => self.pump(stream, request, &mut requests).await,
                         Opened::Spare(stream) => {
                             (requests, spare) = (self.requests(), Some((stream, request.format().clone())));
@@ -272,6 +283,7 @@ impl Delivery {
         tokio::select! {
             biased;
             () = self.lane.admission.drops.wanted() => Ok(None),
+            () = self.lane.paused() => Ok(None),
             fed = requests.next() => match fed? {
                 Fed::Request(request) => Ok(Some(request)),
                 Fed::Skipped(span) => {

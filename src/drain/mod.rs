@@ -27,6 +27,7 @@ mod isolate;
 mod lane;
 mod opening;
 mod parts;
+mod pausing;
 mod piece;
 mod plans;
 mod pump;

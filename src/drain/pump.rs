@@ -103,6 +103,7 @@ impl Delivery {
                     ending = self.take(next, stream, &plan).await;
                 }
                 () = sleep_until(old_age), if ending.is_none() => ending = Some(Ok(None)),
+                () = self.lane.paused(), if ending.is_none() => ending = Some(Ok(None)),
             }
         }
     }

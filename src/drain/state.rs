@@ -27,6 +27,8 @@ pub enum LaneState {
     Poison,
     /// The log cannot be read; trying again.
     Unreadable,
+    /// Somebody has paused delivery; nothing is in flight.
+    Paused,
     /// Shut down.
     Stopped,
 }
@@ -43,6 +45,7 @@ impl LaneState {
             LaneState::Blocked => "blocked",
             LaneState::Poison => "poison",
             LaneState::Unreadable => "unreadable",
+            LaneState::Paused => "paused",
             LaneState::Stopped => "stopped",
         }
     }

@@ -9,15 +9,21 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::rows::Rows;
+use super::settings;
 use crate::admin::check::Limits;
+use crate::admin::doctor::{self, DoctorOptions};
+use crate::admin::remap::{RemapOptions, remap};
+use crate::admin::repair::{RepairOptions, repair};
 use crate::admin::{self, Progress, inspect};
-use crate::config::default_wal_dir;
+use crate::config::{ConfigError, default_wal_dir};
 use crate::error::{Coded, ErrorCode};
-use crate::types::Lsn;
+use crate::types::{InvalidTableName, Lsn, TableName};
+use crate::wrapper::writer_name;
 
 /// How often a call looks whether Ctrl-C was pressed.
 const SIGNALS_INTERVAL: Duration = Duration::from_millis(50);
@@ -25,7 +31,10 @@ const SIGNALS_INTERVAL: Duration = Duration::from_millis(50);
 /// Runs an operation without the GIL, and gives what it found as JSON.
 ///
 /// On Ctrl-C the operation is asked to stop; the call raises `KeyboardInterrupt` once it has.
-fn answer<T, E>(py: Python<'_>, operation: impl FnOnce(&Progress) -> Result<T, E> + Send) -> PyResult<String>
+pub(super) fn answer<T, E>(
+    py: Python<'_>,
+    operation: impl FnOnce(&Progress) -> Result<T, E> + Send,
+) -> PyResult<String>
 where
     T: Serialize,
     E: Coded + 'static,
@@ -75,7 +84,7 @@ fn attended<T: Send>(
 }
 
 /// Where to look when nobody says where.
-fn root(py: Python<'_>, given: Option<PathBuf>) -> PyResult<PathBuf> {
+pub(super) fn root(py: Python<'_>, given: Option<PathBuf>) -> PyResult<PathBuf> {
     given.map_or_else(default_wal_dir, Ok).map_err(|error| Failure::of(&error).raise(py))
 }
 
@@ -169,4 +178,91 @@ pub(super) fn admin_config_check(
     file: Option<PathBuf>,
 ) -> PyResult<()> {
     answer(py, |_| admin::settings::check(environment, file.as_deref())).map(drop)
+}
+
+#[pyfunction]
+pub(super) fn admin_pause(py: Python<'_>, directory: PathBuf, reason: Option<String>) -> PyResult<String> {
+    answer(py, |_| admin::pause(&directory, reason.as_deref()))
+}
+
+#[pyfunction]
+pub(super) fn admin_resume(py: Python<'_>, directory: PathBuf) -> PyResult<String> {
+    answer(py, |_| admin::resume(&directory))
+}
+
+#[pyfunction]
+pub(super) fn admin_reclaim(py: Python<'_>, directory: PathBuf, executes: bool) -> PyResult<String> {
+    answer(py, |_| admin::reclaim(&directory, executes))
+}
+
+#[pyfunction]
+pub(super) fn admin_adopt(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| admin::adopt(&root))
+}
+
+/// What the settings do not say is taken from the log in this directory, if there is one.
+#[pyfunction]
+pub(super) fn admin_doctor(
+    py: Python<'_>,
+    directory: Option<PathBuf>,
+    settings: &Bound<'_, PyDict>,
+    offline: bool,
+) -> PyResult<String> {
+    let mut configuration = settings::given(settings)?;
+    let directory = match directory {
+        Some(directory) => directory,
+        None => {
+            let wal_dir = root(py, configuration.wal_dir.clone())?;
+            wal_dir.join(&configuration.table_name).join(writer_name(1))
+        }
+    };
+    answer(py, |progress| -> Result<_, ConfigError> {
+        if let Ok(log) = admin::status(&directory) {
+            if configuration.endpoint.is_empty() {
+                configuration.endpoint = log.endpoint;
+            }
+            if configuration.table_name.is_empty() {
+                configuration.table_name = log.table.to_string();
+            }
+            configuration.unity_catalog_url = configuration.unity_catalog_url.or(log.unity_catalog_url);
+        }
+        // It is known already; a program without a home has no other.
+        configuration.wal_dir.get_or_insert_with(|| directory.clone());
+        Ok(doctor::examine(&directory, &configuration, DoctorOptions { offline }, progress))
+    })
+}
+
+#[pyfunction]
+pub(super) fn admin_repair(
+    py: Python<'_>,
+    directory: PathBuf,
+    executes: bool,
+    endpoint: Option<String>,
+    unity_catalog_url: Option<String>,
+    backup: Option<PathBuf>,
+) -> PyResult<String> {
+    let options = RepairOptions { endpoint, unity_catalog_url, backup };
+    answer(py, |progress| repair(&directory, &options, executes, progress))
+}
+
+#[pyfunction]
+pub(super) fn admin_remap(
+    py: Python<'_>,
+    directory: Option<PathBuf>,
+    old: &str,
+    new: &str,
+    endpoint: Option<String>,
+    unity_catalog_url: Option<String>,
+    executes: bool,
+) -> PyResult<String> {
+    let root = root(py, directory)?;
+    let table = |name: &str| {
+        let wrong =
+            |error: InvalidTableName| Failure::new(ErrorCode::Configuration, error.to_string()).raise(py);
+        name.parse::<TableName>().map_err(wrong)
+    };
+    let (old, new) = (table(old)?, table(new)?);
+    let options = RemapOptions { endpoint, unity_catalog_url };
+    answer(py, |_| remap(&root, &old, &new, &options, executes))
 }

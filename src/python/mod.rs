@@ -4,6 +4,7 @@
 //! until the thread of an event loop takes them out. Whatever can block releases the GIL.
 
 mod admin;
+mod admin_rows;
 mod call;
 mod completions;
 mod failure;
@@ -49,6 +50,20 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(admin::admin_verify, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_config_show, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_config_check, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_pause, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_resume, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_reclaim, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_adopt, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_doctor, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_repair, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_remap, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_export, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_quarantine_ls, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_quarantine_show, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_quarantine_drop, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_replay, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_replay_dry_run, module)?)?;
+    module.add_function(wrap_pyfunction!(admin_rows::admin_reconcile, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)
 }
 

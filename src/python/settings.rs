@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
 use crate::config::{Kind, Resolved, SETTINGS, Setting, Sources, Value, WrapperConfiguration};
+use crate::error::ErrorCode;
 
 /// The configuration that these settings make, whose types the Python class has checked. There is one for each of the
 /// registry, under its name; None leaves the default.
@@ -31,6 +32,42 @@ pub(super) fn configuration(settings: &Bound<'_, PyDict>) -> PyResult<WrapperCon
         return Err(PyTypeError::new_err("the constructor gives a setting that is not in the registry"));
     }
     Ok(configuration)
+}
+
+/// The configuration that these settings make, some of those of the registry under their names.
+pub(super) fn given(settings: &Bound<'_, PyDict>) -> PyResult<WrapperConfiguration> {
+    let mut configuration = WrapperConfiguration::new("", "");
+    for (setting, value) in some(settings)? {
+        let put = setting.put(&mut configuration, value);
+        put.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    }
+    Ok(configuration)
+}
+
+/// Some settings of the registry, by name; None leaves one as it is.
+pub(super) fn some(given: &Bound<'_, PyDict>) -> PyResult<Vec<(&'static Setting, Value)>> {
+    let py = given.py();
+    let mut some = Vec::new();
+    for (name, value) in given {
+        let name: String = name.extract()?;
+        let unknown = || PyTypeError::new_err(format!("there is no setting {name}"));
+        let setting = crate::config::setting(&name).ok_or_else(unknown)?;
+        if value.is_none() {
+            continue;
+        }
+        let wrong = |error: PyErr| {
+            let text = format!("{name}: {}", error.value(py));
+            Failure::new(ErrorCode::ArgumentType, text).raise(py)
+        };
+        let value = from_python(setting.kind(), &value).map_err(wrong)?;
+        let value = match &value {
+            // Only here a choice says what is allowed.
+            Value::Choice(text) => setting.parse(text).map_err(|error| Failure::of(&error).raise(py))?,
+            _ => value,
+        };
+        some.push((setting, value));
+    }
+    Ok(some)
 }
 
 fn from_python(kind: Kind, given: &Bound<'_, PyAny>) -> PyResult<Value> {

@@ -94,11 +94,11 @@ pub(crate) struct Source {
 
 /// What the end of a file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) lsn: Lsn,
-    pub(super) rows: Rows,
+pub(crate) struct Told {
+    pub(crate) lsn: Lsn,
+    pub(crate) rows: Rows,
     /// That of the first row.
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 /// The name of a file: frame and first row, and a number if another file has that name.
@@ -175,19 +175,8 @@ fn with_reasons(refused: &RefusedRows, source: &Source, unix_micros: i64) -> Res
         true => batch.columns().to_vec(),
         false => {
             let numbers = UInt32Array::from_iter_values(rows.iter().map(|(row, _)| *row));
-            let taken = batch.columns().iter().map(|column| {
-                // Not every type can be taken from; each can be put together from its rows.
-                take(column, &numbers, None).or_else(|_| {
-                    let each = numbers.values().iter().map(|row| column.slice(*row as usize, 1));
-                    let each: Vec<ArrayRef> = each.collect();
-                    concat(&each.iter().map(AsRef::as_ref).collect::<Vec<_>>())
-                })
-            });
             // Views and dictionaries bring along what belongs to other rows.
-            let taken = taken.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
-            let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(count));
-            let taken = RecordBatch::try_new_with_options(batch.schema(), taken, &options)?;
-            compact(&taken)?.columns().to_vec()
+            compact(&rows_of(batch, &numbers)?)?.columns().to_vec()
         }
     };
     let reasons = StringArray::from_iter_values(rows.iter().map(|(_, why)| why.reason.as_ref()));
@@ -203,11 +192,7 @@ fn with_reasons(refused: &RefusedRows, source: &Source, unix_micros: i64) -> Res
     let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
     let mut columns = columns;
     for (name, column) in added {
-        let mut name = name.to_owned();
-        while fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
-            name.insert(0, '_');
-        }
-        fields.push(Arc::new(Field::new(name, type_of(&column), false)));
+        fields.push(Arc::new(Field::new(free_name(&fields, name), type_of(&column), false)));
         columns.push(column);
     }
     let mut metadata: HashMap<String, String> = batch.schema().metadata().clone();
@@ -218,6 +203,40 @@ fn with_reasons(refused: &RefusedRows, source: &Source, unix_micros: i64) -> Res
         (LSN_KEY.to_owned(), lsn.to_string()),
     ]);
     RecordBatch::try_new(Arc::new(Schema::new(fields).with_metadata(metadata)), columns)
+}
+
+/// These rows of a batch. They share what views and dictionaries refer to.
+pub(crate) fn rows_of(batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+    let taken = batch.columns().iter().map(|column| {
+        // Not every type can be taken from; each can be put together from its rows.
+        take(column, rows, None).or_else(|_| {
+            let each = rows.values().iter().map(|row| column.slice(*row as usize, 1));
+            let each: Vec<ArrayRef> = each.collect();
+            concat(&each.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        })
+    });
+    let taken = taken.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(batch.schema(), taken, &options)
+}
+
+/// How many columns stand behind those of the batch: frame, row, reason, code, time.
+#[cfg(feature = "cli")]
+pub(crate) const ADDED_COLUMNS: usize = 5;
+
+/// The name, or the first with underscores in front that no column has.
+pub(crate) fn free_name(fields: &[Arc<Field>], name: &str) -> String {
+    let mut name = name.to_owned();
+    while fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// Whether a key of a schema's metadata is one of those that stand in files of ours.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ours(key: &str) -> bool {
+    [FORMAT_KEY, TABLE_KEY, EPOCH_KEY, LSN_KEY].contains(&key)
 }
 
 fn type_of(column: &ArrayRef) -> DataType {

@@ -11,8 +11,10 @@
 
 mod error;
 mod file;
-mod told;
+#[cfg(feature = "cli")]
+pub(crate) mod look;
 mod rows;
+mod told;
 #[cfg(test)]
 #[cfg(feature = "sim")]
 mod tests;
@@ -32,6 +34,8 @@ use crate::reserve::Reserve;
 use crate::types::Lsn;
 
 pub(crate) use error::{FileError, PutError};
+#[cfg(feature = "cli")]
+pub(crate) use file::{ADDED_COLUMNS, free_name, is_ours, rows_of};
 pub(crate) use file::{Refusal, RefusedRows, Source};
 pub(crate) use rows::Rows;
 pub(crate) use told::{LookedFile, look, rows_in_quarantine};

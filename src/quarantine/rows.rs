@@ -45,6 +45,12 @@ impl Rows {
         self.runs.is_empty()
     }
 
+    /// How many there are.
+    #[cfg(feature = "cli")]
+    pub(crate) fn count(&self) -> u64 {
+        self.runs.iter().map(|run| u64::from(run.end() - run.start()) + 1).sum()
+    }
+
     /// How many of these rows of the frame are among them.
     pub(crate) fn count_in(&self, rows: Range<usize>) -> u64 {
         self.runs_in(rows).map(|run| run.len() as u64).sum()

@@ -239,6 +239,45 @@ fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<(), Open
     write().map_err(storage("write", &path))
 }
 
+/// Where the identity of a log stands.
+pub(crate) fn identity_path(dir: &Path) -> PathBuf {
+    dir.join(IDENTITY_FILE)
+}
+
+/// Whose log this is, by its identity file alone; none if that is missing.
+///
+/// # Errors
+///
+/// [`OpenError::Identity`] if it cannot be understood, [`OpenError::UnsupportedVersion`] if a later version wrote it.
+pub(crate) fn identity(env: &Env, dir: &Path) -> Result<Option<(Epoch, Destination)>, OpenError> {
+    Ok(read_identity(env, dir)?.map(|identity| (identity.epoch, identity.destination)))
+}
+
+/// Takes the lock of a writer directory, whatever is in it.
+///
+/// # Errors
+///
+/// [`OpenError::Locked`] names the process that has it.
+pub(crate) fn lock(env: &Env, dir: &Path) -> Result<Box<dyn FileLock>, OpenError> {
+    take_lock(env, dir)
+}
+
+/// Says whose log this is from now on. The caller has the lock.
+///
+/// # Errors
+///
+/// [`OpenError::Storage`] if the file system fails; then the one or the other is written.
+pub(crate) fn write_new_identity(
+    env: &Env,
+    dir: &Path,
+    epoch: Epoch,
+    destination: &Destination,
+) -> Result<(), OpenError> {
+    let created_unix_micros = env.clock.unix_micros();
+    let destination = destination.clone();
+    write_identity(env, dir, &Identity { format: FORMAT_VERSION, epoch, destination, created_unix_micros })
+}
+
 /// The epoch in the newest segment whose header is whole; none if there are no segments.
 fn epoch_of_segments(env: &Env, dir: &Path) -> Result<Option<Epoch>, OpenError> {
     let ids = segments(env, dir)?;
@@ -263,7 +302,10 @@ fn epoch_of_segments(env: &Env, dir: &Path) -> Result<Option<Epoch>, OpenError> 
     })
 }
 
-fn read_segment_header(env: &Env, path: &Path) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
+pub(super) fn read_segment_header(
+    env: &Env,
+    path: &Path,
+) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
     let file = env.storage.open(path, Access::Read)?;
     let mut block = vec![0; SEGMENT_HEADER];
     let length = file.read_at(&mut block, 0)?;

@@ -15,7 +15,7 @@ pub(super) const IDENTITY_FILE: &str = "LOG";
 /// Where the next identity file is written before it takes its name.
 pub(super) const IDENTITY_FILE_NEW: &str = "LOG.new";
 /// The file that the owner holds locked; it is never deleted.
-pub(super) const LOCK_FILE: &str = "LOCK";
+pub(crate) const LOCK_FILE: &str = "LOCK";
 /// What a damaged segment's name is given when it is set aside.
 pub(super) const SET_ASIDE: &str = ".damaged";
 

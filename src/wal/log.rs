@@ -18,6 +18,7 @@ use super::{
     queue::Shared,
     recovery::{Role, recover},
     spare::{Put, Spares},
+    tail::Source,
 };
 use crate::{
     canary::Canary,
@@ -197,7 +198,7 @@ impl Wal {
 
     /// Reads the durable frames in order, from this one on.
     pub fn reader(&self, from: Lsn) -> LogReader {
-        LogReader::new(Arc::clone(self.shared()), from)
+        LogReader::new(Source::Own(Arc::clone(self.shared())), from)
     }
 
     /// Frees the segments of which every frame is up to `settled`. The caller promises that the

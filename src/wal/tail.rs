@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, ErrorKind},
     ops::RangeInclusive,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -12,13 +12,13 @@ use super::{
     Damage, DamageReason, Frame, ReadError, SchemaFingerprint,
     format::{FrameHeader, FrameKind},
     frame::StoredSchema,
-    index::Segment,
+    index::{Index, Segment},
     queue::Shared,
     walk::{Step, Stretch, Walk},
 };
 use crate::{
-    io::Access,
-    types::{Lsn, SegmentId},
+    io::{Access, Env},
+    types::{Epoch, Lsn, SegmentId},
 };
 
 /// More schemas than this are not kept; those that are needed again are read again.
@@ -33,13 +33,32 @@ pub enum Next {
     Damaged(Damage),
 }
 
+/// Whose frames are read.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A log that this process owns; it moves on.
+    Own(Arc<Shared>),
+    /// A log as it was when somebody looked at it.
+    Seen(Arc<Seen>),
+}
+
+/// What a look at a log has shown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) env: Env,
+    pub(super) dir: PathBuf,
+    pub(super) epoch: Epoch,
+    pub(super) index: Index,
+    pub(super) last: Lsn,
+}
+
 /// Reads the durable frames of a log in order.
 ///
 /// Frames and damage together name every LSN from the first one asked for on exactly once, in order:
 /// a number that is nowhere in the log comes as [`DamageReason::Missing`].
 #[derive(Debug)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    source: Source,
     next: Lsn,
     /// The segment that the last frame was in, as it was then.
     segment: Option<Arc<Segment>>,
@@ -70,9 +89,9 @@ struct Cursor {
 }
 
 impl LogReader {
-    pub(super) fn new(shared: Arc<Shared>, from: Lsn) -> LogReader {
+    pub(super) fn new(source: Source, from: Lsn) -> LogReader {
         LogReader {
-            shared,
+            source,
             next: from.max(Lsn::FIRST),
             segment: None,
             cursor: None,
@@ -101,13 +120,13 @@ impl LogReader {
     #[expect(clippy::should_implement_trait, reason = "none is not the end: more may become durable")]
     pub fn next(&mut self) -> Result<Option<Next>, ReadError> {
         // The durable position first: a segment that is found after it holds at least as much.
-        let durable = self.shared.durable();
+        let durable = self.source.durable();
         if self.next > durable {
             self.rest();
             return Ok(None);
         }
         let Some(segment) = self.segment() else {
-            return Ok(Some(self.missing(self.shared.dir.clone(), durable)));
+            return Ok(Some(self.missing(self.source.dir().to_owned(), durable)));
         };
         if self.next < segment.totals.first {
             return Ok(Some(self.missing(segment.path.clone(), segment.totals.first.previous())));
@@ -144,7 +163,7 @@ impl LogReader {
         let holds_next =
             |segment: &Arc<Segment>| (segment.totals.first..=segment.totals.last).contains(&self.next);
         if !self.segment.as_ref().is_some_and(holds_next) {
-            self.segment = self.shared.index().find(self.next).cloned().map(Arc::new);
+            self.segment = self.source.find(self.next).map(Arc::new);
         }
         self.segment.clone()
     }
@@ -153,7 +172,7 @@ impl LogReader {
     /// reader may have filled the page cache while the appender wrote past it, and the file of a
     /// segment that was reclaimed meanwhile holds another one.
     fn look_again(&self, segment: &Segment) -> Result<(), ReadError> {
-        let open = self.shared.env.storage.open(&segment.path, Access::Read);
+        let open = self.source.env().storage.open(&segment.path, Access::Read);
         match open.and_then(|file| file.drop_page_cache(0..u64::MAX)) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 Err(ReadError { action: "read", path: segment.path.clone(), source })
@@ -222,8 +241,8 @@ impl LogReader {
         let cursor = match self.cursor.take().filter(|cursor| cursor.segment == segment.id) {
             Some(cursor) => cursor,
             None => {
-                let file = self.shared.env.storage.open(&segment.path, Access::Read)?;
-                let mut walk = Walk::new(file, self.shared.epoch, segment.id, segment.end);
+                let file = self.source.env().storage.open(&segment.path, Access::Read)?;
+                let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
                 let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
                 let pending = bookmark.and_then(|bookmark| {
                     walk.resume(bookmark.position, bookmark.passed);
@@ -262,7 +281,7 @@ impl LogReader {
         let fingerprint = SchemaFingerprint(header.fingerprint);
         let schema = match self.schemas.get(&fingerprint) {
             Some(schema) => Some(schema.clone()),
-            None => self.find_schema(segment, fingerprint)?,
+            None => self.find_schema(Some(segment.id), fingerprint)?,
         };
         let reason = match (body, schema) {
             (Some(body), Some(schema)) => {
@@ -286,16 +305,16 @@ impl LogReader {
     /// rule.
     fn find_schema(
         &mut self,
-        segment: &Segment,
+        except: Option<SegmentId>,
         fingerprint: SchemaFingerprint,
     ) -> io::Result<Option<StoredSchema>> {
-        let segments = self.shared.index().segments.clone();
-        for other in segments.iter().filter(|other| other.id != segment.id) {
-            let file = match self.shared.env.storage.open(&other.path, Access::Read) {
+        let segments = self.source.segments();
+        for other in segments.iter().filter(|other| Some(other.id) != except) {
+            let file = match self.source.env().storage.open(&other.path, Access::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 result => result?,
             };
-            let mut walk = Walk::new(file, self.shared.epoch, other.id, other.end);
+            let mut walk = Walk::new(file, self.source.epoch(), other.id, other.end);
             loop {
                 match walk.step()? {
                     Step::Frame(header) => {
@@ -315,6 +334,53 @@ impl LogReader {
             }
         }
         Ok(None)
+    }
+
+    /// The frames in a stretch of damage that Arrow can make sense of all the same: their headers are whole, their bodies do
+    /// not match their checksums. What they say may be wrong. For those who ask for it by name only.
+    ///
+    /// # Errors
+    ///
+    /// When the file system fails. A segment that is gone has nothing.
+    pub(crate) fn salvage(&mut self, damage: &Damage) -> io::Result<Vec<Frame>> {
+        let segments = self.source.segments();
+        let Some(segment) = segments.iter().find(|segment| segment.path == damage.segment) else {
+            return Ok(Vec::new());
+        };
+        let file = match self.source.env().storage.open(&segment.path, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result?,
+        };
+        let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
+        walk.go_to(damage.offset);
+        let mut frames = Vec::new();
+        while walk.position() < damage.offset + damage.bytes {
+            let header = match walk.step()? {
+                Step::Frame(header) => header,
+                Step::Bad(stretch) => {
+                    walk.go_to(stretch.end);
+                    continue;
+                }
+                Step::Tail { .. } | Step::End => break,
+            };
+            walk.pass(&header);
+            if header.kind != FrameKind::Batch
+                || !damage.lsns.as_ref().is_some_and(|lost| lost.contains(&header.lsn))
+            {
+                continue;
+            }
+            let fingerprint = SchemaFingerprint(header.fingerprint);
+            let schema = match self.schemas.get(&fingerprint) {
+                Some(schema) => Some(schema.clone()),
+                None => self.find_schema(None, fingerprint)?,
+            };
+            let Some(schema) = schema else { continue };
+            let frame = Frame::new(&header, schema, walk.unchecked_body(&header)?);
+            if frame.decode().is_ok() {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
     }
 
     /// Reports what stands between the last frame and the one after `last`.
@@ -338,6 +404,52 @@ impl LogReader {
             lsns,
             reason,
         })
+    }
+}
+
+impl Source {
+    fn env(&self) -> &Env {
+        match self {
+            Source::Own(shared) => &shared.env,
+            Source::Seen(seen) => &seen.env,
+        }
+    }
+
+    fn dir(&self) -> &Path {
+        match self {
+            Source::Own(shared) => &shared.dir,
+            Source::Seen(seen) => &seen.dir,
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        match self {
+            Source::Own(shared) => shared.epoch,
+            Source::Seen(seen) => seen.epoch,
+        }
+    }
+
+    /// Up to here frames may be read.
+    fn durable(&self) -> Lsn {
+        match self {
+            Source::Own(shared) => shared.durable(),
+            Source::Seen(seen) => seen.last,
+        }
+    }
+
+    /// The segment that holds this frame or, if none does, the one that holds the next.
+    fn find(&self, lsn: Lsn) -> Option<Segment> {
+        match self {
+            Source::Own(shared) => shared.index().find(lsn).cloned(),
+            Source::Seen(seen) => seen.index.find(lsn).cloned(),
+        }
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        match self {
+            Source::Own(shared) => shared.index().segments.clone(),
+            Source::Seen(seen) => seen.index.segments.clone(),
+        }
     }
 }
 

@@ -3,15 +3,17 @@
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    Count, Damage, Destination, OpenError, ReadError, SegmentInfo,
+    Count, Damage, Destination, LogReader, OpenError, ReadError, SegmentInfo,
     checking::Checking,
     count,
     directory::look,
     index::Index,
     recovery::{Recovered, Recovery, Role, recover, recover_with},
+    tail::{Seen, Source},
 };
 use crate::{
     io::Env,
@@ -34,10 +36,8 @@ pub(crate) struct SegmentPlace {
 /// are reclaimed a moment later.
 #[derive(Debug)]
 pub struct LogView {
-    env: Env,
-    epoch: Epoch,
+    seen: Arc<Seen>,
     destination: Option<Destination>,
-    index: Index,
     report: Recovery,
 }
 
@@ -50,7 +50,7 @@ impl LogView {
     pub fn read(env: &Env, dir: &Path) -> Result<LogView, OpenError> {
         let (epoch, destination) = look(env, dir)?;
         let recovered = recover(env, dir, epoch, Role::Onlooker)?;
-        Ok(LogView::new(env, epoch, destination, recovered))
+        Ok(LogView::new(env, dir, epoch, destination, recovered))
     }
 
     /// Looks at a directory and reads every frame of it, from the disk. [`LogView::damage`] names everything then.
@@ -67,12 +67,20 @@ impl LogView {
         let (epoch, destination) = look(env, dir)?;
         let checking = Some(Checking::new(on_progress));
         let recovered = recover_with(env, dir, epoch, Role::Onlooker, checking)?;
-        Ok(LogView::new(env, epoch, destination, recovered))
+        Ok(LogView::new(env, dir, epoch, destination, recovered))
     }
 
-    fn new(env: &Env, epoch: Epoch, destination: Option<Destination>, recovered: Recovered) -> LogView {
+    fn new(
+        env: &Env,
+        dir: &Path,
+        epoch: Epoch,
+        destination: Option<Destination>,
+        recovered: Recovered,
+    ) -> LogView {
+        let report = recovered.report;
         let index = Index { segments: recovered.segments };
-        LogView { env: env.clone(), epoch, destination, index, report: recovered.report }
+        let seen = Seen { env: env.clone(), dir: dir.to_owned(), epoch, index, last: report.last };
+        LogView { seen: Arc::new(seen), destination, report }
     }
 
     /// The segments, in order, with or without frames.
@@ -83,7 +91,7 @@ impl LogView {
             lsns: (segment.totals.frames > 0).then_some((segment.totals.first, segment.totals.last)),
             bytes: segment.bytes,
         };
-        self.index.segments.iter().map(place).collect()
+        self.seen.index.segments.iter().map(place).collect()
     }
 
     /// Where the batches go; none if the identity file is missing.
@@ -93,13 +101,19 @@ impl LogView {
 
     /// The log's epoch.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.seen.epoch
+    }
+
+    /// Reads the frames that were there, in order, from this one on. What a live owner reclaims meanwhile comes as
+    /// [`DamageReason::Missing`](super::DamageReason::Missing).
+    pub fn reader(&self, from: Lsn) -> LogReader {
+        LogReader::new(Source::Seen(Arc::clone(&self.seen)), from)
     }
 
     /// What lies in the log from a frame on. Reads the headers of one segment at most.
     pub fn count_from(&self, from: Lsn) -> Result<Count, ReadError> {
-        let (whole, partial) = self.index.count_from(from);
-        count::with_partial(&self.env, self.epoch, whole, partial, from)
+        let (whole, partial) = self.seen.index.count_from(from);
+        count::with_partial(&self.seen.env, self.seen.epoch, whole, partial, from)
     }
 
     /// The last frame that the log knows of.
@@ -114,7 +128,7 @@ impl LogView {
 
     /// The last frame that is there; [`Lsn::ZERO`] if none is. Numbers behind it may be used up.
     pub(crate) fn last_frame(&self) -> Lsn {
-        self.index.infos().last().map_or(Lsn::ZERO, |segment| segment.last)
+        self.seen.index.infos().last().map_or(Lsn::ZERO, |segment| segment.last)
     }
 
     /// How many frames are there.
@@ -129,7 +143,7 @@ impl LogView {
 
     /// The segments with frames, in order.
     pub fn segment_infos(&self) -> Vec<SegmentInfo> {
-        self.index.infos()
+        self.seen.index.infos()
     }
 
     /// How many segments there are.

@@ -148,6 +148,11 @@ impl Walk {
         Ok((whole && super::format::checksum(&body) == header.body_checksum).then_some(body))
     }
 
+    /// The body of a frame that [`Walk::step`] showed, whether its checksum matches or not.
+    pub(super) fn unchecked_body(&mut self, header: &FrameHeader) -> io::Result<Bytes> {
+        self.fetch(header.body_offset(), header.body_length as usize)
+    }
+
     /// Whether the body of a frame matches its checksum; holds only a part of it at a time.
     pub(super) fn body_is_whole(&mut self, header: &FrameHeader) -> io::Result<bool> {
         let mut checksum = crc32fast::Hasher::new();

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
 use super::delivery::{self, Awaited};
 use super::open::{Access, start};
 use super::writers::writers;
-use super::{DeliveryError, Inner, OpenError, shutdown};
+use super::{DeliveryError, Inner, OpenError, Status, shutdown};
 use crate::admin;
 use crate::error::chain;
 use crate::io::Env;
@@ -45,6 +45,8 @@ pub(super) struct Adopter {
     access: Arc<Access>,
     orphans: Orphans,
     report: watch::Sender<AdoptionReport>,
+    /// Somebody wants the next look now, at everything.
+    wanted: Arc<Notify>,
 }
 
 /// Where orphans are looked for, and what was found out about those that are there.
@@ -78,7 +80,12 @@ impl Adopter {
         let (report, reports) = watch::channel(AdoptionReport::default());
         let orphans =
             Orphans { env, table_directory, own, access: Arc::clone(&access), settled: HashMap::new() };
-        (Adopter { access, orphans, report }, reports)
+        (Adopter { access, orphans, report, wanted: Arc::default() }, reports)
+    }
+
+    /// Who wakes it.
+    pub(super) fn wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.wanted)
     }
 
     /// Drains orphans until `closing` says true, and then what is adopted for as long as a shutdown may take.
@@ -93,6 +100,8 @@ impl Adopter {
             tokio::select! {
                 _ = closing.wait_for(|is_closing| *is_closing) => {}
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                // What kept a log from being adopted may have passed without a trace.
+                () = self.wanted.notified() => self.orphans.settled.clear(),
             }
         }
     }
@@ -215,6 +224,9 @@ impl Orphans {
             Ok(status) if status.rows.waiting == 0 => {
                 let nothing = Settled { changed, left: None, retry_at: None };
                 self.settled.insert(directory.to_owned(), nothing);
+            }
+            Ok(Status { paused: Some(pause), .. }) => {
+                self.leave(directory, changed, &pause.to_string(), None);
             }
             Ok(status) if self.access.delivers_to(&status.endpoint, status.unity_catalog_url.as_deref()) => {
                 return true;

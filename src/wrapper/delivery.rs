@@ -134,7 +134,12 @@ pub(super) async fn settled(
         {
             return Err(DeliveryError::Unsynced { lsn, reason });
         }
-        verdict(&lane.borrow_and_update(), failures_before, inner.settings.retry_max_attempts)?;
+        if lane.borrow_and_update().state == LaneState::Paused
+            && let Some(pause) = inner.pause.borrow().clone()
+        {
+            return Err(DeliveryError::Paused { pause });
+        }
+        verdict(&lane.borrow(), failures_before, inner.settings.retry_max_attempts)?;
         let pause = {
             let _clock = inner.runtime.handle().enter();
             tokio::time::sleep(LOG_CHECK_INTERVAL)

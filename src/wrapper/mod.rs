@@ -6,6 +6,7 @@ mod append;
 mod check;
 mod delivery;
 mod error;
+mod freeing;
 mod open;
 mod pace;
 mod result;
@@ -25,6 +26,10 @@ use tokio::sync::{Notify, watch};
 
 pub use adopt::AdoptionReport;
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
+pub use freeing::SegmentFate;
+pub(crate) use freeing::{Freeing, fates, free_settled_of_dead};
+#[cfg(feature = "cli")]
+pub(crate) use open::ask_catalog;
 pub(crate) use open::check_configuration;
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
@@ -43,8 +48,10 @@ use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::debug_files::DebugFiles;
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
+use crate::pause::Pause;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
+use crate::reclaim::Retention;
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, PreparedFrame, Wal};
 
@@ -85,8 +92,14 @@ pub(crate) struct Inner {
     settler: watch::Receiver<SettlerStatus>,
     pace: Arc<Pace>,
     nudge: Arc<Notify>,
+    /// Since when delivery is paused, if it is.
+    pause: watch::Sender<Option<Pause>>,
+    /// One change of the mark at a time.
+    pause_mark: std::sync::Mutex<()>,
     /// Who we are; none where nobody asks.
     principal: Option<Arc<Principal>>,
+    /// Who is told to look for logs of the dead; none if this is one of them.
+    orphans_wanted: Option<Arc<Notify>>,
     /// What is done for logs of the dead; none if this is one of them.
     adopted: Option<watch::Receiver<AdoptionReport>>,
     is_closed: AtomicBool,
@@ -108,6 +121,7 @@ struct Settings {
     segment_limit: (&'static str, u64),
     retry_max_attempts: u32,
     shutdown_timeout: Duration,
+    retention: Retention,
 }
 
 impl ZerobusWrapper {
@@ -252,6 +266,13 @@ impl ZerobusWrapper {
     #[cfg(feature = "python")]
     pub(crate) fn glance(&self) -> (crate::drain::LaneState, Counts) {
         self.inner.glance()
+    }
+
+    /// Rows that are delivered, in quarantine or dropped since the log began, at once.
+    #[cfg(feature = "cli")]
+    pub(crate) fn settled_rows(&self) -> u64 {
+        let settled = self.inner.settler.borrow().settled;
+        settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows
     }
 
     /// The threads that do the work, for callers that want to spawn the futures of this wrapper.

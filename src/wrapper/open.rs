@@ -27,6 +27,7 @@ use crate::error::chain;
 use crate::http;
 use crate::io::Env;
 use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, RecordedStream, Streams};
+use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
@@ -118,6 +119,25 @@ pub(super) fn open_in(
     start(&access, env, locked, None)
 }
 
+/// What the catalog says of the table of this configuration now, as text if it does not tell; none where there is nobody to
+/// be asked.
+///
+/// # Errors
+///
+/// [`OpenError`] if a setting is wrong.
+#[cfg(feature = "cli")]
+pub(crate) fn ask_catalog(
+    configuration: WrapperConfiguration,
+) -> Result<Option<Result<TableSchema, String>>, OpenError> {
+    let access = Access::new(configuration)?;
+    let Some(catalog) = Catalog::new(access.http.clone(), access.destination(), access.principal.clone())
+    else {
+        return Ok(None);
+    };
+    let told = access.runtime.handle().block_on(catalog.table_schema());
+    Ok(Some(told.map_err(|error| chain(&error))))
+}
+
 /// Starts what delivers this log. Without an adopter nobody appends to it for long, and nothing is kept ready for that.
 pub(super) fn start(
     access: &Access,
@@ -155,6 +175,7 @@ pub(super) fn start(
     });
     let acknowledged = watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams) });
     let nudge = Arc::new(Notify::new());
+    let pause = watch::Sender::new(paused(&env, &directory)?);
     let stop = watch::Sender::new(false);
     let (lane, settler) = (lane_status.subscribe(), settler_status.subscribe());
     let cached = cached_table.filter(|cached| cached.table == destination.table);
@@ -193,12 +214,14 @@ pub(super) fn start(
         reads: Reads::new(),
         quarantine: quarantine.clone(),
         grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
+        pause: pause.subscribe(),
     };
     if let Some(catalog) = catalog {
         let (clock, patience) = (Arc::clone(&env.clock), configuration.retry_max_delay);
         let reader = Reader { catalog, table: Arc::clone(&table), clock, patience };
         runtime.handle().spawn(reader.run(stop.subscribe()));
     }
+    let orphans_wanted = adopter.as_ref().map(|(adopter, _)| adopter.wanted());
     let (adoption, adopted) = match adopter {
         Some((adopter, adopted)) => {
             let closing = watch::Sender::new(false);
@@ -241,7 +264,10 @@ pub(super) fn start(
             settler,
             pace,
             nudge,
+            pause,
+            pause_mark: std::sync::Mutex::default(),
             principal,
+            orphans_wanted,
             adopted,
             is_closed: AtomicBool::new(false),
             tasks: std::sync::Mutex::new(Some(tasks)),
@@ -249,6 +275,19 @@ pub(super) fn start(
             stopped: watch::Sender::new(None),
         }
     }))
+}
+
+/// Since when the delivery of this log is paused, if it is.
+fn paused(env: &Env, directory: &Path) -> Result<Option<Pause>, OpenError> {
+    let paused = pause::read(env, directory).map_err(|source| wal::OpenError::Storage {
+        action: "read the mark of a pause in",
+        path: directory.to_owned(),
+        source,
+    })?;
+    if let Some(pause) = &paused {
+        tracing::warn!(directory = %directory.display(), %pause, "nothing is sent from this log");
+    }
+    Ok(paused)
 }
 
 /// A secret that cannot be read now is a wrong setting; later it is a reason to try again.
@@ -267,12 +306,12 @@ fn spare_segments(wal_max_bytes: u64, segment_bytes: u64) -> usize {
 }
 
 /// A log and what is known of it.
-struct OpenedLog {
+pub(super) struct OpenedLog {
     epoch: Epoch,
-    wal: Wal,
-    ledger: Ledger,
-    record: LedgerRecord,
-    ranges: Ranges,
+    pub(super) wal: Wal,
+    pub(super) ledger: Ledger,
+    pub(super) record: LedgerRecord,
+    pub(super) ranges: Ranges,
     streams: Streams,
     cached_table: Option<CachedTable>,
     stored: Stored,
@@ -280,7 +319,7 @@ struct OpenedLog {
     quarantine: Quarantine,
 }
 
-fn open_log(
+pub(super) fn open_log(
     env: &Env,
     locked: LogDirectory,
     options: WalOptions,
@@ -368,6 +407,7 @@ impl From<&WrapperConfiguration> for Settings {
             segment_limit: configuration.segment_limit(),
             retry_max_attempts: configuration.retry_max_attempts,
             shutdown_timeout: configuration.shutdown_timeout,
+            retention: Retention::from(configuration),
         }
     }
 }

@@ -106,6 +106,10 @@ async fn drain(inner: &Inner) {
             match delivery::settled(inner, Awaited::UpTo(last), failures_before).await {
                 // An outage may pass within the time allowed.
                 Err(DeliveryError::RetryExhausted { .. }) if lane.changed().await.is_ok() => {}
+                Err(error @ DeliveryError::Paused { .. }) => {
+                    tracing::warn!(reason = %error, "the wrapper is shut down without delivering what waits");
+                    return;
+                }
                 _ => return,
             }
         }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{AdoptionReport, Inner};
 use crate::config::OnFull;
 use crate::convert::TableSchema;
-#[cfg(feature = "python")]
 use crate::drain::LaneState;
-use crate::error::chain;
+use crate::error::{ErrorCode, chain};
+use crate::pause::Pause;
 use crate::quarantine::QuarantineReport;
 use crate::reclaim::{self, retained_bytes};
 use crate::types::{Epoch, Lsn, TableName};
@@ -85,6 +85,9 @@ pub struct Status {
     /// become less, or that is not known.
     #[serde(default)]
     pub drained_in_secs: Option<f64>,
+    /// Since when delivery is paused, and why, if somebody has paused it; what is stored meanwhile waits.
+    #[serde(default)]
+    pub paused: Option<Pause>,
     /// What the lane is doing; `None` when nobody owns the log.
     pub lane: Option<LaneReport>,
     /// What is known of the table's columns.
@@ -133,7 +136,7 @@ pub struct Counts {
 /// What a lane is doing, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneReport {
-    /// `idle`, `connecting`, `streaming`, `isolating`, `backing_off`, `blocked`, `poison`, `unreadable` or `stopped`.
+    /// `idle`, `connecting`, `streaming`, `isolating`, `backing_off`, `blocked`, `poison`, `unreadable`, `paused` or `stopped`.
     pub state: crate::drain::LaneState,
     /// Why nothing is delivered, if nothing is.
     pub reason: Option<String>,
@@ -220,6 +223,8 @@ impl Inner {
             waiting.as_ref().err().map(|error| format!("waiting rows are not counted: {}", chain(error)));
         let waiting = reclaim::waiting(waiting.unwrap_or_default(), settled, &settler.ranges);
         let lane = self.lane.borrow().clone();
+        let paused = self.pause.borrow().clone();
+        let rests = paused.as_ref().filter(|_| lane.state == LaneState::Paused);
         let (table, now) = (self.table.now(), self.env.clock.unix_micros());
         let (log_bytes, free_bytes) = (self.wal.bytes(), self.admission.free_bytes());
         let retained_bytes = retained_bytes(&self.wal.segment_infos(), settled.through);
@@ -279,10 +284,16 @@ impl Inner {
             oldest_waiting_secs: waiting.oldest_unix_micros.map(|oldest| age_secs(oldest, now)),
             full_in_secs,
             drained_in_secs,
+            paused: paused.clone(),
             lane: Some(LaneReport {
                 state: lane.state,
-                reason: lane.failure.as_ref().map(ToString::to_string),
-                code: lane.failure.as_ref().map(|failure| failure.code.info().name.to_owned()),
+                reason: rests
+                    .map(ToString::to_string)
+                    .or_else(|| lane.failure.as_ref().map(ToString::to_string)),
+                code: rests
+                    .map(|_| ErrorCode::Paused)
+                    .or_else(|| lane.failure.as_ref().map(|failure| failure.code))
+                    .map(|code| code.info().name.to_owned()),
                 failures_in_a_row: lane.failures_in_a_row,
                 failures: lane.failures,
                 streams_opened: lane.streams_opened,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ForkedProcess;
 use crate::error::{Coded, ErrorCode};
 use crate::ledger::DroppedRange;
+use crate::pause::Pause;
 use crate::transport::TransportError;
 use crate::types::Lsn;
 
@@ -32,6 +33,12 @@ pub enum DeliveryError {
     Timeout {
         /// The time that was allowed.
         timeout: Duration,
+    },
+    /// Somebody has paused delivery.
+    #[error("{pause}; what waits is stored")]
+    Paused {
+        /// Since when, and why.
+        pause: Pause,
     },
     /// Delivered, and the ledger cannot record it.
     #[error("what was delivered cannot be recorded and may be delivered again after a restart: {reason}")]
@@ -146,6 +153,7 @@ impl Coded for DeliveryError {
             DeliveryError::Quarantined { .. } => ErrorCode::Transmission,
             DeliveryError::RetryExhausted { .. } => ErrorCode::RetryExhausted,
             DeliveryError::Refused(error) => error.code,
+            DeliveryError::Paused { .. } => ErrorCode::Paused,
             DeliveryError::Timeout { .. } => ErrorCode::FlushTimeout,
             DeliveryError::Ledger { .. } => ErrorCode::Storage,
             DeliveryError::Unsynced { .. } => ErrorCode::Poisoned,

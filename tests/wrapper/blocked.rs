@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use arrow_zerobus_sdk_wrapper::admin::{AskError, PauseError};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 use arrow_zerobus_sdk_wrapper::{LaneState, Status, ZerobusWrapper, admin, cli};
 
@@ -164,7 +165,8 @@ async fn resume_lets_a_parked_owner_try_now_and_says_so_if_there_is_none() {
     wrapper.shutdown().await.unwrap();
     drop(wrapper);
     assert_eq!(ask(), ErrorCode::Configuration.info().exit_code, "nobody owns it any more");
-    assert!(admin::resume(&site.writer_directory()).is_none());
+    let error = admin::resume(&site.writer_directory()).unwrap_err();
+    assert!(matches!(error, PauseError::Ask(AskError::NoOwner { .. })), "{error}");
     emulator.stop().unwrap();
     assert_eq!(site.landed(), once(0..10));
 }

@@ -22,7 +22,7 @@ const ROWS: i64 = 1_000;
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(30));
 
 /// Runs the rest of the test called `name` with a directory on a small disk.
-fn on_a_small_disk<Test: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf) -> Test) {
+pub(crate) fn on_a_small_disk<Test: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf) -> Test) {
     if let Some(directory) = std::env::var_os(VARIABLE) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         return runtime.block_on(test(directory.into()));
@@ -86,7 +86,7 @@ async fn fill(wrapper: &ZerobusWrapper) -> (i64, String) {
 }
 
 /// Takes every byte that is left, as another program would.
-fn take_the_rest(directory: &Path) {
+pub(crate) fn take_the_rest(directory: &Path) {
     let mut file = std::fs::File::create(directory.join("of-another-program")).unwrap();
     let mut block = vec![7; 64 * 1024];
     while !block.is_empty() {

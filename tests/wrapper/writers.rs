@@ -185,6 +185,32 @@ async fn an_orphan_that_cannot_be_opened_keeps_no_other_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_kept_an_orphan_from_being_adopted_is_looked_at_again_at_once_when_somebody_asks() {
+    let site = Site::new();
+    leave_behind(&site, 0..2).await;
+    for orphan in admin::adopt(&site.wal_dir()).unwrap() {
+        assert_eq!((orphan.adopter_pid, orphan.waiting_rows as i64), (None, ROWS));
+        assert!(orphan.left.as_ref().unwrap().contains("zerobus-wal drain"), "{orphan:?}");
+    }
+    let identity = directory(&site, 2).join("LOG");
+    let whole = std::fs::read(&identity).unwrap();
+    std::fs::write(&identity, "{\"format\": 99}").unwrap();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    wait_until(&wrapper, "a look", |it| !it.adoption.left.is_empty()).await;
+    // Nothing in the directory was made or removed; by itself nobody looks for a minute.
+    std::fs::write(&identity, whole).unwrap();
+    let orphans = admin::adopt(&site.wal_dir()).unwrap();
+    let [orphan] = &orphans[..] else { panic!("{orphans:#?}") };
+    assert_eq!((&orphan.directory, orphan.adopter_pid), (&directory(&site, 2), Some(std::process::id())));
+    wait_until(&wrapper, "adoption", is_adopted(1)).await;
+    assert_eq!(admin::adopt(&site.wal_dir()).unwrap(), []);
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!(site.landed(), once(0..2 * ROWS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_orphan_whose_delivery_is_parked_keeps_no_other_waiting() {
     let site = Site::new();
     leave_behind(&site, 0..3).await;

@@ -1,0 +1,111 @@
+//! `zerobus-wal reconcile`: whether what was delivered is in the table.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use indicatif::HumanCount;
+
+use super::output::{Format, number, print_one, table};
+use super::progress::{Unit, watched};
+use super::rows::{RowsOptions, warn_unreadable};
+use super::{Failure, root};
+use crate::admin::reconcile::{
+    KeyCount, RECONCILE_VERSION, ReconcileOptions, ReconcileReport, ReconcileTarget, reconcile,
+};
+use crate::error::ErrorCode;
+
+/// Compare what logs say was delivered with what is in the table: rows that are missing there, or there twice.
+///
+/// With --key it compares row by row, as far as delivered frames are retained; otherwise the number of rows. It says what it
+/// cannot know. Takes no lock and writes nothing. Exit code 13 if rows are missing.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("target").required(true).args(["delta", "counts"])))]
+pub(super) struct ReconcileArgs {
+    #[command(flatten)]
+    rows: RowsOptions,
+    /// The Delta table in this directory, such as one of the emulator.
+    #[arg(long, value_name = "DIRECTORY")]
+    delta: Option<PathBuf>,
+    /// A file with what system.lakeflow.zerobus_ingest says (columns table_name, commit_time, committed_records), or with the
+    /// result of a count(*): CSV, or JSON, or JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    counts: Option<PathBuf>,
+    /// The column whose values name a row; several with commas. Only with `--delta`.
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    key: Vec<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+pub(super) fn run(args: &ReconcileArgs) -> Result<(), Failure> {
+    let target = match (&args.delta, &args.counts) {
+        (Some(directory), _) => ReconcileTarget::Delta(directory.clone()),
+        (None, Some(file)) => ReconcileTarget::Counts(file.clone()),
+        (None, None) => {
+            let text = "nothing to compare with; give --delta or --counts".to_owned();
+            return Err(Failure { code: ErrorCode::Configuration, text });
+        }
+    };
+    let options = ReconcileOptions {
+        root: root(args.rows.directory.as_ref())?,
+        selection: args.rows.selection(&[], &[]),
+        target,
+        keys: args.key.clone(),
+    };
+    let report = watched("reconcile", Unit::Rows, |progress| reconcile(&options, progress))?;
+    warn_unreadable(&report.unreadable);
+    print_one(args.format, RECONCILE_VERSION, &report, tables)?;
+    match report.missing_rows {
+        0 => Ok(()),
+        missing => Err(Failure {
+            code: ErrorCode::Transmission,
+            text: format!(
+                "{} rows were delivered and are not in {}; what is retained can be sent again with zerobus-wal replay",
+                HumanCount(missing),
+                report.target.display()
+            ),
+        }),
+    }
+}
+
+fn keys(title: &str, counts: &[KeyCount]) -> String {
+    if counts.is_empty() {
+        return String::new();
+    }
+    let mut keys = table(["key", "delivered", "found", "log", "frame", "row"]);
+    for count in counts {
+        let key: Vec<&str> = count.key.iter().map(|value| value.as_deref().unwrap_or("null")).collect();
+        keys.add_row([
+            key.join(", ").into(),
+            number(count.delivered),
+            number(count.found),
+            count.log.display().to_string().into(),
+            number(count.lsn.get()),
+            number(count.row.into()),
+        ]);
+    }
+    format!("{title}\n{keys}\n")
+}
+
+fn tables(report: &ReconcileReport) -> String {
+    let mut text = keys("missing", &report.missing);
+    text.push_str(&keys("duplicated", &report.duplicated));
+    let mut counts =
+        table(["table", "delivered", "in the table", "missing", "duplicated", "unsettled", "unknown"]);
+    let known = |rows: Option<u64>| rows.map_or_else(|| "-".into(), number);
+    counts.add_row([
+        report.table.to_string().into(),
+        number(report.delivered_rows),
+        number(report.target_rows),
+        number(report.missing_rows),
+        number(report.duplicated_rows),
+        known(report.unsettled_rows),
+        known(report.unknown_rows),
+    ]);
+    text.push_str(&counts.to_string());
+    for limit in &report.limits {
+        text.push_str(&format!("\nnote: {limit}"));
+    }
+    text
+}
