@@ -99,6 +99,20 @@ bench-python: $(TOOLS) need-cargo ## Measures an optimised wheel against Rust an
 		--service $(CURDIR)/$(RELEASE_WHEEL)/installed/bin/zerobus-wal $(DRAIN_ARGS)
 	$(BIN)/python benches/python/convert.py $(CONVERT_ARGS)
 
+DOCS_VENV := target/docs-venv
+DOCS_TOOLS := $(DOCS_VENV)/.tools
+# Options of mkdocs, such as DOCS="serve" for pages that follow while you write.
+DOCS ?= build
+
+.PHONY: docs
+docs: $(DOCS_TOOLS) ## Builds the documentation into target/site; a broken link or a page that is nowhere listed is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs $(DOCS) --strict
+
+$(DOCS_TOOLS): requirements-docs.txt
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.txt
+	touch $@
+
 .PHONY: lint
 lint: $(TOOLS) need-cargo ## Checks format, lints, types and workflows
 	cargo fmt --all --check

@@ -64,6 +64,13 @@ pub struct ErrorInfo {
     pub exit_code: u8,
 }
 
+impl ErrorInfo {
+    /// The page that says what to do about it, below `docs`. Its address is stable, as the name is.
+    pub fn page(self) -> String {
+        format!("operations/errors/{}.md", self.name)
+    }
+}
+
 const fn row(name: &'static str, retryable: bool, python_class: &'static str, exit_code: u8) -> ErrorInfo {
     ErrorInfo { name, retryable, python_class, exit_code }
 }

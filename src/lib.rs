@@ -18,6 +18,9 @@ pub mod types;
 
 pub mod error;
 
+#[cfg(test)]
+mod error_page;
+
 pub mod config;
 
 mod wrapper;

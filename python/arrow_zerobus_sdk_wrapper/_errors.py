@@ -1,7 +1,8 @@
 """The exceptions, one for each row of the table of errors.
 
 Each one carries a stable ``code``, says whether the same call can succeed later (``retryable``), and
-names the frame and the table that it is about, where there is one. All of them pickle.
+names the frame and the table that it is about, where there is one. All of them pickle. What to do about a
+code is on the page ``docs/operations/errors/<code>.md``.
 """
 
 from __future__ import annotations

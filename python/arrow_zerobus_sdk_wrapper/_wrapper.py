@@ -409,8 +409,8 @@ class ZerobusWrapper:
                 stored under ``lsn``; or it was dropped, which ``on_full="drop_oldest"`` allows, and says so.
             ClosedError: The wrapper was shut down.
 
-            An error in the middle of a stream has ``stored_lsns``, the frames that are stored and must not be
-            sent again, and its message, or a note of an exception that is not ours, says how many they are.
+        An error in the middle of a stream has ``stored_lsns``, the frames that are stored and must not be
+        sent again, and its message, or a note of an exception that is not ours, says how many they are.
 
         Cancellation:
             Cancelled while it waits for room in the log, nothing was stored; later, the batch may be
@@ -454,7 +454,7 @@ class ZerobusWrapper:
                 ``on_full="drop_oldest"`` allows, and is not delivered.
             ClosedError: The wrapper was shut down.
 
-            The frame is the error's ``lsn``; those of a stream behind it were not waited for.
+        The frame is the error's ``lsn``; those of a stream behind it were not waited for.
 
         Cancellation:
             Ends the wait and nothing else.
@@ -484,7 +484,7 @@ class ZerobusWrapper:
                 is said once; everything else is delivered.
             ClosedError: The wrapper was shut down.
 
-            Whatever else is raised, nothing is lost and delivery goes on.
+        Whatever else is raised, nothing is lost and delivery goes on.
 
         Cancellation:
             Ends the wait and nothing else.

@@ -16,6 +16,8 @@ mod log;
 mod ls;
 mod export;
 mod output;
+#[cfg(all(test, feature = "emulator"))]
+mod page;
 mod pause;
 mod progress;
 mod reclaim;
