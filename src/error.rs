@@ -125,6 +125,69 @@ impl ErrorCode {
             ErrorCode::Internal => row("internal", false, "ZerobusError", 1),
         }
     }
+
+    /// What happened, in a line.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            ErrorCode::Configuration => "wrong usage: an option, a setting, or a directory without a log",
+            ErrorCode::Authentication => "the service does not accept who we are or what we may do",
+            ErrorCode::Connection => "the service cannot be reached",
+            ErrorCode::Conversion => "rows cannot be converted for the table",
+            ErrorCode::Transmission => "the service refuses rows, or rows were dropped",
+            ErrorCode::RetryExhausted => "all attempts that were allowed have failed; nothing is lost",
+            ErrorCode::TokenRefresh => "the token endpoint gave no token",
+            ErrorCode::FlushTimeout => "the time that was allowed is over; nothing is lost",
+            ErrorCode::BufferFull => "the log is at its quota, or its disk is full",
+            ErrorCode::BatchTooLarge => "a batch is larger than a frame can be",
+            ErrorCode::Storage => "the disk or the file system failed",
+            ErrorCode::Poisoned => "the log refuses batches after a failed write or sync",
+            ErrorCode::Corruption => "something on the disk is damaged",
+            ErrorCode::Locked => "another process owns the log",
+            ErrorCode::Paused => "somebody has paused the delivery of the log; resume it first",
+            ErrorCode::Closed => "interrupted",
+            ErrorCode::Forked => "the log belongs to a parent process",
+            ErrorCode::Source => "what gives the batches failed",
+            ErrorCode::ArgumentType => "an argument is of a wrong type",
+            ErrorCode::Internal => "a bug of this program",
+        }
+    }
+}
+
+/// What `zerobus-wal status --check` ends with when a limit is violated.
+pub const EXIT_VIOLATED: u8 = 3;
+
+/// One way in which `zerobus-wal` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ExitCode {
+    /// The number.
+    pub code: u8,
+    /// Stable name, as in the table.
+    pub name: &'static str,
+    /// Whether the same call can succeed later without a change.
+    pub retryable: bool,
+    /// What happened.
+    pub meaning: &'static str,
+}
+
+/// Every exit code of `zerobus-wal`, ascending.
+pub fn exit_codes() -> Vec<ExitCode> {
+    let exit = |code, name, meaning| ExitCode { code, name, retryable: false, meaning };
+    let of_error = |code: ErrorCode| {
+        let ErrorInfo { name, retryable, exit_code, .. } = code.info();
+        ExitCode { code: exit_code, name, retryable, meaning: code.meaning() }
+    };
+    let mut codes = vec![
+        exit(0, "ok", "done"),
+        exit(EXIT_VIOLATED, "violated", "`status --check` found that a limit is violated"),
+    ];
+    codes.extend(ErrorCode::ALL.map(of_error));
+    codes.sort_by_key(|code| code.code);
+    codes
+}
+
+/// The code with this name.
+pub fn code_of(name: &str) -> Option<ErrorCode> {
+    ErrorCode::ALL.into_iter().find(|code| code.info().name == name)
 }
 
 /// An error that stands in the table.
@@ -191,5 +254,8 @@ mod tests {
         let infos: Vec<ErrorInfo> = ErrorCode::ALL.iter().map(|code| code.info()).collect();
         assert_eq!(infos.iter().map(|i| i.name).collect::<HashSet<_>>().len(), infos.len());
         assert_eq!(infos.iter().map(|i| i.exit_code).collect::<HashSet<_>>().len(), infos.len());
+        let exits = exit_codes();
+        assert!(exits.is_sorted_by(|a, b| a.code < b.code), "two ways to end have one code: {exits:?}");
+        assert_eq!(exits.len(), infos.len() + 2);
     }
 }

@@ -5,12 +5,21 @@ from typing import Any, Self, TypeAlias, TypedDict, final, type_check_only
 __all__ = [
     "CompletionQueue",
     "Job",
+    "Rows",
     "Wrapper",
     "__version__",
     "admin_adopt",
+    "admin_check",
+    "admin_config_check",
+    "admin_config_show",
     "admin_doctor",
     "admin_export",
     "admin_find_logs",
+    "admin_inspect_frame",
+    "admin_inspect_ledger",
+    "admin_inspect_schema",
+    "admin_inspect_segment",
+    "admin_ls",
     "admin_pause",
     "admin_quarantine_drop",
     "admin_quarantine_ls",
@@ -22,6 +31,8 @@ __all__ = [
     "admin_replay",
     "admin_replay_dry_run",
     "admin_resume",
+    "admin_status",
+    "admin_verify",
     "metric_table",
     "registry",
     "resolve_settings",
@@ -112,6 +123,13 @@ class Job:
     def cancel(self) -> None: ...
 
 @final
+class Rows:
+    # A record batch that every Arrow library takes.
+
+    def __len__(self) -> int: ...
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+@final
 class Wrapper:
     # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
     # Sends begin with `queue.start()`, at the latest when the turn of the loop ends in which the first came.
@@ -151,6 +169,18 @@ def run_cli(args: list[str]) -> int: ...
 
 # The operations of `admin`: what each found, as JSON. No directory means the one that wrappers use.
 def admin_find_logs(directory: str | None) -> str: ...
+def admin_status(directory: str | None) -> str: ...
+def admin_check(
+    directory: str | None, max_age_secs: float | None, max_depth: int | None, max_quarantine: int | None
+) -> str: ...
+def admin_ls(directory: str | None) -> str: ...
+def admin_inspect_segment(path: str) -> str: ...
+def admin_inspect_frame(lsn: int, directory: str | None) -> tuple[str, Rows]: ...
+def admin_inspect_ledger(directory: str | None) -> str: ...
+def admin_inspect_schema(directory: str | None) -> str: ...
+def admin_verify(directory: str | None) -> str: ...
+def admin_config_show(environment: dict[str, str], file: str | None) -> str: ...
+def admin_config_check(environment: dict[str, str], file: str | None) -> None: ...
 def admin_pause(directory: str, reason: str | None) -> str: ...
 def admin_resume(directory: str) -> str: ...
 def admin_reclaim(directory: str, executes: bool) -> str: ...

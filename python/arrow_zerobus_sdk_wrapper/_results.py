@@ -188,6 +188,7 @@ class Status(TypedDict):
         table_schema: What is known of the table's columns.
         adoption: What was done for owners of other logs of the table that are gone.
         settling_failure: Why settling does not move on, if it does not.
+        poisoned: Why the log refuses batches after a failed write or sync, None if it does not.
         damage: What is damaged, by name.
     """
 
@@ -223,4 +224,5 @@ class Status(TypedDict):
     table_schema: TableReport
     adoption: AdoptionReport
     settling_failure: str | None
+    poisoned: str | None
     damage: list[str]

@@ -60,6 +60,19 @@ pub enum StatusError {
     },
 }
 
+impl StatusError {
+    /// The directory that it is about.
+    pub fn directory(&self) -> &Path {
+        match self {
+            StatusError::Log { directory, .. }
+            | StatusError::NoIdentity { directory }
+            | StatusError::Ledger { directory, .. }
+            | StatusError::Count { directory, .. }
+            | StatusError::List { directory, .. } => directory,
+        }
+    }
+}
+
 impl Coded for StatusError {
     fn code(&self) -> ErrorCode {
         match self {
@@ -156,37 +169,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
         ),
         adoption: AdoptionReport::default(),
         settling_failure: None,
+        poisoned: None,
         damage: view.damage().iter().map(ToString::to_string).collect(),
     })
-}
-
-/// The writer directories at and below a directory, in the order of their names.
-///
-/// # Errors
-///
-/// [`StatusError::List`] if a directory cannot be listed.
-pub fn find_logs(root: &Path) -> Result<Vec<PathBuf>, StatusError> {
-    /// `<wal_dir>/<table>/writer-NNN` is two levels down; one more finds it from where `wal_dir` lies.
-    const DEPTH_MAX: usize = 3;
-    fn walk(env: &Env, directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StatusError> {
-        if wal::is_log(env, directory) {
-            found.push(directory.to_owned());
-            return Ok(());
-        }
-        if depth == DEPTH_MAX {
-            return Ok(());
-        }
-        let list_error = |source| StatusError::List { directory: directory.to_owned(), source };
-        for entry in std::fs::read_dir(directory).map_err(list_error)? {
-            let entry = entry.map_err(list_error)?;
-            if entry.file_type().map_err(list_error)?.is_dir() {
-                walk(env, &entry.path(), depth + 1, found)?;
-            }
-        }
-        Ok(())
-    }
-    let mut found = Vec::new();
-    walk(&Env::os(), root, 0, &mut found)?;
-    found.sort();
-    Ok(found)
 }

@@ -58,7 +58,7 @@ pub(super) fn print_one<T: Serialize>(
     }
 }
 
-fn versioned(item: &impl Serialize, version: u32) -> Result<Value, Failure> {
+pub(super) fn versioned(item: &impl Serialize, version: u32) -> Result<Value, Failure> {
     let internal = |text: String| Failure { code: ErrorCode::Internal, text };
     match serde_json::to_value(item).map_err(|error| internal(error.to_string()))? {
         Value::Object(mut object) => {

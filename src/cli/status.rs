@@ -1,56 +1,149 @@
 //! `zerobus-wal status`: how logs stand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
-use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use indicatif::{HumanBytes, HumanCount};
 
-use super::output::{Format, number, print_all, table};
-use super::{Failure, root};
+use super::output::{Format, number, print, print_all, print_one, table, versioned};
+use super::time::human;
+use super::watch::watch;
+use super::{Failure, no_log, root};
 use crate::admin;
+use crate::admin::check::{CheckReport, Limits, Violation, check};
+use crate::admin::list::search;
+use crate::config::seconds;
 use crate::drain::LaneState;
-use crate::error::{Coded, ErrorCode, chain};
 use crate::wrapper::{STATUS_VERSION, Status};
+
+/// Version of the JSON of a check.
+const CHECK_VERSION: u32 = 1;
 
 /// Show how logs stand: rows stored, delivered and waiting, and why nothing is delivered.
 ///
 /// Works beside a live owner and on what a dead one left. It takes no lock and writes nothing.
+///
+/// With --check it is a probe: it prints a line for each limit that is violated and ends with 3 if there is one. Whatever
+/// the limits are, these violate: rows that nobody delivers, an owner that does not answer, a lane that is blocked, a log
+/// that is poisoned, full, damaged or cannot be read.
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].
     directory: Option<PathBuf>,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Show it again and again, on a terminal with depth and rates over time, until Ctrl-C.
+    #[arg(long, conflicts_with = "check")]
+    watch: bool,
+    /// How often --watch looks.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, requires = "watch")]
+    interval: Duration,
+    /// Check the limits and print what violates them.
+    #[arg(long)]
+    check: bool,
+    /// How long the oldest row may have waited.
+    #[arg(long, value_name = "TIME", value_parser = seconds, requires = "check")]
+    max_age: Option<Duration>,
+    /// How many rows may wait in a log.
+    #[arg(long, value_name = "ROWS", requires = "check")]
+    max_depth: Option<u64>,
+    /// How many files may be in the quarantine of a log.
+    #[arg(long, value_name = "FILES", requires = "check")]
+    max_quarantine: Option<u64>,
 }
 
-pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let root = root(args.directory.as_ref())?;
-    let mut found = Vec::new();
-    let mut unreadable: Option<Failure> = None;
-    for directory in admin::find_logs(&root)? {
-        match admin::status(&directory) {
-            Ok(status) => found.push(status),
-            // One log that cannot be read does not hide the others.
-            Err(error) => {
-                eprintln!("warning: {}", chain(&error));
-                unreadable.get_or_insert(Failure {
-                    code: error.code(),
-                    text: "not every log could be read".to_owned(),
-                });
-            }
+/// What a probe wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Fine,
+    Violated,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(100);
+    let interval = seconds(text)?;
+    match interval >= LEAST {
+        true => Ok(interval),
+        false => Err(format!("{text:?} is too often, allowed is 100ms or more")),
+    }
+}
+
+/// The logs that were found.
+pub(super) struct Seen {
+    pub(super) logs: Vec<Status>,
+    /// One that cannot be read does not hide the others.
+    pub(super) unreadable: Vec<Failure>,
+}
+
+/// How the logs at and below a directory stand.
+pub(super) fn look(root: &Path) -> Seen {
+    let mut seen = Seen { logs: Vec::new(), unreadable: Vec::new() };
+    for found in search(root) {
+        match found.and_then(|directory| admin::status(&directory)) {
+            Ok(status) => seen.logs.push(status),
+            Err(error) => seen.unreadable.push(Failure::from(error)),
         }
     }
-    if let Some(failure) = unreadable.take_if(|_| found.is_empty()) {
-        return Err(failure);
+    seen
+}
+
+pub(super) fn run(args: &StatusArgs) -> Result<Verdict, Failure> {
+    let root = root(args.directory.as_ref())?;
+    if args.watch {
+        return watch(&root, args.interval, |logs| text(args.format, logs)).map(|()| Verdict::Fine);
     }
-    if found.is_empty() {
-        let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
-        return Err(Failure { code: ErrorCode::Configuration, text });
+    if args.check {
+        return check_limits(args, &root);
     }
-    print_all(args.format, ("logs", STATUS_VERSION), &found, tables)?;
-    unreadable.map_or(Ok(()), Err)
+    let Seen { logs, mut unreadable } = look(&root);
+    if logs.is_empty() {
+        return Err(unreadable.drain(..).next().unwrap_or_else(|| no_log(&root)));
+    }
+    unreadable.iter().for_each(|failure| eprintln!("warning: {}", failure.text));
+    print_all(args.format, ("logs", STATUS_VERSION), &logs, tables)?;
+    match unreadable.first() {
+        None => Ok(Verdict::Fine),
+        Some(failure) => Err(Failure { code: failure.code, text: "not every log could be read".to_owned() }),
+    }
+}
+
+/// What `--watch` prints where stdout is no terminal.
+fn text(format: Format, logs: &[Status]) -> Result<String, Failure> {
+    match format {
+        Format::Table => Ok(tables(logs)),
+        Format::Json => Ok(serde_json::json!({ "version": STATUS_VERSION, "logs": logs }).to_string()),
+        Format::Jsonl => {
+            let lines = logs.iter().map(|log| Ok(versioned(log, STATUS_VERSION)?.to_string()));
+            Ok(lines.collect::<Result<Vec<_>, Failure>>()?.join("\n"))
+        }
+    }
+}
+
+fn check_limits(args: &StatusArgs, root: &Path) -> Result<Verdict, Failure> {
+    let limits = Limits {
+        age_max: args.max_age,
+        waiting_rows_max: args.max_depth,
+        quarantine_files_max: args.max_quarantine,
+    };
+    let report = check(root, &limits)?;
+    match args.format {
+        Format::Jsonl => {
+            report.violations.iter().try_for_each(|it| print(&versioned(it, CHECK_VERSION)?.to_string()))?;
+        }
+        format => print_one(format, CHECK_VERSION, &report, check_text)?,
+    }
+    Ok(if report.is_ok { Verdict::Fine } else { Verdict::Violated })
+}
+
+fn check_text(report: &CheckReport) -> String {
+    let line = |it: &Violation| format!("{}: {}", it.directory.display(), it.text);
+    match report.is_ok {
+        true => format!("ok: {} logs, {} rows wait", report.logs, HumanCount(report.waiting_rows)),
+        false => report.violations.iter().map(line).collect::<Vec<_>>().join("\n"),
+    }
 }
 
 fn tables(found: &[Status]) -> String {
@@ -96,12 +189,6 @@ fn tables(found: &[Status]) -> String {
         }
     }
     text
-}
-
-/// A time as people say it; one that is too long to be counted is for ever.
-fn human(secs: f64) -> String {
-    let counted = std::time::Duration::try_from_secs_f64(secs);
-    counted.map_or("for ever".to_owned(), |time| HumanDuration(time).to_string())
 }
 
 /// How the log stands to its bounds, which only its owner knows.
@@ -192,6 +279,11 @@ fn remarks(status: &Status) -> Vec<String> {
     }
     remarks
         .extend(status.adoption.left.iter().map(|left| format!("left alone, though nobody owns it: {left}")));
+    if let Some(reason) = &status.poisoned {
+        remarks.push(format!(
+            "the log is poisoned and refuses batches until the program starts again: {reason}"
+        ));
+    }
     if let Some(failure) = &status.settling_failure {
         remarks.push(format!("what is delivered cannot be recorded: {failure}"));
     }

@@ -33,7 +33,7 @@ pub use bounds::OnFull;
 pub use observability::OtlpProtocol;
 pub(crate) use observability::{headers, resource_attributes};
 #[cfg(feature = "cli")]
-pub(crate) use parse::a_time;
+pub(crate) use parse::{a_time, seconds};
 pub use registry::{SETTINGS, setting};
 pub use setting::{Kind, Setting, VARIABLE_PREFIX, Value, WrongKind};
 pub use sources::{Origin, Resolved, Sources};

@@ -111,6 +111,13 @@ fn duration(text: &str, default_unit: &str) -> Option<Duration> {
     is_allowed.then(|| Duration::new(secs as u64, rest as u32))
 }
 
+/// A time as settings are written, in seconds without a unit.
+#[cfg(feature = "cli")]
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let allowed = "a number of seconds, or a time with a unit, such as 500ms, 30s, 5m, 2h or 1d";
+    duration(text, "s").ok_or_else(|| format!("{text:?} is no time, allowed is: {allowed}"))
+}
+
 /// A time with a unit, such as `90s` or `2h`; none for anything else.
 #[cfg(feature = "cli")]
 pub(crate) fn a_time(text: &str) -> Option<Duration> {

@@ -170,17 +170,24 @@ impl Sources {
     ///
     /// [`ConfigError::Required`] if nobody gives a setting that every wrapper needs.
     pub fn resolve(self) -> Result<Vec<Resolved>, ConfigError> {
+        let layers = [&self.arguments, &self.environment, &self.file];
+        let is_given = |setting: &Setting| layers.iter().any(|layer| layer.contains_key(setting.name));
+        match SETTINGS.iter().find(|setting| setting.is_required() && !is_given(setting)) {
+            Some(setting) => {
+                let variables = setting.variables().collect::<Vec<_>>().join(" or ");
+                Err(ConfigError::Required { setting: setting.name, variables })
+            }
+            None => Ok(self.given()),
+        }
+    }
+
+    /// The same, whatever is missing.
+    pub(crate) fn given(self) -> Vec<Resolved> {
         let layers = [self.arguments, self.environment, self.file];
         let level = |name| layers.iter().position(|layer| layer.contains_key(name));
         let mut resolved = Vec::new();
         for setting in SETTINGS {
-            let Some(own) = level(setting.name) else {
-                if setting.is_required() {
-                    let variables = setting.variables().collect::<Vec<_>>().join(" or ");
-                    return Err(ConfigError::Required { setting: setting.name, variables });
-                }
-                continue;
-            };
+            let Some(own) = level(setting.name) else { continue };
             let other = setting.alternative.and_then(level);
             if other.is_some_and(|other| other < own) {
                 continue;
@@ -190,7 +197,7 @@ impl Sources {
                 resolved.push(Resolved { setting, value, origin: origin.clone() });
             }
         }
-        Ok(resolved)
+        resolved
     }
 
     /// The configuration that the sources make, checked as [`WrapperConfiguration::validate`] does.
@@ -199,6 +206,13 @@ impl Sources {
     ///
     /// [`ConfigError`] names the first setting that is wrong, its value, where it was set, and what is allowed.
     pub fn configuration(self) -> Result<WrapperConfiguration, ConfigError> {
+        self.configured().map(|(configuration, _)| configuration)
+    }
+
+    /// The same, with where each setting was given.
+    pub(crate) fn configured(
+        self,
+    ) -> Result<(WrapperConfiguration, BTreeMap<&'static str, Origin>), ConfigError> {
         let mut configuration = WrapperConfiguration::new("", "");
         let mut origins = BTreeMap::new();
         for Resolved { setting, value, origin } in self.resolve()? {
@@ -207,7 +221,7 @@ impl Sources {
             origins.insert(setting.name, origin);
         }
         match configuration.validate() {
-            Ok(_) => Ok(configuration),
+            Ok(_) => Ok((configuration, origins)),
             Err(error) => Err(match error.setting().and_then(|name| origins.get(name)) {
                 Some(origin) => error.set(origin),
                 None => error,

@@ -236,7 +236,8 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
             fs::create_dir_all(&target)?;
             copy_tree(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), &target)?;
+            // Not `fs::copy`: sled writes into the copy, which must not have the permissions of what may only be read.
+            std::io::copy(&mut File::open(entry.path())?, &mut File::create(&target)?)?;
         }
     }
     Ok(())

@@ -1,23 +1,28 @@
 //! `arrow_zerobus_sdk_wrapper.admin`: each operation of [`crate::admin`] as a function that returns JSON, of which the
 //! Python side makes dataclasses.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::rows::Rows;
 use super::settings;
+use crate::admin::check::Limits;
 use crate::admin::doctor::{self, DoctorOptions};
 use crate::admin::remap::{RemapOptions, remap};
 use crate::admin::repair::{RepairOptions, repair};
-use crate::admin::{self, Progress};
+use crate::admin::{self, Progress, inspect};
 use crate::config::{ConfigError, default_wal_dir};
 use crate::error::{Coded, ErrorCode};
-use crate::types::{InvalidTableName, TableName};
+use crate::types::{InvalidTableName, Lsn, TableName};
 use crate::wrapper::writer_name;
 
 /// How often a call looks whether Ctrl-C was pressed.
@@ -34,18 +39,29 @@ where
     T: Serialize,
     E: Coded + 'static,
 {
+    attended(py, |progress| {
+        let found = operation(progress).map_err(|error| Failure::of(&error))?;
+        to_json(&found)
+    })
+}
+
+fn to_json(found: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(found).map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))
+}
+
+/// The same, with what the operation made of it.
+fn attended<T: Send>(
+    py: Python<'_>,
+    operation: impl FnOnce(&Progress) -> Result<T, Failure> + Send,
+) -> PyResult<T> {
     let progress = Progress::new();
     let found = py.detach(|| {
         std::thread::scope(|scope| {
             let (ended, end) = sync_channel(1);
             let progress = &progress;
             scope.spawn(move || {
-                let found = operation(progress).map_err(|error| Failure::of(&error)).and_then(|found| {
-                    serde_json::to_string(&found)
-                        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))
-                });
                 // The receiver lives until this has arrived.
-                let _ = ended.send(found);
+                let _ = ended.send(operation(progress));
             });
             let mut interrupted = None;
             loop {
@@ -76,6 +92,92 @@ pub(super) fn root(py: Python<'_>, given: Option<PathBuf>) -> PyResult<PathBuf> 
 pub(super) fn admin_find_logs(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
     let root = root(py, directory)?;
     answer(py, |_| admin::find_logs(&root))
+}
+
+#[pyfunction]
+pub(super) fn admin_status(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| admin::statuses(&root))
+}
+
+#[pyfunction]
+pub(super) fn admin_check(
+    py: Python<'_>,
+    directory: Option<PathBuf>,
+    max_age_secs: Option<f64>,
+    max_depth: Option<u64>,
+    max_quarantine: Option<u64>,
+) -> PyResult<String> {
+    let age_max = max_age_secs.map(Duration::try_from_secs_f64).transpose();
+    let limits = Limits {
+        age_max: age_max.map_err(|error| PyValueError::new_err(error.to_string()))?,
+        waiting_rows_max: max_depth,
+        quarantine_files_max: max_quarantine,
+    };
+    let root = root(py, directory)?;
+    answer(py, |_| admin::check::check(&root, &limits))
+}
+
+#[pyfunction]
+pub(super) fn admin_ls(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| admin::list::list(&root))
+}
+
+#[pyfunction]
+pub(super) fn admin_inspect_segment(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    answer(py, |_| inspect::inspect_segment(&path))
+}
+
+#[pyfunction]
+pub(super) fn admin_inspect_frame(
+    py: Python<'_>,
+    lsn: u64,
+    directory: Option<PathBuf>,
+) -> PyResult<(String, Rows)> {
+    let root = root(py, directory)?;
+    let (report, batch) = attended(py, |_| {
+        let found = inspect::one_log(&root).and_then(|log| inspect::inspect_frame(&log, Lsn::new(lsn)));
+        let found = found.map_err(|error| Failure::of(&error))?;
+        Ok((to_json(&found.report)?, found.batch))
+    })?;
+    Ok((report, Rows::new(batch)))
+}
+
+#[pyfunction]
+pub(super) fn admin_inspect_ledger(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| inspect::one_log(&root).and_then(|log| inspect::inspect_ledger(&log)))
+}
+
+#[pyfunction]
+pub(super) fn admin_inspect_schema(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |_| inspect::one_log(&root).and_then(|log| inspect::inspect_schema(&log)))
+}
+
+#[pyfunction]
+pub(super) fn admin_verify(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<String> {
+    let root = root(py, directory)?;
+    answer(py, |progress| admin::verify::verify_all(&root, progress))
+}
+
+#[pyfunction]
+pub(super) fn admin_config_show(
+    py: Python<'_>,
+    environment: HashMap<OsString, OsString>,
+    file: Option<PathBuf>,
+) -> PyResult<String> {
+    answer(py, |_| admin::settings::show(environment, file.as_deref()))
+}
+
+#[pyfunction]
+pub(super) fn admin_config_check(
+    py: Python<'_>,
+    environment: HashMap<OsString, OsString>,
+    file: Option<PathBuf>,
+) -> PyResult<()> {
+    answer(py, |_| admin::settings::check(environment, file.as_deref())).map(drop)
 }
 
 #[pyfunction]

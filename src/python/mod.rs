@@ -12,6 +12,7 @@ mod input;
 mod log;
 mod metrics;
 mod results;
+mod rows;
 mod schemas;
 mod sends;
 mod settings;
@@ -23,6 +24,7 @@ use std::io::Write;
 use pyo3::prelude::*;
 
 use completions::CompletionQueue;
+use rows::Rows;
 use wrapper::{Job, Wrapper};
 
 #[pymodule]
@@ -30,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<CompletionQueue>()?;
     module.add_class::<Job>()?;
+    module.add_class::<Rows>()?;
     module.add_class::<Wrapper>()?;
     module.add_function(wrap_pyfunction!(log::start_log, module)?)?;
     module.add_function(wrap_pyfunction!(log::set_log_level, module)?)?;
@@ -38,6 +41,16 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::resolve_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::registry, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_find_logs, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_status, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_check, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_ls, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_segment, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_frame, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_ledger, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_inspect_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_config_show, module)?)?;
+    module.add_function(wrap_pyfunction!(admin::admin_config_check, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_pause, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_resume, module)?)?;
     module.add_function(wrap_pyfunction!(admin::admin_reclaim, module)?)?;

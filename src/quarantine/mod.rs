@@ -14,6 +14,7 @@ mod file;
 #[cfg(feature = "cli")]
 pub(crate) mod look;
 mod rows;
+mod told;
 #[cfg(test)]
 #[cfg(feature = "sim")]
 mod tests;
@@ -26,18 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use self::error::FileError;
 use self::file::FileName;
 use crate::error::chain;
 use crate::io::{Access, Env, Storage};
 use crate::reserve::Reserve;
 use crate::types::Lsn;
 
-pub(crate) use error::PutError;
+pub(crate) use error::{FileError, PutError};
 #[cfg(feature = "cli")]
 pub(crate) use file::{ADDED_COLUMNS, free_name, is_ours, rows_of};
 pub(crate) use file::{Refusal, RefusedRows, Source};
 pub(crate) use rows::Rows;
+pub(crate) use told::{LookedFile, look, rows_in_quarantine};
 
 /// Name of the directory in a writer directory.
 const DIRECTORY: &str = "quarantine";

@@ -39,6 +39,8 @@ pub enum DamageReason {
     Schema,
     /// The block that the segment begins with is not whole; its frames are used all the same.
     SegmentHeader,
+    /// The frames of a sealed segment are whole, but they are not those that its footer names.
+    Footer,
     /// Nothing in the file can be made out.
     Unreadable,
     /// The segment is of another log, or has another segment's name.
@@ -56,6 +58,7 @@ impl fmt::Display for DamageReason {
             DamageReason::Body => "the body of a frame does not match its checksum",
             DamageReason::Schema => "the schema of a frame is lost",
             DamageReason::SegmentHeader => "the segment header does not match its checksum",
+            DamageReason::Footer => "the footer names other frames than there are",
             DamageReason::Unreadable => "nothing in the file can be made out",
             DamageReason::Foreign => "the segment belongs to another log or has another's name",
             DamageReason::Missing => "the frames are not there",

@@ -124,8 +124,26 @@ pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
 
 /// Whether there is a log in this directory.
 pub fn is_log(env: &Env, dir: &Path) -> bool {
-    // A log whose identity cannot be understood is still one.
-    !matches!(look(env, dir), Err(OpenError::NoLog { .. } | OpenError::Storage { .. }))
+    matches!(find_log(env, dir), Ok(true))
+}
+
+/// Whether there is a log in this directory, if that can be told.
+///
+/// # Errors
+///
+/// [`OpenError::Storage`] if the directory, or the file that says whose log it is, cannot be read.
+pub(crate) fn find_log(env: &Env, dir: &Path) -> Result<bool, OpenError> {
+    match look(env, dir) {
+        Err(OpenError::NoLog { .. }) => Ok(false),
+        Err(OpenError::Storage { source, .. })
+            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(error @ OpenError::Storage { .. }) => Err(error),
+        // A log whose identity cannot be understood is still one.
+        _ => Ok(true),
+    }
 }
 
 /// Whose log this is, for those who only look.

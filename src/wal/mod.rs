@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 mod aligned;
 mod appender;
+mod checking;
 mod copy;
 mod count;
 mod damage;
@@ -31,6 +32,7 @@ mod format;
 mod frame;
 mod index;
 mod log;
+mod look;
 mod mend;
 mod queue;
 mod recovery;
@@ -43,6 +45,7 @@ mod walk;
 
 pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
+pub(crate) use directory::find_log;
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub(crate) use directory::{identity, identity_path, lock, write_new_identity};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
@@ -52,11 +55,13 @@ pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};
+pub(crate) use look::{Bodies, FramePiece, Head, Piece, PieceKind, Pieces, SegmentLook, is_set_aside};
 pub(crate) use mend::{Stray, Strays, epoch, strays};
 pub use queue::{Append, Appended};
 pub use recovery::Recovery;
 pub use tail::{LogReader, Next};
 pub use view::LogView;
+pub(crate) use view::SegmentPlace;
 
 /// When an append answers, and what a crash of the machine may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

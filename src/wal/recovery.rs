@@ -20,6 +20,7 @@
 
 use std::{
     io::ErrorKind,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Damage, DamageReason, OpenError,
+    checking::Checking,
     directory::{self, storage},
     format::{
         self, FOOTER, FORMAT_VERSION, Footer, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault, block_end,
@@ -104,6 +106,17 @@ pub(super) struct Found {
 
 /// Decides about every segment of a directory.
 pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result<Recovered, OpenError> {
+    recover_with(env, dir, epoch, role, None)
+}
+
+/// The same; with `checking` everything is read, and damage in sealed segments is found too.
+pub(super) fn recover_with(
+    env: &Env,
+    dir: &Path,
+    epoch: Epoch,
+    role: Role,
+    mut checking: Option<Checking<'_>>,
+) -> Result<Recovered, OpenError> {
     if role == Role::Owner {
         // [I13] Names too: the removal of a segment that a dead process gave up must not come back and void
         // frames that are read from now on.
@@ -137,30 +150,31 @@ pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result
         let base = file.header.map_or(last.next(), |header| header.base);
         let sealed = file.footer.filter(|footer| file.header.is_some() && footer.totals.last <= limit);
         let segment = match sealed {
-            Some(footer) => Segment {
+            Some(footer) if checking.is_none() => Some(Segment {
                 totals: footer.totals,
                 end: footer.end,
                 bytes: file.length,
                 is_recyclable: true,
                 ..Segment::empty(file.id, file.path.clone(), base)
-            },
-            None => match scan(env, file, epoch, (base, limit), role, &mut report)? {
-                Some(segment) => segment,
-                None => continue,
-            },
+            }),
+            _ => scan(env, file, epoch, (base, limit), role, sealed, &mut checking, &mut report)?,
         };
-        if !segment.damage.is_empty() && is_gone(env, file, role) {
+        let is_odd = segment.as_ref().is_none_or(|segment| !segment.damage.is_empty());
+        if is_odd && is_gone(env, file, role) {
             report.damage.retain(|damage| damage.segment != file.path);
             segments.clear();
             begins_known = false;
             continue;
         }
+        let Some(segment) = segment else { continue };
         // A segment that was being created says nothing about what came before it.
         begins_known |= segment.tells_lsns;
-        last = last.max(segment.totals.last).max(base.previous());
+        let vouched = sealed.map_or(Lsn::ZERO, |footer| footer.totals.last);
+        last = last.max(segment.totals.last).max(base.previous()).max(vouched);
         segments.push(segment);
     }
 
+    report.damage.extend(checking.into_iter().flat_map(Checking::lost));
     report.last = last;
     report.segments = segments.len();
     report.first = segments.iter().find(|s| s.totals.frames > 0).map(|s| s.totals.first);
@@ -272,27 +286,49 @@ fn read_footer(
         .filter(|footer| (footer.epoch, footer.segment, footer.offset) == (epoch, id, offset)))
 }
 
-/// Reads an unsealed segment frame by frame. Nothing if it holds nothing that can be used.
+/// Reads a segment frame by frame. Nothing if it holds nothing that can be used. `sealed` is the footer that is to be
+/// compared with what it vouches for.
+#[expect(clippy::too_many_arguments, reason = "what is known of one segment, and of those before it")]
 fn scan(
     env: &Env,
     found: &Found,
     epoch: Epoch,
     (base, limit): (Lsn, Lsn),
     role: Role,
+    sealed: Option<Footer>,
+    checking: &mut Option<Checking<'_>>,
     report: &mut Recovery,
 ) -> Result<Option<Segment>, OpenError> {
     let file = match &found.file {
         Some(file) => Arc::clone(file),
-        None => env.storage.open(&found.path, Access::Read).map_err(storage("open", &found.path))?,
+        None => match env.storage.open(&found.path, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound && role == Role::Onlooker => return Ok(None),
+            result => result.map_err(storage("open", &found.path))?,
+        },
     };
     if role == Role::Owner {
         // [I13] Here what a dead process left unwritten goes to the disk too. What is read then is on the disk.
         file.sync_data().map_err(storage("sync", &found.path))?;
         file.drop_page_cache(0..u64::MAX).map_err(storage("read", &found.path))?;
     }
-    let mut scan = Scan::new(found, file, epoch, base, limit);
+    let mut scan = Scan::new(found, Arc::clone(&file), epoch, base, limit);
     scan.stops_at_damage = env.canaries.has(Canary::CutAtFirstBadChecksum);
-    scan.run().map_err(storage("read", &found.path))?;
+    match checking {
+        None => scan.run(&mut |_| ControlFlow::Continue(())).map_err(storage("read", &found.path))?,
+        Some(checking) => {
+            // Whoever checks wants to know what the disk has.
+            file.drop_page_cache(0..u64::MAX).map_err(storage("read", &found.path))?;
+            let Checking { done_bytes, on_progress, schemas, orphans } = checking;
+            scan.run(&mut |position| on_progress(*done_bytes + position))
+                .map_err(storage("read", &found.path))?;
+            *done_bytes += found.length;
+            schemas.extend(&scan.schemas);
+            orphans.extend(scan.orphans.drain(..).map(|orphans| (found.path.clone(), orphans)));
+        }
+    }
+    if let Some(footer) = &sealed {
+        scan.vouched_for(footer);
+    }
 
     let (base, has_orphans) = (scan.totals.first, scan.has_orphans);
     let has_frames = scan.end > 0;
@@ -300,6 +336,10 @@ fn scan(
     let torn_end = scan.torn_end.max(end);
     let keep_end = block_end(scan.keep_end.max(torn_end));
     let (totals, mut damage) = scan.finish();
+    if let Some(footer) = sealed.filter(|footer| damage.is_empty() && footer.totals != totals) {
+        let block = Stretch::of(footer.offset..found.length);
+        damage.push(stretch_damage(found, block, None, DamageReason::Footer));
+    }
     if found.header.is_none() && has_frames {
         let header = Stretch::of(0..SEGMENT_HEADER as u64);
         damage.insert(0, stretch_damage(found, header, None, DamageReason::SegmentHeader));
@@ -307,7 +347,9 @@ fn scan(
         report.damage.push(whole_file(found, DamageReason::Unreadable));
         return Ok(None);
     }
-    report.torn_bytes += torn_end - end;
+    if sealed.is_none() {
+        report.torn_bytes += torn_end - end;
+    }
     report.damage.extend(damage.iter().cloned());
     if role == Role::Owner {
         give_back(env, found, keep_end)?;

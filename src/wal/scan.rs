@@ -12,11 +12,17 @@
 //! | no header | nothing behind it | torn tail, cut; or what the file holds from an earlier life |
 //! | footer | | sealed after all |
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    io,
+    ops::{ControlFlow, RangeInclusive},
+    sync::Arc,
+};
 
 use super::{
     Damage, DamageReason,
-    format::{FrameHeader, FrameKind, SEGMENT_HEADER, Totals},
+    checking::OnProgress,
+    format::{Footer, FrameHeader, FrameKind, SEGMENT_HEADER, Totals},
     recovery::{Found, NO_LIMIT},
     walk::{Step, Stretch, Walk},
 };
@@ -45,11 +51,22 @@ pub(super) struct Scan<'a> {
     pending: Option<(Stretch, DamageReason)>,
     bad: Vec<(Stretch, Damage)>,
     /// The schemas that were passed.
-    schemas: HashSet<u64>,
+    pub(super) schemas: HashSet<u64>,
     /// Whether a batch came whose schema did not.
     pub(super) has_orphans: bool,
+    /// Those batches.
+    pub(super) orphans: Vec<Orphans>,
     /// A bug that a test plants.
     pub(super) stops_at_damage: bool,
+}
+
+/// Batches one after the other whose schema does not stand before them in their segment.
+#[derive(Debug)]
+pub(super) struct Orphans {
+    pub(super) fingerprint: u64,
+    pub(super) lsns: RangeInclusive<Lsn>,
+    /// Where the first one stands.
+    pub(super) offset: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -75,15 +92,22 @@ impl<'a> Scan<'a> {
             bad: Vec::new(),
             schemas: HashSet::new(),
             has_orphans: false,
+            orphans: Vec::new(),
             stops_at_damage: false,
         }
     }
 
-    pub(super) fn run(&mut self) -> std::io::Result<()> {
+    pub(super) fn run(&mut self, on_progress: OnProgress<'_>) -> io::Result<()> {
         loop {
+            if let ControlFlow::Break(()) = on_progress(self.walk.position()) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             match self.walk.step()? {
                 Step::End => return Ok(()),
-                Step::Tail { torn_end, .. } => {
+                Step::Tail { torn_end, stretch } => {
+                    if self.found.footer.is_some() {
+                        self.pend(stretch, DamageReason::Overwritten);
+                    }
                     self.torn_end = self.torn_end.max(torn_end.unwrap_or(0));
                     return Ok(());
                 }
@@ -137,10 +161,34 @@ impl<'a> Scan<'a> {
             return;
         }
         self.durable = self.durable.max(header.durable);
-        self.has_orphans |= !self.schemas.contains(&header.fingerprint);
+        if !self.schemas.contains(&header.fingerprint) {
+            self.add_orphan(header);
+        }
         self.conclude(header.lsn.previous(), header.offset);
         self.totals.add(header);
         self.end = header.end();
+    }
+
+    fn add_orphan(&mut self, header: &FrameHeader) {
+        self.has_orphans = true;
+        match self.orphans.last_mut() {
+            Some(Orphans { fingerprint, lsns, .. })
+                if (*fingerprint, lsns.end().next()) == (header.fingerprint, header.lsn) =>
+            {
+                *lsns = *lsns.start()..=header.lsn;
+            }
+            _ => self.orphans.push(Orphans {
+                fingerprint: header.fingerprint,
+                lsns: header.lsn..=header.lsn,
+                offset: header.offset,
+            }),
+        }
+    }
+
+    /// Sees the footer at the end of the file: what it vouches for was durable, and should have come by now.
+    pub(super) fn vouched_for(&mut self, footer: &Footer) {
+        self.durable = self.durable.max(footer.end);
+        self.conclude(footer.totals.last, footer.end);
     }
 
     /// Sees a segment that was sealed although its footer is not at the end of its file.

@@ -1,18 +1,34 @@
 //! A read-only look at a log, live or dead: takes no lock, writes nothing.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
-    Count, Damage, Destination, LogReader, OpenError, ReadError, SegmentInfo, count,
+    Count, Damage, Destination, LogReader, OpenError, ReadError, SegmentInfo,
+    checking::Checking,
+    count,
     directory::look,
     index::Index,
-    recovery::{Recovery, Role, recover},
+    recovery::{Recovered, Recovery, Role, recover, recover_with},
     tail::{Seen, Source},
 };
 use crate::{
     io::Env,
-    types::{Epoch, Lsn},
+    types::{Epoch, Lsn, SegmentId},
 };
+
+/// A segment of a log that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentPlace {
+    pub(crate) segment: SegmentId,
+    pub(crate) path: PathBuf,
+    /// The frames that may be read; none if there are none.
+    pub(crate) lsns: Option<(Lsn, Lsn)>,
+    pub(crate) bytes: u64,
+}
 
 /// A log as it was when it was looked at.
 ///
@@ -34,10 +50,48 @@ impl LogView {
     pub fn read(env: &Env, dir: &Path) -> Result<LogView, OpenError> {
         let (epoch, destination) = look(env, dir)?;
         let recovered = recover(env, dir, epoch, Role::Onlooker)?;
+        Ok(LogView::new(env, dir, epoch, destination, recovered))
+    }
+
+    /// Looks at a directory and reads every frame of it, from the disk. [`LogView::damage`] names everything then.
+    /// `on_progress` is called with the bytes that were read.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogView::read`]; [`OpenError::Storage`] too if `on_progress` breaks off.
+    pub(crate) fn check(
+        env: &Env,
+        dir: &Path,
+        on_progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<LogView, OpenError> {
+        let (epoch, destination) = look(env, dir)?;
+        let checking = Some(Checking::new(on_progress));
+        let recovered = recover_with(env, dir, epoch, Role::Onlooker, checking)?;
+        Ok(LogView::new(env, dir, epoch, destination, recovered))
+    }
+
+    fn new(
+        env: &Env,
+        dir: &Path,
+        epoch: Epoch,
+        destination: Option<Destination>,
+        recovered: Recovered,
+    ) -> LogView {
         let report = recovered.report;
         let index = Index { segments: recovered.segments };
         let seen = Seen { env: env.clone(), dir: dir.to_owned(), epoch, index, last: report.last };
-        Ok(LogView { seen: Arc::new(seen), destination, report })
+        LogView { seen: Arc::new(seen), destination, report }
+    }
+
+    /// The segments, in order, with or without frames.
+    pub(crate) fn places(&self) -> Vec<SegmentPlace> {
+        let place = |segment: &super::index::Segment| SegmentPlace {
+            segment: segment.id,
+            path: segment.path.clone(),
+            lsns: (segment.totals.frames > 0).then_some((segment.totals.first, segment.totals.last)),
+            bytes: segment.bytes,
+        };
+        self.seen.index.segments.iter().map(place).collect()
     }
 
     /// Where the batches go; none if the identity file is missing.
@@ -70,6 +124,21 @@ impl LogView {
     /// The first frame that is there.
     pub fn first(&self) -> Option<Lsn> {
         self.report.first
+    }
+
+    /// The last frame that is there; [`Lsn::ZERO`] if none is. Numbers behind it may be used up.
+    pub(crate) fn last_frame(&self) -> Lsn {
+        self.seen.index.infos().last().map_or(Lsn::ZERO, |segment| segment.last)
+    }
+
+    /// How many frames are there.
+    pub(crate) fn frames(&self) -> u64 {
+        self.report.frames
+    }
+
+    /// The rows of those.
+    pub(crate) fn rows(&self) -> u64 {
+        self.report.rows
     }
 
     /// The segments with frames, in order.

@@ -30,6 +30,7 @@ pub use freeing::SegmentFate;
 pub(crate) use freeing::{Freeing, fates, free_settled_of_dead};
 #[cfg(feature = "cli")]
 pub(crate) use open::ask_catalog;
+pub(crate) use open::check_configuration;
 pub use result::{BatchState, TransmissionResult};
 pub(crate) use status::age_secs;
 pub use status::{Counts, LaneReport, STATUS_VERSION, Status, TableReport};

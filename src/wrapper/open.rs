@@ -52,13 +52,8 @@ impl Access {
     ///
     /// [`OpenError`] if a setting is wrong; nothing was created then.
     fn new(configuration: WrapperConfiguration) -> Result<Access, OpenError> {
-        let validated = configuration.validate()?;
+        let (validated, trust, http) = check(&configuration)?;
         let runtime = SharedRuntime::get()?;
-        let trust = Trust::read(&configuration)?;
-        if !configuration.writer_disabled {
-            check_secret_file(&configuration)?;
-        }
-        let http = http::client(&trust)?;
         let principal =
             validated.credentials.clone().map(|credentials| Arc::new(Principal::new(credentials)));
         Ok(Access { configuration, validated, runtime, trust, http, principal })
@@ -87,6 +82,26 @@ impl Access {
         let compression = self.configuration.compression.unwrap_or_default();
         Ok(ZerobusTransport::new(http, self.destination(), principal, &self.trust, window, compression)?)
     }
+}
+
+/// Everything that can be said against a configuration before a log is opened.
+fn check(configuration: &WrapperConfiguration) -> Result<(Validated, Trust, reqwest::Client), OpenError> {
+    let validated = configuration.validate()?;
+    let trust = Trust::read(configuration)?;
+    if !configuration.writer_disabled {
+        check_secret_file(configuration)?;
+    }
+    let http = http::client(&trust)?;
+    Ok((validated, trust, http))
+}
+
+/// Whether a wrapper would take this configuration. Reads the files that it names; creates nothing.
+///
+/// # Errors
+///
+/// [`OpenError`] names the first setting that is wrong.
+pub(crate) fn check_configuration(configuration: &WrapperConfiguration) -> Result<(), OpenError> {
+    check(configuration).map(drop)
 }
 
 /// Opens the first log of the table that nobody owns, and drains those of the dead beside it.

@@ -98,6 +98,9 @@ pub struct Status {
     pub adoption: AdoptionReport,
     /// Why settling does not move on, if it does not.
     pub settling_failure: Option<String>,
+    /// Why the log refuses batches, if it does: a write or a sync has failed. `None` when nobody owns the log.
+    #[serde(default)]
+    pub poisoned: Option<String>,
     /// What is damaged, by name.
     pub damage: Vec<String>,
 }
@@ -318,6 +321,7 @@ impl Inner {
             ),
             adoption: self.adopted.as_ref().map(|adopted| adopted.borrow().clone()).unwrap_or_default(),
             settling_failure: settler.failure,
+            poisoned: self.wal.poisoned().map(|reason| reason.to_string()),
             damage: self.damage.iter().map(ToString::to_string).chain(uncounted).collect(),
         }
     }

@@ -5,10 +5,33 @@ operation ends early on Ctrl-C. Everything raises the exceptions of the package.
 """
 
 from ._adopting import Orphan, adopt
+from ._config import Setting, config_check, config_show
 from ._doctor import Examination, Finding, doctor
 from ._export import ExportedFile, ExportReport, export
 from ._find import find_logs
 from ._freeing import Reclaim, SegmentFate, reclaim
+from ._inspect import inspect_frame, inspect_ledger, inspect_schema, inspect_segment
+from ._inspected import (
+    Bent,
+    Column,
+    DroppedStretch,
+    Frame,
+    FrameReport,
+    Ledger,
+    PersistentStream,
+    Piece,
+    Quarantined,
+    Run,
+    Schemas,
+    Segment,
+    SegmentFooter,
+    SegmentHeader,
+    Settled,
+    SettledStretch,
+    StoredSchema,
+    Table,
+    TableColumn,
+)
 from ._pausing import Pause, PauseChange, pause, resume
 from ._quarantine import (
     LeftFile,
@@ -25,22 +48,35 @@ from ._remap import Destination, Remap, remap
 from ._repair import Repair, RepairStep, repair
 from ._replay import DryRun, RefusedRow, ReplayReport, ReplaySettings, replay, replay_dry_run
 from ._rows import Unreadable
+from ._status import CheckReport, ListedLog, Violation, check, ls, status
+from ._verify import VerifyFinding, VerifyReport, verify
 
 __all__ = [
+    "Bent",
+    "CheckReport",
+    "Column",
     "Destination",
+    "DroppedStretch",
     "DryRun",
     "Examination",
     "ExportReport",
     "ExportedFile",
     "Finding",
+    "Frame",
+    "FrameReport",
     "KeyCount",
+    "Ledger",
     "LeftFile",
+    "ListedLog",
     "Orphan",
     "Pause",
     "PauseChange",
+    "PersistentStream",
+    "Piece",
     "QuarantineDrop",
     "QuarantineFile",
     "QuarantineList",
+    "Quarantined",
     "ReasonSummary",
     "Reclaim",
     "ReconcileReport",
@@ -50,12 +86,34 @@ __all__ = [
     "RepairStep",
     "ReplayReport",
     "ReplaySettings",
+    "Run",
+    "Schemas",
+    "Segment",
     "SegmentFate",
+    "SegmentFooter",
+    "SegmentHeader",
+    "Setting",
+    "Settled",
+    "SettledStretch",
+    "StoredSchema",
+    "Table",
+    "TableColumn",
     "Unreadable",
+    "VerifyFinding",
+    "VerifyReport",
+    "Violation",
     "adopt",
+    "check",
+    "config_check",
+    "config_show",
     "doctor",
     "export",
     "find_logs",
+    "inspect_frame",
+    "inspect_ledger",
+    "inspect_schema",
+    "inspect_segment",
+    "ls",
     "pause",
     "quarantine_drop",
     "quarantine_ls",
@@ -67,4 +125,6 @@ __all__ = [
     "replay",
     "replay_dry_run",
     "resume",
+    "status",
+    "verify",
 ]

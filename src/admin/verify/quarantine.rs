@@ -1,0 +1,73 @@
+//! Whether the files in quarantine are whole, and of this log.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+
+use arrow_ipc::reader::FileReader;
+use arrow_schema::ArrowError;
+
+use super::{Finding, FindingKind, Severity};
+use crate::error::chain;
+use crate::io::Env;
+use crate::quarantine::{self, LookedFile};
+use crate::types::{Epoch, Lsn};
+
+pub(super) fn verify(env: &Env, directory: &Path, epoch: Epoch) -> Vec<Finding> {
+    match quarantine::look(env, directory, epoch, None) {
+        Ok(files) => files.into_iter().filter_map(|file| verify_file(&file)).collect(),
+        Err(error) => {
+            let advice = "Look at the permissions of the directory, and verify again.";
+            vec![Finding::new(FindingKind::Quarantine, Severity::Error, chain(&error), advice)]
+        }
+    }
+}
+
+fn verify_file(file: &LookedFile) -> Option<Finding> {
+    let (lsn, text) = match &file.told {
+        Err(_) if !file.path.exists() => return None,
+        Err(error) => (None, chain(error)),
+        Ok(told) => match count_rows(&file.path) {
+            Ok(rows) if rows == told.rows.count_in(0..usize::MAX) => return None,
+            Ok(rows) => {
+                let named = told.rows.count_in(0..usize::MAX);
+                (Some(told.lsn), format!("it holds {rows} rows and names {named}"))
+            }
+            Err(reason) => (Some(told.lsn), format!("its rows cannot be read: {reason}")),
+        },
+    };
+    let (severity, advice) = match file.is_named {
+        true => (
+            Severity::Error,
+            "Rows of a file that cannot be read may be delivered again, or be lost from the quarantine. Keep a copy, and move \
+             the file out of the quarantine.",
+        ),
+        false => {
+            (Severity::Warning, "It is left alone and holds no row of this log's quarantine. Move it away.")
+        }
+    };
+    let about = |lsn: Lsn, found: Finding| found.about(&(lsn..=lsn));
+    let found = Finding::new(FindingKind::Quarantine, severity, text, advice).at(file.path.clone());
+    Some(match lsn {
+        Some(lsn) => about(lsn, found),
+        None => found,
+    })
+}
+
+/// The rows of an Arrow file, all of which are read.
+fn count_rows(path: &Path) -> Result<u64, String> {
+    let count = || -> Result<u64, ArrowError> {
+        let reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
+        let mut rows = 0;
+        for batch in reader {
+            rows += batch?.num_rows() as u64;
+        }
+        Ok(rows)
+    };
+    // Arrow panics on some files that make no sense [I14].
+    match panic::catch_unwind(AssertUnwindSafe(count)) {
+        Ok(counted) => counted.map_err(|error| error.to_string()),
+        Err(_) => Err("arrow cannot make sense of them".to_owned()),
+    }
+}
