@@ -276,6 +276,16 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
     assert f"{package.__name__}.admin" in shown
 
 
+def test_every_verb_on_a_page_is_one() -> None:
+    verbs = set(
+        re.findall(r"^## zerobus-wal (.+)$", (ROOT / "docs/reference/command-line.md").read_text(), re.M)
+    )
+    assert len(verbs) > 10
+    for page in PAGES:
+        for named in re.findall(r"(?:`|\$ |^)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
+            assert named in verbs, f"{page.relative_to(ROOT)} names the verb {named}"
+
+
 def test_every_variable_on_a_page_is_a_setting() -> None:
     settings = {
         setting.upper()
