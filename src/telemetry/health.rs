@@ -142,6 +142,7 @@ mod tests {
             table_schema: TableReport { columns: None, age_secs: None, reason: None },
             adoption: Default::default(),
             settling_failure: None,
+            poisoned: None,
             damage: Vec::new(),
         }
     }
