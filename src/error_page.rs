@@ -1,6 +1,7 @@
 //! The page of reference, `docs/reference/errors.md`, as the table in `error.rs` has it: a test writes it, and compares it.
 
 use crate::error::ErrorCode;
+use crate::generated_page::compare;
 
 const HEAD: &str = "\
 # Table of errors
@@ -63,16 +64,6 @@ fn meaning(code: ErrorCode) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the page is no part of a log")]
 fn the_page_of_errors_is_what_the_table_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md");
-    if std::env::var_os("UPDATE_ERRORS_PAGE").is_some() {
-        std::fs::write(path, page()).unwrap();
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        written == page(),
-        "docs/reference/errors.md is not what src/error.rs says; write it anew with \
-         UPDATE_ERRORS_PAGE=1 cargo test --features cli,emulator,sim --lib error_page"
-    );
+    compare("docs/reference/errors.md", &page(), "ERRORS", "src/error.rs", "error_page");
 }

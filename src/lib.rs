@@ -21,6 +21,9 @@ pub mod error;
 #[cfg(test)]
 mod error_page;
 
+#[cfg(test)]
+mod generated_page;
+
 pub mod config;
 
 mod wrapper;

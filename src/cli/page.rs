@@ -4,6 +4,7 @@
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
 use super::Cli;
+use crate::generated_page::compare;
 
 const HEAD: &str = "\
 # Command line
@@ -126,16 +127,6 @@ fn cell(text: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the page is no part of a log")]
 fn the_page_of_the_command_is_what_its_help_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/command-line.md");
-    if std::env::var_os("UPDATE_COMMAND_PAGE").is_some() {
-        std::fs::write(path, page()).unwrap();
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        written == page(),
-        "docs/reference/command-line.md is not what the help says; write it anew with \
-         UPDATE_COMMAND_PAGE=1 cargo test --features cli,emulator,sim --lib cli::page"
-    );
+    compare("docs/reference/command-line.md", &page(), "COMMAND", "the help", "cli::page");
 }

@@ -2,6 +2,7 @@
 
 use super::registry::SETTINGS;
 use super::setting::{Kind, Setting, Value};
+use crate::generated_page::compare;
 
 const HEAD: &str = "\
 # Settings
@@ -111,16 +112,6 @@ fn size(bytes: u64) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the page is no part of a log")]
 fn the_page_of_reference_is_what_the_registry_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-    if std::env::var_os("UPDATE_SETTINGS_PAGE").is_some() {
-        std::fs::write(path, page()).unwrap();
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        written == page(),
-        "docs/settings.md is not what src/config/registry.rs says; write it anew with \
-             UPDATE_SETTINGS_PAGE=1 cargo test --features cli,emulator,sim --lib config::page"
-    );
+    compare("docs/settings.md", &page(), "SETTINGS", "src/config/registry.rs", "config::page");
 }

@@ -3,6 +3,7 @@
 
 use super::names::{METRICS, Metric, MetricKind, TABLE, WRITER};
 use super::prometheus::prometheus_name;
+use crate::generated_page::compare;
 
 const HEAD: &str = "\
 # Metrics
@@ -50,18 +51,8 @@ fn page() -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the page is no part of a log")]
 fn the_page_of_reference_is_what_the_table_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/metrics.md");
-    if std::env::var_os("UPDATE_METRICS_PAGE").is_some() {
-        std::fs::write(path, page()).unwrap();
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        written == page(),
-        "docs/operations/metrics.md is not what src/telemetry/names.rs says; write it anew with \
-             UPDATE_METRICS_PAGE=1 cargo test --features cli,emulator,sim --lib telemetry::page"
-    );
+    compare("docs/operations/metrics.md", &page(), "METRICS", "src/telemetry/names.rs", "telemetry::page");
 }
 
 #[test]
