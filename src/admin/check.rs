@@ -8,8 +8,10 @@ use serde::Serialize;
 use super::inspect::InspectError;
 use super::list::search;
 use super::status::{StatusError, status};
+use super::verify::set_aside_segments;
 use crate::drain::LaneState;
 use crate::error::chain;
+use crate::io::Env;
 use crate::wrapper::Status;
 
 /// What a log may be at most; what is `None` is not limited.
@@ -161,6 +163,13 @@ fn violations(status: &Status, limits: &Limits) -> Vec<Violation> {
     }
     if let Some(failure) = &status.settling_failure {
         add(ViolationKind::Settling, format!("what is delivered cannot be recorded: {failure}"));
+    }
+    for path in set_aside_segments(&Env::os(), &status.directory) {
+        let text = format!(
+            "frames were damaged and are not delivered; look at what is left of them, then move it away: {}",
+            path.display()
+        );
+        add(ViolationKind::Damage, text);
     }
     for damage in &status.damage {
         let directory = status.directory.display();

@@ -108,7 +108,19 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     let shut_down = runtime.block_on(wrapper.shutdown()).map_err(Failure::from);
     let after = wrapper.status();
     let delivered = after.rows.delivered.saturating_sub(before.rows.delivered);
+    let damaged = after.damaged_frames.saturating_sub(before.damaged_frames);
     match outcome.and(shut_down) {
+        Ok(()) if damaged > 0 => Err(Failure {
+            code: ErrorCode::Corruption,
+            text: format!(
+                "{}: {} damaged frames were stepped over, {} rows of the others delivered; what is left of the damaged ones \
+                 is kept beside the log, see: zerobus-wal verify {}",
+                before.name(),
+                HumanCount(damaged),
+                HumanCount(delivered),
+                directory.display(),
+            ),
+        }),
         Ok(()) => print(&format!("{}: {} rows delivered", before.name(), HumanCount(delivered))),
         Err(failure) if after.rows.waiting == 0 => Err(Failure {
             text: format!(

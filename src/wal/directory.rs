@@ -11,7 +11,7 @@ use super::{
     OpenError,
     format::{
         FORMAT_VERSION, IDENTITY_FILE, IDENTITY_FILE_NEW, LOCK_FILE, SEGMENT_HEADER, SegmentHeader,
-        SegmentHeaderFault, parse_segment_name, segment_name,
+        SegmentHeaderFault, parse_segment_name, parse_set_aside_name, segment_name,
     },
 };
 use crate::{
@@ -158,12 +158,21 @@ pub(super) fn look(env: &Env, dir: &Path) -> Result<(Epoch, Option<Destination>)
 }
 
 /// The segments in a directory, by number.
-pub(super) fn segments(env: &Env, dir: &Path) -> Result<Vec<SegmentId>, OpenError> {
+pub(super) struct Segments {
+    pub(super) ids: Vec<SegmentId>,
+    /// Those that are marked as damaged, and what was set aside of others before.
+    pub(super) marked: Vec<SegmentId>,
+}
+
+/// Which segments there are.
+pub(super) fn segments(env: &Env, dir: &Path) -> Result<Segments, OpenError> {
     let names = env.storage.list(dir).map_err(storage("list", dir))?;
-    let mut ids: Vec<SegmentId> =
-        names.iter().filter_map(|name| parse_segment_name(name.to_str()?)).collect();
-    ids.sort_unstable();
-    Ok(ids)
+    let sorted = |parse: fn(&str) -> Option<SegmentId>| {
+        let mut ids: Vec<SegmentId> = names.iter().filter_map(|name| parse(name.to_str()?)).collect();
+        ids.sort_unstable();
+        ids
+    };
+    Ok(Segments { ids: sorted(parse_segment_name), marked: sorted(parse_set_aside_name) })
 }
 
 pub(super) fn storage(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -280,7 +289,7 @@ pub(crate) fn write_new_identity(
 
 /// The epoch in the newest segment whose header is whole; none if there are no segments.
 fn epoch_of_segments(env: &Env, dir: &Path) -> Result<Option<Epoch>, OpenError> {
-    let ids = segments(env, dir)?;
+    let ids = segments(env, dir)?.ids;
     for id in ids.iter().rev() {
         let path = dir.join(segment_name(*id));
         let header = read_segment_header(env, &path).map_err(storage("read", &path))?;

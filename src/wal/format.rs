@@ -3,6 +3,8 @@
 //! `docs/internals/file-format.md` draws it. All numbers are little-endian; reserved bytes are
 //! written as zero and checked; every structure has a checksum of its own.
 
+use std::path::{Path, PathBuf};
+
 use crate::{
     io::BLOCK,
     types::{Epoch, Lsn, SegmentId},
@@ -17,7 +19,7 @@ pub(super) const IDENTITY_FILE_NEW: &str = "LOG.new";
 /// The file that the owner holds locked; it is never deleted.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 /// What a damaged segment's name is given when it is set aside.
-pub(super) const SET_ASIDE: &str = ".damaged";
+const SET_ASIDE: &str = ".damaged";
 
 /// Bytes of the block that a segment begins with.
 pub(super) const SEGMENT_HEADER: usize = BLOCK;
@@ -46,6 +48,18 @@ pub(super) fn parse_segment_name(name: &str) -> Option<SegmentId> {
     let well_formed = digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let id = SegmentId::new(digits.parse().ok().filter(|_| well_formed)?);
     (segment_name(id) == name).then_some(id)
+}
+
+/// Where a damaged segment goes when it is settled. Until then an empty file there is the mark that it is damaged.
+pub(super) fn set_aside_path(segment: &Path) -> PathBuf {
+    let mut name = segment.as_os_str().to_owned();
+    name.push(SET_ASIDE);
+    name.into()
+}
+
+/// The segment that a file name is the mark of, or what was set aside of it.
+pub(super) fn parse_set_aside_name(name: &str) -> Option<SegmentId> {
+    parse_segment_name(name.strip_suffix(SET_ASIDE)?)
 }
 
 /// The name of a file that was the segment `id` and waits to be another one.

@@ -26,8 +26,10 @@ pub(super) struct Segment {
     pub(super) has_orphans: bool,
     /// Whether the number of the next frame is known from it. A file that was being created says nothing.
     pub(super) tells_lsns: bool,
-    /// Damage that was found in it; a segment that has some is set aside instead of being deleted.
+    /// Damage that was found in it when the log was opened; a segment that has some is set aside instead of being deleted.
     pub(super) damage: Vec<Damage>,
+    /// Whether damage was found in it when it was read, by this owner or one before; it is set aside too.
+    pub(super) is_marked: bool,
 }
 
 impl Segment {
@@ -44,6 +46,7 @@ impl Segment {
             has_orphans: false,
             tells_lsns: true,
             damage: Vec::new(),
+            is_marked: false,
         }
     }
 }

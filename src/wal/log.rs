@@ -258,10 +258,9 @@ impl Wal {
     fn free(&self, segment: &Segment) -> io::Result<()> {
         let Shared { env, spares, .. } = &**self.shared();
         let result = match segment {
-            Segment { damage, path, .. } if !damage.is_empty() => {
-                let mut name = path.clone().into_os_string();
-                name.push(format::SET_ASIDE);
-                env.storage.rename(path, name.as_ref())
+            // In the place of its mark, if it has one.
+            Segment { damage, is_marked, path, .. } if *is_marked || !damage.is_empty() => {
+                env.storage.rename(path, &format::set_aside_path(path))
             }
             Segment { is_recyclable: true, id, path, .. } => match spares.put(env, *id, path) {
                 Ok(Put::Full) => env.storage.remove(path),

@@ -157,13 +157,13 @@ impl SegmentLook {
 /// The segment that a file is named after, set aside or not.
 fn segment_of(path: &Path) -> Option<SegmentId> {
     let name = path.file_name()?.to_str()?;
-    format::parse_segment_name(name.strip_suffix(format::SET_ASIDE).unwrap_or(name))
+    format::parse_segment_name(name).or_else(|| format::parse_set_aside_name(name))
 }
 
 /// Whether a file is a segment that had damage and was set aside.
 pub(crate) fn is_set_aside(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.ends_with(format::SET_ASIDE)) && segment_of(path).is_some()
+    name.and_then(format::parse_set_aside_name).is_some()
 }
 
 fn read_foot(file: &dyn StorageFile, length: u64) -> io::Result<Option<Foot>> {

@@ -50,7 +50,7 @@ pub(crate) struct Strays {
 ///
 /// [`OpenError`] if the file system fails.
 pub(crate) fn epoch(env: &Env, dir: &Path) -> Result<Option<Epoch>, OpenError> {
-    let ids = segments(env, dir)?;
+    let ids = segments(env, dir)?.ids;
     for id in ids.iter().rev() {
         let path = dir.join(segment_name(*id));
         if let Ok(header) = read_segment_header(env, &path).map_err(storage("read", &path))? {

@@ -122,7 +122,7 @@ pub(super) fn recover_with(
         // frames that are read from now on.
         env.storage.sync_dir(dir).map_err(storage("sync", dir))?;
     }
-    let ids = directory::segments(env, dir)?;
+    let directory::Segments { ids, marked } = directory::segments(env, dir)?;
     let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
     let mut report = Recovery::default();
     let mut found = Vec::new();
@@ -166,7 +166,8 @@ pub(super) fn recover_with(
             begins_known = false;
             continue;
         }
-        let Some(segment) = segment else { continue };
+        let Some(mut segment) = segment else { continue };
+        segment.is_marked = marked.binary_search(&segment.id).is_ok();
         // A segment that was being created says nothing about what came before it.
         begins_known |= segment.tells_lsns;
         let vouched = sealed.map_or(Lsn::ZERO, |footer| footer.totals.last);

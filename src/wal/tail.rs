@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Damage, DamageReason, Frame, ReadError, SchemaFingerprint,
-    format::{FrameHeader, FrameKind},
+    format::{self, FrameHeader, FrameKind},
     frame::StoredSchema,
     index::{Index, Segment},
     queue::Shared,
@@ -141,6 +141,9 @@ impl LogReader {
             }
             Ok(found) => {
                 self.doubted = None;
+                if let Next::Damaged(damage) = &found {
+                    self.source.mark(&segment, damage);
+                }
                 Ok(Some(found))
             }
             Err(source) if source.kind() == ErrorKind::NotFound => {
@@ -442,6 +445,29 @@ impl Source {
         match self {
             Source::Own(shared) => shared.index().find(lsn).cloned(),
             Source::Seen(seen) => seen.index.find(lsn).cloned(),
+        }
+    }
+
+    /// Has a segment set aside when it is freed: what is left of its damaged frames may be worth something to a person.
+    /// The mark is durable before anything behind the damage can be settled, so it survives a crash.
+    fn mark(&self, segment: &Segment, damage: &Damage) {
+        let Source::Own(shared) = self else { return };
+        let is_new = {
+            let mut index = shared.index();
+            let marked = index.segments.iter_mut().find(|it| it.id == segment.id && !it.is_marked);
+            marked.map(|marked| marked.is_marked = true).is_some()
+        };
+        if !is_new || !segment.damage.is_empty() {
+            return;
+        }
+        let storage = &shared.env.storage;
+        let created = match storage.open(&format::set_aside_path(&segment.path), Access::New) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            created => created.map(drop),
+        };
+        // A full disk shall not hold up delivery: then the segment is set aside unless this process dies before.
+        if let Err(error) = created.and_then(|()| storage.sync_dir(&shared.dir)) {
+            tracing::warn!(%error, %damage, "a damaged segment cannot be marked");
         }
     }
 

@@ -230,6 +230,29 @@ fn a_settled_segment_with_damage_is_set_aside() {
 }
 
 #[test]
+fn a_segment_whose_damage_is_found_when_it_is_read_is_set_aside_too_and_after_a_crash() {
+    let dir = one_segment(10, true);
+    change(dir.path(), 0, |bytes| {
+        let at = frame_starts(bytes)[3];
+        bytes[at + 100] ^= 1;
+    });
+    let damaged = std::fs::read(segments(dir.path()).remove(0)).unwrap();
+    let (wal, recovery) = open(dir.path());
+    assert_eq!(recovery.damage, [], "a sealed segment is not read when the log is opened");
+    append(&wal, 11..=11);
+    assert_eq!(read_and_check(&wal, 11).1.len(), 1);
+    let crashed = copy(dir.path());
+    for (dir, wal) in [(dir.path(), wal), (crashed.path(), open(crashed.path()).0)] {
+        assert_eq!(wal.reclaim(Lsn::new(10), u64::MAX).unwrap().segments, 1);
+        let aside = std::fs::read(dir.join("segment-0000000000000001.wal.damaged")).unwrap();
+        assert!(aside == damaged, "all of it is kept");
+        assert_holds(&wal, 11..=11);
+        wal.close();
+        assert_eq!(open(dir).1.damage, []);
+    }
+}
+
+#[test]
 fn a_format_of_the_future_is_refused_and_left_untouched() {
     for sealed in [true, false] {
         let dir = one_segment(3, sealed);

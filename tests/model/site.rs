@@ -183,8 +183,7 @@ impl Site {
         match self.open_parts() {
             Ok(opened) => {
                 self.say(|| format!("open: {:?}", opened.recovery));
-                self.accept(opened, errors_before)?;
-                Ok(true)
+                self.accept(opened, errors_before)
             }
             Err(failure) => {
                 self.say(|| format!("open: {failure}"));
@@ -224,7 +223,8 @@ impl Site {
         })
     }
 
-    fn accept(&mut self, opened: OpenedParts, errors_before: u64) -> Check {
+    /// Says whether the process lives: what it reads may have damage, and the power may go while it notes that.
+    fn accept(&mut self, opened: OpenedParts, errors_before: u64) -> Check<bool> {
         let OpenedParts { wal, ledger, epoch, stored, record, recovery } = opened;
         if self.epoch.is_some_and(|known| known != epoch) && !self.oracle.disk_lies {
             return Err(format!("R10: the log's epoch was {:?} and is {epoch}", self.epoch));
@@ -233,13 +233,18 @@ impl Site {
         // What is read now is compared; that reads can fail is another matter.
         let mut read_errors = 0;
         self.world.disk().faults(|faults| read_errors = std::mem::take(&mut faults.read_errors));
-        checks::opened(&mut self.oracle, &wal, &recovery, &stored, &record, self.options.durability)?;
+        let compared =
+            checks::opened(&mut self.oracle, &wal, &recovery, &stored, &record, self.options.durability);
         self.world.disk().faults(|faults| faults.read_errors = read_errors);
+        if self.world.disk().is_off() {
+            return Ok(false);
+        }
+        compared?;
         (self.oracle.progress, self.oracle.ranges) = record;
         self.process = Some(Process { wal, ledger, errors_before, errors_before_step: errors_before });
         self.damaged_since_opening = 0;
         self.ended_cleanly = false;
-        self.check_rules_of_the_disk()
+        self.check_rules_of_the_disk().map(|()| true)
     }
 
     /// Ends the process in an orderly way.

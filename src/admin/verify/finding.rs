@@ -194,8 +194,9 @@ pub(super) fn of_damage(damage: &Damage, settled: Lsn) -> Finding {
              with durability = os or interval just before may be missing, so compare with their source."
         }
         (Some(lsns), _) if *lsns.end() <= settled => {
-            "These frames are settled, so no row is missing from the table; they cannot be replayed. The segment is set aside \
-             when it is freed. Look at the disk."
+            "Delivery has passed these frames: they were delivered before the damage came, or were stepped over and are missing \
+             from the table, as many as status counts as damaged. zerobus-wal export --state damaged writes what can be read \
+             of them. The segment is set aside when it is freed. Look at the disk."
         }
         (Some(_), _) => {
             "The rows of these frames cannot be delivered from here: delivery steps over them, counts them, and goes on. Send \

@@ -274,10 +274,11 @@ fn not_dense(view: &LogView) -> Option<Finding> {
     })
 }
 
-fn set_aside_segments(env: &Env, directory: &Path) -> Vec<PathBuf> {
+/// The segments that were set aside. One that is only marked is there under its own name, and is read.
+pub(super) fn set_aside_segments(env: &Env, directory: &Path) -> Vec<PathBuf> {
     let names = env.storage.list(directory).unwrap_or_default();
     let mut paths: Vec<PathBuf> = names.into_iter().map(|name| directory.join(name)).collect();
-    paths.retain(|path| wal::is_set_aside(path));
+    paths.retain(|path| wal::is_set_aside(path) && !path.with_extension("").exists());
     paths.sort();
     paths
 }
