@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 mod aligned;
 mod appender;
 mod checking;
+mod context;
 mod copy;
 mod count;
 mod damage;
@@ -51,6 +52,7 @@ pub(crate) use directory::{identity, identity_path, lock, write_new_identity};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
 pub(crate) use format::LOCK_FILE;
+pub(crate) use frame::Sharing;
 pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};

@@ -183,7 +183,7 @@ pub(super) fn start(
         torn_bytes: recovery.torn_bytes,
         damage: recovery.damage.len(),
     };
-    let telemetry = Telemetry::new(outlets, &destination.table, &directory);
+    let telemetry = Telemetry::new(outlets, &destination.table, &directory, &env.clock);
     wal.record(Arc::clone(telemetry.recorder()));
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)

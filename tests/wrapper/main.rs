@@ -40,5 +40,6 @@ mod storing;
 mod streams;
 mod telemetry;
 mod tls;
+mod traces;
 mod writer_disabled;
 mod writers;
