@@ -136,7 +136,12 @@ class Wrapper:
 
     def __new__(cls, settings: Settings) -> Self: ...
     def send_batch(
-        self, batch: object, exported: tuple[object, object] | None, queue: CompletionQueue, token: int
+        self,
+        batch: object,
+        exported: tuple[object, object] | None,
+        queue: CompletionQueue,
+        token: int,
+        traceparent: str | None = None,
     ) -> bool: ...
     def wait_delivered(self, lsn: int, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
     def flush(self, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...

@@ -9,7 +9,7 @@ import os
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, Unpack, cast
 
-from . import _blocking, _core, _display, _logging, _options
+from . import _blocking, _core, _display, _logging, _options, _traces
 from ._bridge import running_bridge
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
@@ -45,9 +45,9 @@ class ZerobusWrapper:
             once, by the constructor.
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
-        observability_enabled: Exports metrics with OpenTelemetry: to ``observability_endpoint``; without one,
-            through the meter provider that the program has set in the package ``opentelemetry``; without
-            that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this machine. No receiver,
+        observability_enabled: Exports metrics and spans with OpenTelemetry: to ``observability_endpoint``; without one,
+            metrics through the meter provider that the program has set in the package ``opentelemetry``,
+            and no spans; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this machine. No receiver,
             whatever it does, holds up sending or delivery. ``docs/operations/observability.md``
         observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
             ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,
@@ -135,7 +135,7 @@ class ZerobusWrapper:
         writer_disabled: Delivers nothing: batches are stored and written into the debug files, which are
             needed for it, without network or credentials. They wait in the log, and a later wrapper without
             this delivers them. ``flush`` waits for the files; ``wait_delivered`` raises.
-        observability_endpoint: Where metrics go, ``http://host[:port]``.
+        observability_endpoint: Where metrics and spans go, ``http://host[:port]``.
         observability_protocol: ``"grpc"`` or ``"http/protobuf"``. None: ``OTEL_EXPORTER_OTLP_PROTOCOL``, else
             ``"grpc"``.
         observability_headers: Headers of each export, ``name=value`` with commas between them and percent
@@ -176,7 +176,7 @@ class ZerobusWrapper:
         3
     """
 
-    __slots__ = ("__weakref__", "_core", "_endpoint", "_table_name", "_wal_dir")
+    __slots__ = ("__weakref__", "_core", "_endpoint", "_is_traced", "_table_name", "_wal_dir")
 
     @_options.refuse_unknown_options
     def __init__(
@@ -319,6 +319,7 @@ class ZerobusWrapper:
         }
         _logging.start()
         self._core = _core.Wrapper(settings)
+        self._is_traced = observability.is_exported_by_core
         observability.observe(self)
 
     @classmethod
@@ -360,6 +361,10 @@ class ZerobusWrapper:
             StorageError: The log cannot be opened or created.
         """
         return open_with(cls, arguments, path)
+
+    def _traceparent(self) -> str | None:
+        """The trace of the caller, if spans are exported."""
+        return _traces.traceparent() if self._is_traced else None
 
     async def send_batch(self, batch: ArrowRecordBatch | ArrowBatchStream) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
@@ -424,7 +429,7 @@ class ZerobusWrapper:
                     sent.add(await self.send_batch(one))
                 return sent.result()
         bridge = running_bridge()
-        token, outcome = bridge.send(self._core, batch, given)
+        token, outcome = bridge.send(self._core, batch, given, self._traceparent())
         try:
             return await outcome
         except (asyncio.CancelledError, GeneratorExit):

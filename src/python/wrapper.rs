@@ -16,7 +16,7 @@ use super::schemas::KnownSchemas;
 use super::sends::Send;
 use super::settings;
 use crate::error::{Coded, ErrorCode};
-use crate::telemetry::Sample;
+use crate::telemetry::{Sample, TraceContext};
 use crate::types::Lsn;
 use crate::wrapper::{Counts, ZerobusWrapper};
 
@@ -66,7 +66,9 @@ impl Wrapper {
         }
     }
 
-    /// Says whether this is the first send of this turn of the loop, at whose end `queue.start()` is to be called.
+    /// Says whether this is the first send of this turn of the loop, at whose end `queue.start()` is to be called. The trace
+    /// of the caller is a `traceparent`; anything else is none.
+    #[pyo3(signature = (batch, exported, queue, token, traceparent = None))]
     fn send_batch(
         &self,
         py: Python<'_>,
@@ -74,11 +76,13 @@ impl Wrapper {
         exported: Option<&Bound<'_, PyAny>>,
         queue: &CompletionQueue,
         token: u64,
+        traceparent: Option<&str>,
     ) -> PyResult<bool> {
         let wrapper = self.wrapper_in(py, queue.pid())?.clone();
         let given = Arc::new(Given::new(batch, exported, &self.schemas, &self.table)?);
         let promise = queue.promise(token);
-        let send = Send { wrapper, table: Arc::clone(&self.table), given, promise };
+        let context = traceparent.and_then(TraceContext::parse);
+        let send = Send { wrapper, table: Arc::clone(&self.table), given, context, promise };
         Ok(queue.sends().add(token, send))
     }
 

@@ -153,9 +153,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::types::Int32Type;
-    use arrow_array::{
-        Array, ArrayRef, DictionaryArray, Int64Array, NullArray, RecordBatch, StringViewArray,
-    };
+    use arrow_array::{ArrayRef, DictionaryArray, Int64Array, NullArray, RecordBatch, StringViewArray};
 
     use super::super::frame::{PreparedFrame, Sharing};
     use super::*;

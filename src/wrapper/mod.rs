@@ -191,7 +191,7 @@ impl ZerobusWrapper {
     }
 
     /// As [`ZerobusWrapper::send_batch`], for a batch whose memory is another language's: once it is encoded,
-    /// nobody looks at that memory again. So are the traces.
+    /// nobody looks at that memory again. Its runtime has a trace of its own: the caller says which.
     #[cfg(feature = "python")]
     pub(crate) fn send_foreign_batch(
         &self,

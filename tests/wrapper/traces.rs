@@ -189,7 +189,7 @@ async fn who_traces_nothing_gets_no_spans_and_the_frames_that_there_always_were(
             c.observability_enabled = is_enabled;
         });
         let unsampled = send_in(&wrapper, 0x5eed_f00d, flags, 0).await;
-        let without = wrapper.send_batch(batch(10..20)).await.unwrap();
+        let without = wrapper.send_batch(batch(0..10)).await.unwrap();
         sizes.extend([unsampled.batch_size_bytes, without.batch_size_bytes]);
         wrapper.flush(None).await.unwrap();
         wrapper.shutdown().await.unwrap();
