@@ -134,7 +134,7 @@ class Wrapper:
     # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
     # Sends begin with `queue.start()`, at the latest when the turn of the loop ends in which the first came.
 
-    def __new__(cls, settings: Settings) -> Self: ...
+    def __new__(cls, settings: Settings, exports_metrics: bool) -> Self: ...
     def send_batch(
         self,
         batch: object,

@@ -1,4 +1,4 @@
-"""Which trace a caller is in, if the program uses the package ``opentelemetry``; nobody else has it imported."""
+"""Which trace a caller is in, if the program uses ``opentelemetry``; nobody else has it imported."""
 
 from __future__ import annotations
 

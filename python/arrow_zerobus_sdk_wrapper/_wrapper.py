@@ -45,10 +45,11 @@ class ZerobusWrapper:
             once, by the constructor.
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
-        observability_enabled: Exports metrics and spans with OpenTelemetry: to ``observability_endpoint``; without one,
-            metrics through the meter provider that the program has set in the package ``opentelemetry``,
-            and no spans; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this machine. No receiver,
-            whatever it does, holds up sending or delivery. ``docs/operations/observability.md``
+        observability_enabled: Exports metrics and spans with OpenTelemetry: to ``observability_endpoint``;
+            without one, metrics through the meter provider that the program has set in the package
+            ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this
+            machine. No receiver, whatever it does, holds up sending or delivery.
+            ``docs/operations/observability.md``
         observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
             ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,
             ``service_name``, ``interval_secs``.
@@ -307,7 +308,7 @@ class ZerobusWrapper:
             "debug_arrow_enabled": _options.boolean("debug_arrow_enabled", debug_arrow_enabled),
             "debug_protobuf_enabled": _options.boolean("debug_protobuf_enabled", debug_protobuf_enabled),
             "writer_disabled": _options.boolean("writer_disabled", writer_disabled),
-            "observability_enabled": observability.is_exported_by_core,
+            "observability_enabled": observability.core_exports,
             "observability_endpoint": observability.endpoint,
             "observability_protocol": observability.protocol,
             "observability_headers": observability.headers,
@@ -318,8 +319,8 @@ class ZerobusWrapper:
             "metrics_address": _options.optional_text("metrics_address", metrics_address),
         }
         _logging.start()
-        self._core = _core.Wrapper(settings)
-        self._is_traced = observability.is_exported_by_core
+        self._core = _core.Wrapper(settings, observability.core_exports_metrics)
+        self._is_traced = observability.core_exports
         observability.observe(self)
 
     @classmethod

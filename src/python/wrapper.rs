@@ -16,7 +16,7 @@ use super::schemas::KnownSchemas;
 use super::sends::Send;
 use super::settings;
 use crate::error::{Coded, ErrorCode};
-use crate::telemetry::{Sample, TraceContext};
+use crate::telemetry::{MetricsExport, Sample, TraceContext};
 use crate::types::Lsn;
 use crate::wrapper::{Counts, ZerobusWrapper};
 
@@ -51,11 +51,13 @@ pub(super) struct Wrapper {
 #[pymethods]
 impl Wrapper {
     #[new]
-    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Wrapper> {
+    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, exports_metrics: bool) -> PyResult<Wrapper> {
         let configuration = settings::configuration(settings)?;
+        let metrics = if exports_metrics { MetricsExport::Ours } else { MetricsExport::OfPython };
         let table: Arc<str> = configuration.table_name.as_str().into();
         let opened = py.detach(|| {
-            ZerobusWrapper::open(configuration).map_err(|error| Failure::of(&error).about(&table))
+            ZerobusWrapper::open_exporting(configuration, metrics)
+                .map_err(|error| Failure::of(&error).about(&table))
         });
         match opened {
             Ok(wrapper) => {

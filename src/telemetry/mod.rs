@@ -70,6 +70,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `service.name`, if neither the settings nor the environment have one.
 const SERVICE_NAME: &str = "arrow-zerobus";
 
+/// Who exports the metrics that the settings ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsExport {
+    /// The core, or the global provider.
+    Ours,
+    /// A provider of Python's, which reads them itself.
+    #[cfg(feature = "python")]
+    OfPython,
+}
+
 /// The ways out of the process that the settings ask for. Nothing is sent or read before there is a log.
 #[derive(Default)]
 pub(crate) struct Outlets {
@@ -89,6 +99,7 @@ impl Outlets {
     /// [`ConfigError`] names the setting that is wrong, also if that is a port that somebody else has.
     pub(crate) fn open(
         configuration: &WrapperConfiguration,
+        metrics: MetricsExport,
         trust: &Trust,
         client: reqwest::Client,
         runtime: &Handle,
@@ -98,8 +109,10 @@ impl Outlets {
             // Without an endpoint of ours the program's own provider has its say.
             let interval = configuration.observability_interval;
             let way = |signal| Way::of(signal, configuration, trust, client.clone(), runtime);
-            outlets.is_global = !otlp::METRICS.has_endpoint(configuration);
-            if !outlets.is_global {
+            let (is_ours, has_endpoint) =
+                (metrics == MetricsExport::Ours, otlp::METRICS.has_endpoint(configuration));
+            outlets.is_global = is_ours && !has_endpoint;
+            if is_ours && has_endpoint {
                 outlets.otlp = Some((way(otlp::METRICS)?.metrics()?, interval));
             }
             outlets.has_global_spans = !otlp::TRACES.has_endpoint(configuration);

@@ -4,23 +4,23 @@
 //! dictionaries and its record batch message. The one followed by the other is a valid IPC stream,
 //! so any Arrow implementation can read a log. The record batch message may name the trace of the batch (`context.rs`).
 
-use std::{fmt, panic, sync::Arc};
+use std::{fmt, panic};
 
-use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
+use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::{
     MetadataVersion,
     reader::StreamDecoder,
     writer::{IpcWriteOptions, StreamEncoder},
 };
-use arrow_schema::{ArrowError, DataType, SchemaRef};
-use arrow_select::dictionary::garbage_collect_any_dictionary;
+use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
     FrameError,
     aligned::AlignedBuf,
+    compact::compact,
     context::{context_of, with_context},
     format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
 };
@@ -237,41 +237,6 @@ impl PreparedFrame {
             shared: Vec::new(),
         }
     }
-}
-
-/// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
-/// and the rest of the buffers behind views.
-pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().map(compact_column).collect::<Result<Vec<ArrayRef>, _>>()?;
-    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
-}
-
-fn compact_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let wasteful =
-        |buffers: &[Buffer], used: usize| buffers.iter().map(Buffer::len).sum::<usize>() > 2 * used;
-    match column.data_type() {
-        DataType::Utf8View => {
-            let views = column.as_string_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::BinaryView => {
-            let views = column.as_binary_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::Dictionary(_, _) => {
-            let dictionary = column.as_any_dictionary();
-            if dictionary.values().len() > column.len() {
-                return garbage_collect_any_dictionary(dictionary);
-            }
-        }
-        _ => {}
-    }
-    Ok(Arc::clone(column))
 }
 
 /// The schema message: it comes first and says how long it is.

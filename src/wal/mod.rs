@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 mod aligned;
 mod appender;
 mod checking;
+mod compact;
 mod context;
 mod copy;
 mod count;
@@ -44,6 +45,7 @@ mod tail;
 mod view;
 mod walk;
 
+pub(crate) use compact::compact;
 pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
 pub(crate) use directory::find_log;
@@ -53,7 +55,6 @@ pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
 pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::Sharing;
-pub(crate) use frame::compact;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};

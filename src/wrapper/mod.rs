@@ -54,7 +54,7 @@ use crate::pause::Pause;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
 use crate::reclaim::Retention;
-use crate::telemetry::{Opened, Telemetry, TraceContext};
+use crate::telemetry::{MetricsExport, Opened, Telemetry, TraceContext};
 use crate::types::{Epoch, Lsn};
 use crate::wal::{Damage, Destination, Sharing, Wal};
 
@@ -143,7 +143,15 @@ impl ZerobusWrapper {
     /// [`OpenError`] if a setting is wrong (then nothing was created), if the log shall be the only one and another has
     /// a live owner ([`WrapperConfiguration::exclusive`]), or if the disk fails.
     pub fn open(configuration: WrapperConfiguration) -> Result<ZerobusWrapper, OpenError> {
-        open::open(configuration, Env::os()).map(|inner| ZerobusWrapper { inner })
+        ZerobusWrapper::open_exporting(configuration, MetricsExport::Ours)
+    }
+
+    /// The same, where it was decided who exports metrics.
+    pub(crate) fn open_exporting(
+        configuration: WrapperConfiguration,
+        metrics: MetricsExport,
+    ) -> Result<ZerobusWrapper, OpenError> {
+        open::open(configuration, metrics, Env::os()).map(|inner| ZerobusWrapper { inner })
     }
 
     /// Opens the log in this writer directory and no other, to deliver what waits in it.

@@ -1,8 +1,8 @@
 """Traces from Python: the delivery of a batch is linked with the span that the caller was in.
 
-Goal: the spans of the core join those of the program by their ids, also when another process delivers; who does
-not use OpenTelemetry has nothing of it imported.
-Method: spans are made by the official SDK and read as the bytes that a receiver gets; frames are read by pyarrow.
+Goal: the spans of the core join those of the program by their ids, also when another process delivers; who
+does not use OpenTelemetry has nothing of it imported.
+Method: spans are made by the official SDK and read as the bytes that a receiver gets; pyarrow reads the frames.
 """
 
 from __future__ import annotations
@@ -130,6 +130,44 @@ def test_a_span_that_is_not_sampled_and_a_wrapper_without_telemetry_store_no_tra
             wrapper.send_batch(make_batch(2))
     assert list(stored(tmp_path / "wal")) == [({}, 2), ({}, 2)]
     assert spans(collector) == b""
+
+
+def test_with_a_meter_provider_of_the_program_the_core_exports_spans_where_the_environment_says(
+    tmp_path: Path, collectors: tuple[Collector, Collector]
+) -> None:
+    program = f"""
+        import pyarrow as pa
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.trace import TracerProvider
+
+        metrics.set_meter_provider(MeterProvider())
+        from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
+
+        with SyncZerobusWrapper(
+            {UNREACHABLE!r}, {TABLE!r}, wal_dir="wal", shutdown_timeout_secs=0, observability_enabled=True,
+        ) as wrapper, TracerProvider().get_tracer("test").start_as_current_span("caller"):
+            wrapper.send_batch(pa.record_batch({{"id": [1]}}))
+    """
+    for name, paths in (("OTEL_EXPORTER_OTLP_ENDPOINT", {"/v1/traces"}), ("UNRELATED", set[str]())):
+        collector = collectors[0 if paths else 1]
+        ran = subprocess.run(
+            [*PYTHON, "-c", textwrap.dedent(program)],
+            cwd=tmp_path,
+            env={
+                name: collector.endpoint,
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "PATH": "/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert {path for path, _, _ in collector.exports} == paths
+        assert (f"send {TABLE}".encode() in spans(collector)) == bool(paths)
+    assert [bool(metadata) for metadata, _ in stored(tmp_path / "wal")] == [True, False]
 
 
 def test_opentelemetry_is_not_imported_for_a_program_that_does_not_use_it(
