@@ -70,7 +70,7 @@ impl Window {
     }
 
     pub(super) fn push(&mut self, mut request: InFlight) {
-        request.contexts.attempt = self.recorder.attempt();
+        request.contexts.sent(self.recorder.attempt());
         self.bytes += request.bytes;
         if request.is_sent() {
             self.recorder.sent();
@@ -120,14 +120,12 @@ impl Window {
 
     /// Has a span made of a request that has come to its end, if one of its frames belongs to a trace.
     fn tell(&self, request: &InFlight, fate: &Fate) {
-        if request.contexts.is_empty() {
-            return;
-        }
+        let Some(traced) = request.contexts.traced() else { return };
         let (Some(spans), Some((first, _))) = (self.recorder.spans(), request.span.first) else { return };
         let end = request.span.end;
         let last = if end.rows_of_next == 0 { end.through } else { end.through.next() };
         let sent = SentRequest {
-            contexts: &request.contexts,
+            traced,
             lsns: (first, last),
             rows: request.span.rows,
             bytes: request.bytes,

@@ -58,29 +58,44 @@ impl fmt::Display for TraceContext {
 /// So many spans a request is linked with; the others are counted.
 const CONTEXTS_MAX: usize = 32;
 
-/// The contexts of the frames in a request, and which attempt in a row it is, for its span.
+/// What the span of a request has to know of its frames. Takes next to no room where there is no trace.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Contexts {
+pub(crate) struct Contexts(Option<Box<Traced>>);
+
+/// The contexts of the frames in a request, and which attempt in a row it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traced {
     pub(super) contexts: Vec<TraceContext>,
     pub(super) left_out: u64,
-    pub(crate) attempt: u32,
+    pub(super) attempt: u32,
     last_lsn: u64,
 }
 
 impl Contexts {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.contexts.is_empty()
+    /// What there is, if one of the frames belongs to a trace.
+    pub(crate) fn traced(&self) -> Option<&Traced> {
+        self.0.as_deref()
+    }
+
+    /// It is sent now, as this attempt in a row.
+    pub(crate) fn sent(&mut self, attempt: u32) {
+        if let Some(traced) = &mut self.0 {
+            traced.attempt = attempt;
+        }
     }
 
     /// Rows of this frame are in the request. A frame comes in several parts, one after the other.
     pub(crate) fn add(&mut self, lsn: u64, context: Option<TraceContext>) {
-        if let Some(context) = context.filter(|_| lsn != self.last_lsn) {
-            self.last_lsn = lsn;
-            if self.contexts.len() < CONTEXTS_MAX {
-                self.contexts.push(context);
-            } else {
-                self.left_out += 1;
-            }
+        let Some(context) = context else { return };
+        let traced = self.0.get_or_insert_default();
+        if lsn == traced.last_lsn {
+            return;
+        }
+        traced.last_lsn = lsn;
+        if traced.contexts.len() < CONTEXTS_MAX {
+            traced.contexts.push(context);
+        } else {
+            traced.left_out += 1;
         }
     }
 }
@@ -119,8 +134,12 @@ mod tests {
             contexts.add(lsn, context);
         }
         contexts.add(3, None);
-        assert_eq!((contexts.contexts.len(), contexts.left_out), (2, 0));
+        let counts = |contexts: &Contexts| {
+            let traced = contexts.traced().unwrap();
+            (traced.contexts.len(), traced.left_out)
+        };
+        assert_eq!(counts(&contexts), (2, 0));
         (4..104).for_each(|lsn| contexts.add(lsn, context));
-        assert_eq!((contexts.contexts.len(), contexts.left_out), (CONTEXTS_MAX, 102 - 32));
+        assert_eq!(counts(&contexts), (CONTEXTS_MAX, 102 - 32));
     }
 }

@@ -12,7 +12,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue};
 
-use super::context::{Contexts, TraceContext};
+use super::context::{TraceContext, Traced};
 use super::names;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Clock;
@@ -44,7 +44,7 @@ pub(crate) enum Fate {
 /// A request that was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentRequest<'a> {
-    pub(crate) contexts: &'a Contexts,
+    pub(crate) traced: &'a Traced,
     pub(crate) lsns: (Lsn, Lsn),
     pub(crate) rows: u64,
     pub(crate) bytes: usize,
@@ -89,7 +89,7 @@ impl Spans {
         let ended_micros = u64::try_from(self.clock.unix_micros()).unwrap_or(0);
         let ended = SystemTime::UNIX_EPOCH + Duration::from_micros(ended_micros);
         let started = ended.checked_sub(request.took).unwrap_or(ended);
-        let links = request.contexts.contexts.iter().map(|it| Link::with_context(it.span_context()));
+        let links = request.traced.contexts.iter().map(|it| Link::with_context(it.span_context()));
         let builder = self
             .span("process", SpanKind::Consumer, request.rows)
             .with_links(links.collect())
@@ -100,10 +100,10 @@ impl Spans {
             KeyValue::new(names::LSN_FIRST, number(first.get())),
             KeyValue::new(names::LSN_LAST, number(last.get())),
             KeyValue::new(names::SIZE, number(request.bytes as u64)),
-            KeyValue::new(names::ATTEMPT, i64::from(request.contexts.attempt)),
+            KeyValue::new(names::ATTEMPT, i64::from(request.traced.attempt)),
         ]);
-        if request.contexts.left_out > 0 {
-            span.set_attribute(KeyValue::new(names::LINKS_LEFT_OUT, number(request.contexts.left_out)));
+        if request.traced.left_out > 0 {
+            span.set_attribute(KeyValue::new(names::LINKS_LEFT_OUT, number(request.traced.left_out)));
         }
         match fate {
             Fate::Acknowledged => span.set_attribute(KeyValue::new(names::OUTCOME, "delivered")),
