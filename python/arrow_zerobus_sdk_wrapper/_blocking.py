@@ -76,11 +76,16 @@ def run(
     return outcome
 
 
-def send(wrapper: _core.Wrapper, batch: object, exported: tuple[object, object] | None) -> TransmissionResult:
+def send(
+    wrapper: _core.Wrapper,
+    batch: object,
+    exported: tuple[object, object] | None,
+    traceparent: str | None,
+) -> TransmissionResult:
     """Has a batch stored."""
 
     def start(queue: _core.CompletionQueue, token: int) -> Callable[[], None]:
-        wrapper.send_batch(batch, exported, queue, token)
+        wrapper.send_batch(batch, exported, queue, token, traceparent)
         queue.start()
         return lambda: queue.cancel(token)
 

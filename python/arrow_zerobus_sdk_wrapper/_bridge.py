@@ -58,7 +58,11 @@ class Bridge:
             raise
 
     def send(
-        self, wrapper: _core.Wrapper, batch: object, exported: tuple[object, object] | None
+        self,
+        wrapper: _core.Wrapper,
+        batch: object,
+        exported: tuple[object, object] | None,
+        traceparent: str | None,
     ) -> tuple[int, asyncio.Future[TransmissionResult]]:
         """Has a batch stored, together with all others of this turn of the loop.
 
@@ -67,7 +71,7 @@ class Bridge:
         """
         loop = asyncio.get_running_loop()
         token = next(self._tokens)
-        if wrapper.send_batch(batch, exported, self._queue, token):
+        if wrapper.send_batch(batch, exported, self._queue, token, traceparent):
             loop.call_soon(self._queue.start)
         future = self._waiting[token] = loop.create_future()
         return token, future

@@ -134,9 +134,14 @@ class Wrapper:
     # A wrapper of this process. Its calls return at once; the outcome stands in `queue` later.
     # Sends begin with `queue.start()`, at the latest when the turn of the loop ends in which the first came.
 
-    def __new__(cls, settings: Settings) -> Self: ...
+    def __new__(cls, settings: Settings, exports_metrics: bool) -> Self: ...
     def send_batch(
-        self, batch: object, exported: tuple[object, object] | None, queue: CompletionQueue, token: int
+        self,
+        batch: object,
+        exported: tuple[object, object] | None,
+        queue: CompletionQueue,
+        token: int,
+        traceparent: str | None = None,
     ) -> bool: ...
     def wait_delivered(self, lsn: int, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...
     def flush(self, timeout: float | None, queue: CompletionQueue, token: int) -> Job: ...

@@ -1,8 +1,8 @@
 """Telemetry from the side of Python: the arguments, and the program's own meter provider.
 
 The core exports by itself, on threads of its own. A meter provider of Python's cannot be handed to it; where
-the program has one and gives no endpoint, the instruments are registered here, and the core exports nothing.
-They read the core when the provider collects, in the provider's thread.
+the program has one and gives no endpoint, the instruments are registered here, and the core exports spans at
+most. They read the core when the provider collects, in the provider's thread.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _KEYS = ("endpoint", "protocol", "headers", "service_name", "resource_attributes
 _SCOPE = "arrow_zerobus_sdk_wrapper"
 _GRPC_DEFAULT = "http://localhost:4317"
 _HTTP_DEFAULT = "http://localhost:4318"
+_TRACES_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class _Measured(Protocol):
@@ -89,9 +90,15 @@ class Observability:
             self.endpoint = _HTTP_DEFAULT if over_http else _GRPC_DEFAULT
 
     @property
-    def is_exported_by_core(self) -> bool:
-        """Whether the core exports, and not the program's own provider."""
-        return self.enabled and self._provider is None
+    def core_exports_metrics(self) -> bool:
+        """Whether the core exports metrics, and not the program's own provider."""
+        return self._provider is None
+
+    @property
+    def core_exports(self) -> bool:
+        """Whether the core exports anything: with a provider of the program spans, if it is said where to."""
+        has_endpoint = any(os.environ.get(name) for name in _TRACES_ENDPOINTS)
+        return self.enabled and (self._provider is None or has_endpoint)
 
     def observe(self, wrapper: _Measured) -> None:
         """Registers the instruments with the program's own provider, if that is who exports."""

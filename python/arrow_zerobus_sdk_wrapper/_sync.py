@@ -171,7 +171,8 @@ class SyncZerobusWrapper:
                 for one in batches:
                     sent.add(self.send_batch(one))
                 return sent.result()
-        return _blocking.send(self._wrapper._core, batch, given)
+        wrapper = self._wrapper
+        return _blocking.send(wrapper._core, batch, given, wrapper._traceparent())
 
     def wait_delivered(
         self, result_or_lsn: TransmissionResult | int, timeout: float | None = None

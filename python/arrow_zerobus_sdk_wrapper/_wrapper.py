@@ -9,7 +9,7 @@ import os
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, Unpack, cast
 
-from . import _blocking, _core, _display, _logging, _options
+from . import _blocking, _core, _display, _logging, _options, _traces
 from ._bridge import running_bridge
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
@@ -45,10 +45,11 @@ class ZerobusWrapper:
             once, by the constructor.
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
-        observability_enabled: Exports metrics with OpenTelemetry: to ``observability_endpoint``; without one,
-            through the meter provider that the program has set in the package ``opentelemetry``; without
-            that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this machine. No receiver,
-            whatever it does, holds up sending or delivery. ``docs/operations/observability.md``
+        observability_enabled: Exports metrics and spans with OpenTelemetry: to ``observability_endpoint``;
+            without one, metrics through the meter provider that the program has set in the package
+            ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this
+            machine. No receiver, whatever it does, holds up sending or delivery.
+            ``docs/operations/observability.md``
         observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
             ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,
             ``service_name``, ``interval_secs``.
@@ -135,7 +136,7 @@ class ZerobusWrapper:
         writer_disabled: Delivers nothing: batches are stored and written into the debug files, which are
             needed for it, without network or credentials. They wait in the log, and a later wrapper without
             this delivers them. ``flush`` waits for the files; ``wait_delivered`` raises.
-        observability_endpoint: Where metrics go, ``http://host[:port]``.
+        observability_endpoint: Where metrics and spans go, ``http://host[:port]``.
         observability_protocol: ``"grpc"`` or ``"http/protobuf"``. None: ``OTEL_EXPORTER_OTLP_PROTOCOL``, else
             ``"grpc"``.
         observability_headers: Headers of each export, ``name=value`` with commas between them and percent
@@ -176,7 +177,7 @@ class ZerobusWrapper:
         3
     """
 
-    __slots__ = ("__weakref__", "_core", "_endpoint", "_table_name", "_wal_dir")
+    __slots__ = ("__weakref__", "_core", "_endpoint", "_is_traced", "_table_name", "_wal_dir")
 
     @_options.refuse_unknown_options
     def __init__(
@@ -307,7 +308,7 @@ class ZerobusWrapper:
             "debug_arrow_enabled": _options.boolean("debug_arrow_enabled", debug_arrow_enabled),
             "debug_protobuf_enabled": _options.boolean("debug_protobuf_enabled", debug_protobuf_enabled),
             "writer_disabled": _options.boolean("writer_disabled", writer_disabled),
-            "observability_enabled": observability.is_exported_by_core,
+            "observability_enabled": observability.core_exports,
             "observability_endpoint": observability.endpoint,
             "observability_protocol": observability.protocol,
             "observability_headers": observability.headers,
@@ -318,7 +319,8 @@ class ZerobusWrapper:
             "metrics_address": _options.optional_text("metrics_address", metrics_address),
         }
         _logging.start()
-        self._core = _core.Wrapper(settings)
+        self._core = _core.Wrapper(settings, observability.core_exports_metrics)
+        self._is_traced = observability.core_exports
         observability.observe(self)
 
     @classmethod
@@ -360,6 +362,10 @@ class ZerobusWrapper:
             StorageError: The log cannot be opened or created.
         """
         return open_with(cls, arguments, path)
+
+    def _traceparent(self) -> str | None:
+        """The trace of the caller, if spans are exported."""
+        return _traces.traceparent() if self._is_traced else None
 
     async def send_batch(self, batch: ArrowRecordBatch | ArrowBatchStream) -> TransmissionResult:
         """Stores a record batch, and with ``wait_for="delivered"`` waits for its acknowledgement.
@@ -424,7 +430,7 @@ class ZerobusWrapper:
                     sent.add(await self.send_batch(one))
                 return sent.result()
         bridge = running_bridge()
-        token, outcome = bridge.send(self._core, batch, given)
+        token, outcome = bridge.send(self._core, batch, given, self._traceparent())
         try:
             return await outcome
         except (asyncio.CancelledError, GeneratorExit):

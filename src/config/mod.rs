@@ -188,9 +188,9 @@ pub struct WrapperConfiguration {
     pub debug_protobuf_enabled: bool,
     /// Whether nothing is delivered: batches are stored and written into the debug files, and no network is touched.
     pub writer_disabled: bool,
-    /// Whether metrics are exported over OTLP.
+    /// Whether metrics and spans are exported over OTLP.
     pub observability_enabled: bool,
-    /// Where to, `http://host[:port]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, else the global meter provider.
+    /// Where to, `http://host[:port]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, else the global providers.
     pub observability_endpoint: Option<String>,
     /// How they travel. Default: `OTEL_EXPORTER_OTLP_PROTOCOL`, else [`OtlpProtocol::Grpc`].
     pub observability_protocol: Option<OtlpProtocol>,

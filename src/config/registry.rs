@@ -363,14 +363,14 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "observability_enabled",
-        meaning: "export metrics over OTLP ([operations/observability.md](operations/observability.md))",
+        meaning: "export metrics and spans over OTLP ([operations/observability.md](operations/observability.md))",
         place: Place::Flag(|c| &mut c.observability_enabled),
         ..PLAIN
     },
     Setting {
         name: "observability_endpoint",
         meaning: "where to, `http://host[:port]`",
-        default_note: Some("`OTEL_EXPORTER_OTLP_ENDPOINT`, else the provider of the program"),
+        default_note: Some("`OTEL_EXPORTER_OTLP_ENDPOINT`, else the providers of the program"),
         place: Place::Text(|c| &mut c.observability_endpoint),
         ..PLAIN
     },
@@ -410,7 +410,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "observability_interval_secs",
-        meaning: "how often metrics are exported",
+        meaning: "how often metrics are exported, and spans if it is less than 5 s",
         place: Place::Seconds(|c| &mut c.observability_interval),
         ..PLAIN
     },

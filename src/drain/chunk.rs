@@ -12,6 +12,7 @@ use super::recipe::{Made, Recipe};
 use crate::convert::{Encoded, RowError};
 use crate::ledger::Bent;
 use crate::quarantine::Rows;
+use crate::telemetry::TraceContext;
 use crate::types::Lsn;
 
 /// A frame that is being converted.
@@ -19,6 +20,8 @@ use crate::types::Lsn;
 pub(super) struct OpenFrame {
     pub(super) lsn: Lsn,
     pub(super) batch: RecordBatch,
+    /// The trace that it belongs to, if somebody wants to know.
+    pub(super) context: Option<TraceContext>,
     /// None for a frame that is given up as a whole.
     pub(super) plan: Option<Arc<Recipe>>,
     pub(super) chunk_rows: usize,
@@ -201,6 +204,7 @@ mod tests {
         OpenFrame {
             lsn: Lsn::FIRST,
             batch,
+            context: None,
             plan: Some(Recipe::of_records(plan).into()),
             chunk_rows: 8,
             next_row: 0,

@@ -314,6 +314,7 @@ impl<'a> Fan<'a> {
     /// A stream has failed. What it had in flight is sent again, on any stream.
     async fn lose(&mut self, number: usize, failure: Failure) {
         let Some(mut slot) = self.slots[number].take() else { return };
+        slot.fails(failure.error());
         // Somebody may wait for it still.
         let others = self.slots.iter().enumerate();
         self.acknowledgements =

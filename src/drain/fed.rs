@@ -6,6 +6,7 @@ use super::grace::Schema;
 use super::recipe::Recipe;
 use super::{Parts, Span};
 use crate::error::ErrorCode;
+use crate::telemetry::Contexts;
 use crate::transport::{Format, Payload, TransportError};
 
 /// What goes to the service in one piece.
@@ -20,6 +21,8 @@ pub(super) struct Request {
     pub(super) parts: Parts,
     /// The plan of its first rows. Those of the others have the same format.
     pub(super) plan: Arc<Recipe>,
+    /// The traces that its rows belong to.
+    pub(super) contexts: Contexts,
 }
 
 impl Request {

@@ -63,6 +63,8 @@ pub(super) struct Rules {
     pub(super) rows_max: Arc<AtomicUsize>,
     /// The next requests, which were made before and may have been sent: each is to be made as it was.
     pub(super) recorded: VecDeque<RecordedRequest>,
+    /// Whether anybody wants to know which traces the frames belong to.
+    pub(super) is_traced: bool,
 }
 
 /// Reads on from one position of the log.
@@ -209,6 +211,9 @@ impl Feed {
     /// Counts what the piece has taken from the chunk, of which `records` are sent.
     pub(super) fn pass(&mut self, piece: &mut Piece, first: Option<(Lsn, u32)>, records: u64, taken: Taken) {
         let Some(frame) = &self.frame else { return };
+        if records > 0 {
+            piece.contexts.add(frame.lsn.get(), frame.context);
+        }
         let mut part = Span { start: self.passed, first, rows: records, bent: taken.bent, ..Span::default() };
         part.quarantined.rows = taken.rows - records;
         if part.quarantined.rows > 0 {
@@ -356,7 +361,8 @@ impl Feed {
         let chunk_rows = (self.rules.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
         // A frame that is given up is not converted, and passed at once.
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
-        Ok(OpenFrame { lsn, batch, plan, chunk_rows, next_row, stop_row: rows, quarantined })
+        let context = if self.rules.is_traced { frame.context() } else { None };
+        Ok(OpenFrame { lsn, batch, context, plan, chunk_rows, next_row, stop_row: rows, quarantined })
     }
 }
 

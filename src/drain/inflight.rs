@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Parts, Span};
-use crate::telemetry::Recorder;
+use crate::error::ErrorCode;
+use crate::telemetry::{Contexts, Fate, Recorder, SentRequest};
+use crate::transport::TransportError;
 use crate::types::StreamOffset;
 
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct InFlight {
     pub(super) parts: Parts,
     pub(super) bytes: usize,
     pub(super) sent_at: Instant,
+    /// The traces that its rows belong to.
+    pub(super) contexts: Contexts,
 }
 
 impl InFlight {
@@ -35,12 +39,14 @@ pub(super) struct Window {
     /// Rows of requests that were acknowledged on the stream.
     rows_acknowledged: u64,
     recorder: Arc<Recorder>,
+    /// Why the stream has failed, for what is in flight then.
+    failure: Option<(ErrorCode, String)>,
 }
 
 impl Window {
     pub(super) fn new(requests_max: usize, bytes_max: usize, recorder: Arc<Recorder>) -> Window {
         let requests = VecDeque::new();
-        Window { requests, requests_max, bytes: 0, bytes_max, rows_acknowledged: 0, recorder }
+        Window { requests, requests_max, bytes: 0, bytes_max, rows_acknowledged: 0, recorder, failure: None }
     }
 
     /// Whether another request may be sent, when so many with so many bytes are about to be. One always fits into an empty
@@ -63,7 +69,8 @@ impl Window {
         self.requests.iter().map(|request| request.span).filter(|span| span.rows > 0)
     }
 
-    pub(super) fn push(&mut self, request: InFlight) {
+    pub(super) fn push(&mut self, mut request: InFlight) {
+        request.contexts.sent(self.recorder.attempt());
         self.bytes += request.bytes;
         if request.is_sent() {
             self.recorder.sent();
@@ -78,6 +85,7 @@ impl Window {
         if oldest.is_sent() {
             self.recorder.acknowledged(oldest.sent_at.elapsed());
         }
+        self.tell(&oldest, &Fate::Acknowledged);
         self.rows_acknowledged += oldest.span.rows;
         Some(oldest)
     }
@@ -105,11 +113,44 @@ impl Window {
         self.requests.len()
     }
 
+    /// The stream has failed, for this reason.
+    pub(super) fn fails(&mut self, error: &TransportError) {
+        self.failure = Some((error.code, error.message.clone()));
+    }
+
+    /// Has a span made of a request that has come to its end, if one of its frames belongs to a trace.
+    fn tell(&self, request: &InFlight, fate: &Fate) {
+        let Some(traced) = request.contexts.traced() else { return };
+        let (Some(spans), Some((first, _))) = (self.recorder.spans(), request.span.first) else { return };
+        let end = request.span.end;
+        let last = if end.rows_of_next == 0 { end.through } else { end.through.next() };
+        let sent = SentRequest {
+            traced,
+            lsns: (first, last),
+            rows: request.span.rows,
+            bytes: request.bytes,
+            took: request.sent_at.elapsed(),
+        };
+        spans.request(&sent, fate);
+    }
+
+    fn tell_lost(&mut self) {
+        let fate = Fate::Lost(self.failure.take());
+        self.requests.iter().for_each(|request| self.tell(request, &fate));
+    }
+
     /// Forgets all requests: the stream is gone and they will be read from the log again. Returns how many rows they
     /// had.
     pub(super) fn clear(&mut self) -> u64 {
+        self.tell_lost();
         (self.bytes, self.rows_acknowledged) = (0, 0);
         self.requests.drain(..).map(|request| request.span.rows).sum()
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.tell_lost();
     }
 }
 
@@ -124,6 +165,7 @@ mod tests {
             parts: Parts::default(),
             bytes,
             sent_at: Instant::now(),
+            contexts: Contexts::default(),
         }
     }
 

@@ -174,6 +174,7 @@ impl Delivery {
             covered: Covered::by(&ranges, in_flight),
             condemned: self.isolation.condemned().cloned(),
             rows_max: Arc::clone(&self.rows_max),
+            is_traced: lane.recorder.spans().is_some(),
             recorded: streams.current.as_ref().map(|current| current.requests.clone()).unwrap_or_default(),
         };
         let feed = Feed::new(lane.wal.reader(from.through.next()), from, rules);
@@ -187,6 +188,7 @@ impl Delivery {
         loop {
             self.rest_while_paused().await;
             let Err(failure) = self.deliver().await else { continue };
+            self.window.fails(failure.error());
             let longest = self.lane.settings.retry_max_delay;
             let wait = match failure {
                 Failure::Stream(error) if self.isolate_in_window(&error) => None,

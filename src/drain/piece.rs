@@ -8,6 +8,7 @@ use super::fed::{Fed, FeedError, Request};
 use super::recipe::{Pieces, Recipe};
 use super::{Parts, Span};
 use crate::error::ErrorCode;
+use crate::telemetry::Contexts;
 use crate::transport::TransportError;
 
 /// A request in the making.
@@ -21,6 +22,8 @@ pub(super) struct Piece {
     pub(super) span: Option<Span>,
     pub(super) holes: crc32fast::Hasher,
     parts: Parts,
+    /// The traces that its rows belong to.
+    pub(super) contexts: Contexts,
 }
 
 impl Piece {
@@ -41,11 +44,11 @@ impl Piece {
     /// What it has become; nothing if it passes nothing.
     pub(super) fn finish(self) -> Result<Option<Fed>, FeedError> {
         let holes = self.holes();
-        let Piece { rows, framed_bytes, plan, span, parts, .. } = self;
+        let Piece { rows, framed_bytes, plan, span, parts, contexts, .. } = self;
         Ok(match (plan, span) {
             (Some(plan), Some(span)) => {
                 let payload = rows.finish().map_err(unmade)?;
-                Some(Fed::Request(Request { payload, framed_bytes, span, holes, parts, plan }))
+                Some(Fed::Request(Request { payload, framed_bytes, span, holes, parts, plan, contexts }))
             }
             (None, Some(span)) => Some(Fed::Skipped(span)),
             (_, None) => None,

@@ -17,6 +17,7 @@ use super::{Parts, Span};
 use crate::deaths::{Death, reached};
 use crate::error::ErrorCode;
 use crate::ledger::RecordedStream;
+use crate::telemetry::Contexts;
 use crate::transport::{Stream, TransportError};
 use crate::types::StreamOffset;
 
@@ -145,11 +146,12 @@ impl Delivery {
     }
 
     pub(super) async fn send(&mut self, stream: &dyn Stream, request: Request) -> Result<(), TransportError> {
-        let Request { payload, framed_bytes: bytes, span, parts, .. } = request;
+        let Request { payload, framed_bytes: bytes, span, parts, contexts, .. } = request;
         match stream.send(payload).await {
             Ok(offset) => {
                 reached(Death::Sent);
-                self.window.push(InFlight { offset, span, parts, bytes, sent_at: Instant::now() });
+                let sent_at = Instant::now();
+                self.window.push(InFlight { offset, span, parts, bytes, sent_at, contexts });
                 self.check(offset)?;
             }
             Err(error) => {
@@ -177,7 +179,8 @@ impl Delivery {
         match self.window.newest().map(|it| it.offset) {
             Some(offset) => {
                 let parts = Parts::default();
-                self.window.push(InFlight { offset, span, parts, bytes: 0, sent_at: Instant::now() });
+                let (sent_at, contexts) = (Instant::now(), Contexts::default());
+                self.window.push(InFlight { offset, span, parts, bytes: 0, sent_at, contexts });
             }
             None => self.settle(&span),
         }

@@ -83,12 +83,13 @@ impl Slot {
 
     /// Sends a request. Returns what to wait for, if nobody waits for this stream yet.
     pub(super) async fn send(&mut self, slot: usize, request: Request) -> Option<Acknowledgement> {
-        let Request { payload, framed_bytes: bytes, span, parts, .. } = request;
+        let Request { payload, framed_bytes: bytes, span, parts, contexts, .. } = request;
         match self.stream.send(payload).await {
             Ok(offset) => {
                 reached(Death::Sent);
                 let is_first = self.window.oldest().is_none();
-                self.window.push(InFlight { offset, span, parts, bytes, sent_at: Instant::now() });
+                let sent_at = Instant::now();
+                self.window.push(InFlight { offset, span, parts, bytes, sent_at, contexts });
                 if is_first { self.acknowledgement(slot) } else { None }
             }
             Err(error) => {
@@ -110,6 +111,11 @@ impl Slot {
     pub(super) fn acknowledge_oldest(&mut self) -> Option<Span> {
         self.last_progress = Instant::now();
         self.window.pop().map(|request| request.span)
+    }
+
+    /// It has failed for this reason.
+    pub(super) fn fails(&mut self, error: &TransportError) {
+        self.window.fails(error);
     }
 
     /// Why it has failed without anything in flight, if it has.

@@ -13,6 +13,7 @@ use super::call::Call;
 use super::completions::{Outcome, Promise};
 use super::input::Given;
 use super::wrapper::outcome;
+use crate::telemetry::TraceContext;
 use crate::wrapper::ZerobusWrapper;
 
 /// So many do not wait for the end of the turn, so that the runtime works beside Python.
@@ -25,16 +26,20 @@ pub(super) struct Send {
     pub(super) wrapper: ZerobusWrapper,
     pub(super) table: Arc<str>,
     pub(super) given: Arc<Given>,
+    /// The trace that the caller is in.
+    pub(super) context: Option<TraceContext>,
     pub(super) promise: Promise,
 }
 
 impl Send {
     fn into_call(self) -> Call {
-        let Send { wrapper, table, given, promise } = self;
+        let Send { wrapper, table, given, context, promise } = self;
         Call::new(promise, async move {
             let sending = async {
                 match given.checked() {
-                    Ok(batch) => outcome(wrapper.send_foreign_batch(batch).await, Outcome::Result, &table),
+                    Ok(batch) => {
+                        outcome(wrapper.send_foreign_batch(batch, context).await, Outcome::Result, &table)
+                    }
                     Err(failure) => Outcome::Failed(failure.about(&table)),
                 }
             };

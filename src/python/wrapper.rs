@@ -16,7 +16,7 @@ use super::schemas::KnownSchemas;
 use super::sends::Send;
 use super::settings;
 use crate::error::{Coded, ErrorCode};
-use crate::telemetry::Sample;
+use crate::telemetry::{MetricsExport, Sample, TraceContext};
 use crate::types::Lsn;
 use crate::wrapper::{Counts, ZerobusWrapper};
 
@@ -51,11 +51,13 @@ pub(super) struct Wrapper {
 #[pymethods]
 impl Wrapper {
     #[new]
-    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Wrapper> {
+    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, exports_metrics: bool) -> PyResult<Wrapper> {
         let configuration = settings::configuration(settings)?;
+        let metrics = if exports_metrics { MetricsExport::Ours } else { MetricsExport::OfPython };
         let table: Arc<str> = configuration.table_name.as_str().into();
         let opened = py.detach(|| {
-            ZerobusWrapper::open(configuration).map_err(|error| Failure::of(&error).about(&table))
+            ZerobusWrapper::open_exporting(configuration, metrics)
+                .map_err(|error| Failure::of(&error).about(&table))
         });
         match opened {
             Ok(wrapper) => {
@@ -66,7 +68,9 @@ impl Wrapper {
         }
     }
 
-    /// Says whether this is the first send of this turn of the loop, at whose end `queue.start()` is to be called.
+    /// Says whether this is the first send of this turn of the loop, at whose end `queue.start()` is to be called. The trace
+    /// of the caller is a `traceparent`; anything else is none.
+    #[pyo3(signature = (batch, exported, queue, token, traceparent = None))]
     fn send_batch(
         &self,
         py: Python<'_>,
@@ -74,11 +78,13 @@ impl Wrapper {
         exported: Option<&Bound<'_, PyAny>>,
         queue: &CompletionQueue,
         token: u64,
+        traceparent: Option<&str>,
     ) -> PyResult<bool> {
         let wrapper = self.wrapper_in(py, queue.pid())?.clone();
         let given = Arc::new(Given::new(batch, exported, &self.schemas, &self.table)?);
         let promise = queue.promise(token);
-        let send = Send { wrapper, table: Arc::clone(&self.table), given, promise };
+        let context = traceparent.and_then(TraceContext::parse);
+        let send = Send { wrapper, table: Arc::clone(&self.table), given, context, promise };
         Ok(queue.sends().add(token, send))
     }
 

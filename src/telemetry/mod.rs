@@ -1,4 +1,4 @@
-//! What the world sees of a log in numbers: metrics over OTLP, for Prometheus, and through the program's own provider.
+//! What the world sees of a log in numbers and traces: over OTLP, for Prometheus, and through the program's own providers.
 //!
 //! ```text
 //!  names (the table) ─► instruments of a meter ◄── read when somebody exports: status, recorder
@@ -10,14 +10,17 @@
 //! Nothing of it is on the way of a batch but a few counters, and histograms while somebody wants them; whatever becomes
 //! of a receiver, sending and delivery do not notice.
 
+mod context;
 mod health;
 mod instruments;
 pub mod names;
 mod otlp;
 mod prometheus;
+mod queue;
 mod reading;
 mod recorder;
 mod server;
+mod spans;
 #[cfg(test)]
 mod page;
 
@@ -27,7 +30,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
+use opentelemetry::global::BoxedTracer;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -35,19 +40,24 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{
     InstrumentKind, ManualReader, PeriodicReader, Pipeline, SdkMeterProvider, Temporality,
 };
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+pub(crate) use context::Contexts;
+pub use context::TraceContext;
 pub use health::STALLED_AFTER;
 pub(crate) use instruments::Read;
 #[cfg(feature = "python")]
 pub(crate) use reading::Sample;
 pub(crate) use reading::{Opened, Reading};
 pub(crate) use recorder::Recorder;
+pub(crate) use spans::{Fate, Sending, SentRequest, Spans};
 
 use self::health::{LogHealth, Progress};
-use self::otlp::Reporting;
+use self::otlp::{Reporting, Way};
 use self::prometheus::Page;
+use self::queue::{SpanQueue, SpanReporting};
 use self::server::Server;
 use crate::config::{ConfigError, WrapperConfiguration, invalid, resource_attributes};
 use crate::drain::LaneState;
@@ -60,11 +70,23 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `service.name`, if neither the settings nor the environment have one.
 const SERVICE_NAME: &str = "arrow-zerobus";
 
+/// Who exports the metrics that the settings ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsExport {
+    /// The core, or the global provider.
+    Ours,
+    /// A provider of Python's, which reads them itself.
+    #[cfg(feature = "python")]
+    OfPython,
+}
+
 /// The ways out of the process that the settings ask for. Nothing is sent or read before there is a log.
 #[derive(Default)]
 pub(crate) struct Outlets {
     otlp: Option<(Reporting, Duration)>,
     is_global: bool,
+    spans: Option<(SpanReporting, Duration)>,
+    has_global_spans: bool,
     server: Option<Arc<Server>>,
     resource: Option<Resource>,
 }
@@ -77,6 +99,7 @@ impl Outlets {
     /// [`ConfigError`] names the setting that is wrong, also if that is a port that somebody else has.
     pub(crate) fn open(
         configuration: &WrapperConfiguration,
+        metrics: MetricsExport,
         trust: &Trust,
         client: reqwest::Client,
         runtime: &Handle,
@@ -84,10 +107,17 @@ impl Outlets {
         let mut outlets = Outlets::default();
         if configuration.observability_enabled {
             // Without an endpoint of ours the program's own provider has its say.
-            outlets.is_global = !otlp::has_endpoint(configuration);
-            if !outlets.is_global {
-                let exporter = otlp::exporter(configuration, trust, client, runtime)?;
-                outlets.otlp = Some((exporter, configuration.observability_interval));
+            let interval = configuration.observability_interval;
+            let way = |signal| Way::of(signal, configuration, trust, client.clone(), runtime);
+            let (is_ours, has_endpoint) =
+                (metrics == MetricsExport::Ours, otlp::METRICS.has_endpoint(configuration));
+            outlets.is_global = is_ours && !has_endpoint;
+            if is_ours && has_endpoint {
+                outlets.otlp = Some((way(otlp::METRICS)?.metrics()?, interval));
+            }
+            outlets.has_global_spans = !otlp::TRACES.has_endpoint(configuration);
+            if !outlets.has_global_spans {
+                outlets.spans = Some((way(otlp::TRACES)?.spans()?, interval));
             }
         }
         if let Some(port) = configuration.metrics_port {
@@ -98,7 +128,7 @@ impl Outlets {
             };
             outlets.server = Some(Server::at(address, runtime).map_err(taken)?);
         }
-        if outlets.otlp.is_some() || outlets.server.is_some() {
+        if outlets.otlp.is_some() || outlets.spans.is_some() || outlets.server.is_some() {
             outlets.resource = Some(resource(configuration)?);
         }
         Ok(outlets)
@@ -133,6 +163,7 @@ pub(crate) struct Telemetry {
     meters: Vec<Meter>,
     attributes: Vec<KeyValue>,
     provider: Option<SdkMeterProvider>,
+    tracer_provider: Option<SdkTracerProvider>,
     /// The port, and what is served there of this log.
     served: Option<(Arc<Server>, OnDemand)>,
     scraped: OnceLock<Arc<Scraped>>,
@@ -140,16 +171,36 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Makes the meters that these ways out need; without any it only counts.
-    pub(crate) fn new(outlets: Outlets, table: &TableName, directory: &Path) -> Telemetry {
+    /// Makes the meters and the tracer that these ways out need; without any it only counts.
+    pub(crate) fn new(
+        outlets: Outlets,
+        table: &TableName,
+        directory: &Path,
+        clock: &Arc<dyn Clock>,
+    ) -> Telemetry {
         let writer = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let attributes = vec![
             KeyValue::new(names::TABLE, table.as_str().to_owned()),
             KeyValue::new(names::WRITER, writer),
         ];
-        let Outlets { otlp, is_global, server, resource } = outlets;
+        let Outlets { otlp, is_global, spans, has_global_spans, server, resource } = outlets;
         let served = server.map(|server| (server, OnDemand::default()));
-        let provider = resource.map(|resource| {
+        let queue = spans.map(|(exporter, interval)| SpanQueue::new(exporter, interval));
+        let span_counts = queue.as_ref().map(|queue| Arc::clone(queue.counts()));
+        let tracer_provider = queue.map(|queue| {
+            let builder = SdkTracerProvider::builder().with_span_processor(queue);
+            builder
+                .with_resource(resource.clone().unwrap_or_else(|| Resource::builder_empty().build()))
+                .build()
+        });
+        let own_tracer = tracer_provider
+            .as_ref()
+            .map(|provider| BoxedTracer::new(Box::new(provider.tracer(names::SCOPE))));
+        let global_tracer = || has_global_spans.then(|| opentelemetry::global::tracer(names::SCOPE));
+        let tracer = own_tracer.or_else(global_tracer);
+        let spans = tracer.map(|tracer| Spans::new(tracer, table, attributes[1].clone(), clock));
+        let is_measured = otlp.is_some() || served.is_some();
+        let provider = resource.filter(|_| is_measured).map(|resource| {
             let mut builder = SdkMeterProvider::builder().with_resource(resource);
             if let Some((exporter, interval)) = otlp {
                 builder =
@@ -163,9 +214,9 @@ impl Telemetry {
         let own = provider.as_ref().map(|provider| provider.meter(names::SCOPE));
         let global = is_global.then(|| opentelemetry::global::meter(names::SCOPE));
         let meters: Vec<Meter> = own.into_iter().chain(global).collect();
-        let recorder = Arc::new(Recorder::new(&meters, attributes.clone()));
+        let recorder = Arc::new(Recorder::new(&meters, attributes.clone(), spans, span_counts));
         let (scraped, pid) = (OnceLock::new(), std::process::id());
-        Telemetry { recorder, meters, attributes, provider, served, scraped, pid }
+        Telemetry { recorder, meters, attributes, provider, tracer_provider, served, scraped, pid }
     }
 
     /// Where the data path puts its counts.
@@ -192,35 +243,49 @@ impl Telemetry {
 
     /// Exports a last time, as far as the receiver takes it soon, and ends.
     pub(crate) async fn close(&self) {
-        let Some(provider) = self.provider.clone() else { return };
-        let closing = spawn_blocking(move || provider.shutdown());
-        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::debug!(%error, "the last metrics were not exported"),
-            Ok(Err(error)) => tracing::error!(%error, "the export of metrics did not end"),
-            Err(_) => tracing::warn!(
-                secs = CLOSE_TIMEOUT.as_secs(),
-                "the receiver of metrics does not answer, the last ones are not exported"
-            ),
-        }
+        let (metrics, spans) = (self.provider.clone(), self.tracer_provider.clone());
+        tokio::join!(
+            closed("metrics", metrics.map(|provider| move || provider.shutdown())),
+            closed("spans", spans.map(|provider| move || provider.shutdown())),
+        );
+    }
+}
+
+/// Returns when the export of this has ended, or takes too long.
+async fn closed(what: &'static str, close: Option<impl FnOnce() -> OTelSdkResult + Send + 'static>) {
+    let Some(close) = close else { return };
+    match tokio::time::timeout(CLOSE_TIMEOUT, spawn_blocking(close)).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::debug!(%error, "the last {what} were not exported"),
+        Ok(Err(error)) => tracing::error!(%error, "the export of {what} did not end"),
+        Err(_) => tracing::warn!(
+            secs = CLOSE_TIMEOUT.as_secs(),
+            "the receiver of {what} does not answer, the last ones are not exported"
+        ),
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        let Some(provider) = self.provider.take() else { return };
+        let providers = (self.provider.take(), self.tracer_provider.take());
+        if let (None, None) = &providers {
+            return;
+        }
         if self.pid != std::process::id() {
-            // A forked child has not the thread that the end would wait for.
-            std::mem::forget(provider);
+            // A forked child has not the threads that the end would wait for. The recorder keeps a provider of spans
+            // too, and is not ended before its last owner is.
+            std::mem::forget((providers, Arc::clone(&self.recorder)));
             return;
         }
         // Not here: this may be the very thread that exports, or one that must not wait.
         let ended = std::thread::Builder::new().name("zerobus-metrics".to_owned()).spawn(move || {
             // One that was closed before says so.
-            let _ = provider.shutdown();
+            let (metrics, spans) = providers;
+            let _ = metrics.map(|provider| provider.shutdown());
+            let _ = spans.map(|provider| provider.shutdown());
         });
         if let Err(error) = ended {
-            tracing::debug!(%error, "the export of metrics ends with the process");
+            tracing::debug!(%error, "the export of telemetry ends with the process");
         }
     }
 }

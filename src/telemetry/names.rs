@@ -45,6 +45,31 @@ pub const STATE: &str = "zerobus.lane.state";
 /// Attribute: `transient`, `blocked` or `poison`.
 pub const ERROR_CLASS: &str = "zerobus.error.class";
 
+/// Attribute of every span: rows of the batch, or of the request.
+pub const ROWS: &str = "zerobus.rows";
+/// Attribute of every span: the first frame, once it has a number.
+pub const LSN_FIRST: &str = "zerobus.lsn.first";
+/// Attribute of every span: the last frame.
+pub const LSN_LAST: &str = "zerobus.lsn.last";
+/// Attribute of every span: bytes of the frame, or of the request.
+pub const SIZE: &str = "zerobus.size";
+/// Attribute of every span: which attempt of a request in a row it was, or how many a sender has waited for.
+pub const ATTEMPT: &str = "zerobus.attempt";
+/// Attribute of every span: what became of the batch or the request.
+pub const OUTCOME: &str = "zerobus.outcome";
+/// Attribute of a span: frames with a trace that there was no link left for.
+pub const LINKS_LEFT_OUT: &str = "zerobus.links.left_out";
+/// Attribute of a span that failed: the code of the error.
+pub const ERROR_TYPE: &str = "error.type";
+/// Attributes of every span, as OpenTelemetry has them for messages.
+pub const MESSAGING_SYSTEM: &str = "messaging.system";
+/// `send` or `process`.
+pub const MESSAGING_OPERATION_NAME: &str = "messaging.operation.name";
+/// `send` or `process`.
+pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
+/// The target table.
+pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+
 /// 100 µs to 10 s: from a sync of a good disk to one that hangs.
 const STORING_SECS: &[f64] =
     &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -145,6 +170,8 @@ metrics! {
     ADOPTED_LOGS = "zerobus.adoption.logs.drained" Counter "{log}" [], &[];
     /// Logs of owners that are gone which are left alone; status says why
     ADOPTION_LEFT = "zerobus.adoption.logs.left" UpDownCounter "{log}" [], &[];
+    /// Spans that no receiver has got, because it failed or was too slow, since the wrapper was opened
+    SPANS_LOST = "zerobus.spans.lost" Counter "{span}" [], &[];
     /// How long the log took to open
     RECOVERY_DURATION = "zerobus.recovery.duration" Gauge "s" [], &[];
     /// Frames that were in the log when it was opened

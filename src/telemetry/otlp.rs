@@ -1,7 +1,7 @@
-//! Where metrics are sent: an OTLP exporter over gRPC or HTTP, made of the settings and, where they are silent, of the
-//! variables of the environment that OpenTelemetry defines.
+//! Where metrics and spans are sent: OTLP exporters over gRPC or HTTP, made of the settings and, where they are silent, of
+//! the variables of the environment that OpenTelemetry defines.
 //!
-//! A thread of the SDK's own collects and exports, one export at a time; what it waits for holds up nobody else.
+//! A thread of the SDK's own for each of the two exports, one export at a time; what it waits for holds up nobody else.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
-    MetricExporter, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
-    OTEL_EXPORTER_OTLP_METRICS_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL, WithExportConfig as _,
-    WithHttpConfig as _, WithTonicConfig as _,
+    ExporterBuildError, MetricExporter, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_METRICS_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::Temporality;
@@ -23,106 +24,172 @@ use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+use super::queue::SpanReporting;
 use crate::config::{ConfigError, OtlpProtocol, WrapperConfiguration, headers, invalid};
 use crate::error::chain;
-use crate::http;
+use crate::http as limited;
 use crate::trust::Trust;
 
 /// For one export, with whatever is tried again in it.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to an export has no reason to be longer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-const METRICS_PATH: &str = "/v1/metrics";
-
-/// Whether the settings or the environment say where metrics go.
-pub(super) fn has_endpoint(configuration: &WrapperConfiguration) -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    configuration.observability_endpoint.is_some()
-        || is_set(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT)
-        || is_set(OTEL_EXPORTER_OTLP_ENDPOINT)
+/// What is exported, each on a way of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signal {
+    path: &'static str,
+    endpoint_variable: &'static str,
+    protocol_variable: &'static str,
 }
 
-/// The exporter that the settings describe; nothing is sent.
-///
-/// # Errors
-///
-/// [`ConfigError`] if a variable of the environment, which nobody has checked yet, is wrong.
-pub(super) fn exporter(
-    configuration: &WrapperConfiguration,
-    trust: &Trust,
-    client: reqwest::Client,
-    runtime: &Handle,
-) -> Result<Reporting, ConfigError> {
-    let headers = headers(configuration.observability_headers.as_ref())?;
-    let endpoint = configuration.observability_endpoint.as_deref();
-    // The channel is given its tasks by the runtime that it is made in.
-    let _entered = runtime.enter();
-    let exporter = match protocol(configuration)? {
-        OtlpProtocol::Grpc => {
-            let mut builder = MetricExporter::builder()
-                .with_tonic()
-                .with_timeout(EXPORT_TIMEOUT)
-                .with_metadata(MetadataMap::from_headers(headers.into_iter().collect()));
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if is_https(endpoint) {
-                builder = builder.with_tls_config(tls(trust));
-            }
-            builder.build()
-        }
-        OtlpProtocol::Http => {
-            let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-            let headers: HashMap<_, _> =
-                headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-            let client = Client { client, runtime: runtime.clone() };
-            let mut builder = MetricExporter::builder()
-                .with_http()
-                .with_timeout(EXPORT_TIMEOUT)
-                .with_headers(headers)
-                .with_http_client(client);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(http_endpoint(endpoint));
-            }
-            builder.build()
-        }
-    };
-    let allowed = |error: &dyn std::fmt::Display| {
-        invalid("observability_endpoint", endpoint.unwrap_or("(of the environment)"), &error.to_string())
-    };
-    let exporter = exporter.map_err(|error| allowed(&error))?;
-    Ok(Reporting { exporter, is_failing: AtomicBool::new(false) })
-}
+pub(super) const METRICS: Signal = Signal {
+    path: "/v1/metrics",
+    endpoint_variable: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    protocol_variable: OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
+};
+pub(super) const TRACES: Signal = Signal {
+    path: "/v1/traces",
+    endpoint_variable: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    protocol_variable: OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+};
 
-/// A collector is named by its address alone, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it.
-fn http_endpoint(endpoint: &str) -> String {
-    let endpoint = endpoint.trim_end_matches('/');
-    if endpoint.ends_with(METRICS_PATH) { endpoint.to_owned() } else { format!("{endpoint}{METRICS_PATH}") }
-}
-
-fn protocol(configuration: &WrapperConfiguration) -> Result<OtlpProtocol, ConfigError> {
-    if let Some(protocol) = configuration.observability_protocol {
-        return Ok(protocol);
-    }
-    let names = [OTEL_EXPORTER_OTLP_METRICS_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL];
-    let given = names.into_iter().find_map(|name| {
+/// The first of these variables that is set, and its value.
+fn variable(names: [&'static str; 2]) -> Option<(&'static str, String)> {
+    names.into_iter().find_map(|name| {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
         Some((name, value))
-    });
-    let Some((name, value)) = given else { return Ok(OtlpProtocol::Grpc) };
-    let known = [OtlpProtocol::Grpc, OtlpProtocol::Http];
-    known.into_iter().find(|protocol| protocol.as_str() == value).ok_or_else(|| {
-        invalid("observability_protocol", &value, &format!("grpc or http/protobuf (it is that of {name})"))
     })
 }
 
-fn is_https(endpoint: Option<&str>) -> bool {
-    let of_environment = || {
-        let names = [OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT];
-        names.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    };
-    let endpoint = endpoint.map(str::to_owned).or_else(of_environment);
-    endpoint.is_some_and(|endpoint| endpoint.starts_with("https://"))
+impl Signal {
+    /// Where the settings or the environment say that it goes.
+    fn endpoint(&self, configuration: &WrapperConfiguration) -> Option<String> {
+        let of_environment = || variable([self.endpoint_variable, OTEL_EXPORTER_OTLP_ENDPOINT]);
+        let given = configuration.observability_endpoint.clone();
+        given.or_else(|| of_environment().map(|(_, endpoint)| endpoint))
+    }
+
+    /// Whether they say so.
+    pub(super) fn has_endpoint(&self, configuration: &WrapperConfiguration) -> bool {
+        self.endpoint(configuration).is_some()
+    }
+
+    /// A collector is named by its address alone, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it.
+    fn http_endpoint(&self, endpoint: &str) -> String {
+        let endpoint = endpoint.trim_end_matches('/');
+        let paths = [METRICS.path, TRACES.path];
+        let address = paths.into_iter().find_map(|path| endpoint.strip_suffix(path)).unwrap_or(endpoint);
+        format!("{address}{}", self.path)
+    }
+
+    fn protocol(&self, configuration: &WrapperConfiguration) -> Result<OtlpProtocol, ConfigError> {
+        if let Some(protocol) = configuration.observability_protocol {
+            return Ok(protocol);
+        }
+        let given = variable([self.protocol_variable, OTEL_EXPORTER_OTLP_PROTOCOL]);
+        let Some((name, value)) = given else { return Ok(OtlpProtocol::Grpc) };
+        let known = [OtlpProtocol::Grpc, OtlpProtocol::Http];
+        known.into_iter().find(|protocol| protocol.as_str() == value).ok_or_else(|| {
+            invalid(
+                "observability_protocol",
+                &value,
+                &format!("grpc or http/protobuf (it is that of {name})"),
+            )
+        })
+    }
+}
+
+/// The way of one signal to its receiver.
+pub(super) struct Way<'a> {
+    signal: Signal,
+    configuration: &'a WrapperConfiguration,
+    protocol: OtlpProtocol,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    trust: &'a Trust,
+    client: reqwest::Client,
+    runtime: &'a Handle,
+}
+
+impl<'a> Way<'a> {
+    /// The way that the settings describe; nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a variable of the environment, which nobody has checked yet, is wrong.
+    pub(super) fn of(
+        signal: Signal,
+        configuration: &'a WrapperConfiguration,
+        trust: &'a Trust,
+        client: reqwest::Client,
+        runtime: &'a Handle,
+    ) -> Result<Way<'a>, ConfigError> {
+        let protocol = signal.protocol(configuration)?;
+        let headers = headers(configuration.observability_headers.as_ref())?;
+        Ok(Way { signal, configuration, protocol, headers, trust, client, runtime })
+    }
+
+    /// The exporter of metrics.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as for [`Way::of`].
+    pub(super) fn metrics(self) -> Result<Reporting, ConfigError> {
+        // The channel is given its tasks by the runtime that it is made in.
+        let _entered = self.runtime.enter();
+        let exporter = match self.protocol {
+            OtlpProtocol::Grpc => self.over_grpc(MetricExporter::builder().with_tonic()).build(),
+            OtlpProtocol::Http => self.over_http(MetricExporter::builder().with_http()).build(),
+        };
+        Ok(Reporting { exporter: self.built(exporter)?, is_failing: AtomicBool::new(false) })
+    }
+
+    /// The exporter of spans.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as for [`Way::of`].
+    pub(super) fn spans(self) -> Result<SpanReporting, ConfigError> {
+        // As above.
+        let _entered = self.runtime.enter();
+        let exporter = match self.protocol {
+            OtlpProtocol::Grpc => self.over_grpc(SpanExporter::builder().with_tonic()).build(),
+            OtlpProtocol::Http => self.over_http(SpanExporter::builder().with_http()).build(),
+        };
+        Ok(SpanReporting::new(self.built(exporter)?))
+    }
+
+    fn over_grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> B {
+        let headers = self.headers.iter().cloned().collect();
+        let mut builder =
+            builder.with_timeout(EXPORT_TIMEOUT).with_metadata(MetadataMap::from_headers(headers));
+        if let Some(endpoint) = &self.configuration.observability_endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        let endpoint = self.signal.endpoint(self.configuration);
+        match endpoint.is_some_and(|endpoint| endpoint.starts_with("https://")) {
+            true => builder.with_tls_config(tls(self.trust)),
+            false => builder,
+        }
+    }
+
+    fn over_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> B {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let headers: HashMap<_, _> =
+            self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let client = Client { client: self.client.clone(), runtime: self.runtime.clone() };
+        let builder = builder.with_timeout(EXPORT_TIMEOUT).with_headers(headers).with_http_client(client);
+        match &self.configuration.observability_endpoint {
+            Some(endpoint) => builder.with_endpoint(self.signal.http_endpoint(endpoint)),
+            None => builder,
+        }
+    }
+
+    fn built<E>(&self, exporter: Result<E, ExporterBuildError>) -> Result<E, ConfigError> {
+        let given = self.configuration.observability_endpoint.as_deref();
+        exporter.map_err(|error| {
+            invalid("observability_endpoint", given.unwrap_or("(of the environment)"), &error.to_string())
+        })
+    }
 }
 
 fn tls(trust: &Trust) -> ClientTlsConfig {
@@ -150,9 +217,9 @@ impl HttpClient for Client {
         let sending = self.runtime.spawn(async move {
             let mut request = reqwest::Request::try_from(request)?;
             *request.timeout_mut() = Some(EXPORT_TIMEOUT);
-            let answer = client.execute(request).await.map_err(http::unreachable)?;
+            let answer = client.execute(request).await.map_err(limited::unreachable)?;
             let (status, headers) = (answer.status(), answer.headers().clone());
-            let body = http::body(answer, ANSWER_BYTES_MAX).await?;
+            let body = limited::body(answer, ANSWER_BYTES_MAX).await?;
             let mut response = Response::new(Bytes::from(body));
             (*response.status_mut(), *response.headers_mut()) = (status, headers);
             Ok(response)

@@ -1,13 +1,16 @@
-//! What the data path tells telemetry: a few counts, which are always kept, and durations, which are measured only while
-//! somebody wants them.
+//! What the data path tells telemetry: a few counts, which are always kept, and durations and spans, which there are only
+//! while somebody wants them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 
+use super::Spans;
 use super::names::{ACKNOWLEDGEMENT_DURATION, APPEND_DURATION, Metric, SYNC_DURATION, SYNC_FRAMES};
+use super::queue::SpanCounts;
 use crate::transport::ErrorClass;
 
 /// The counts of one wrapper, and its histograms if telemetry is on.
@@ -16,7 +19,11 @@ pub(crate) struct Recorder {
     requests_sent: AtomicU64,
     requests_acknowledged: AtomicU64,
     attempts_failed: [AtomicU64; ERROR_CLASSES.len()],
+    /// Since the last acknowledgement.
+    failures_in_a_row: AtomicU32,
     histograms: Option<Histograms>,
+    spans: Option<Spans>,
+    span_counts: Option<Arc<SpanCounts>>,
 }
 
 /// Every class with the name that the attribute has for it.
@@ -29,6 +36,7 @@ pub(crate) struct Counted {
     pub(super) requests_sent: u64,
     pub(super) requests_acknowledged: u64,
     pub(super) attempts_failed: Vec<(&'static str, u64)>,
+    pub(super) spans_lost: u64,
 }
 
 /// One instrument of each kind for each meter.
@@ -42,8 +50,13 @@ struct Histograms {
 }
 
 impl Recorder {
-    /// Measures for these meters too; without any it only counts.
-    pub(super) fn new(meters: &[Meter], attributes: Vec<KeyValue>) -> Recorder {
+    /// Measures for these meters too, and makes these spans; without any it only counts.
+    pub(super) fn new(
+        meters: &[Meter],
+        attributes: Vec<KeyValue>,
+        spans: Option<Spans>,
+        span_counts: Option<Arc<SpanCounts>>,
+    ) -> Recorder {
         let histogram = |metric: &Metric| {
             let made = meters.iter().map(|meter| {
                 meter
@@ -62,7 +75,17 @@ impl Recorder {
             acknowledgement: histogram(&ACKNOWLEDGEMENT_DURATION),
             attributes,
         });
-        Recorder { histograms, ..Recorder::default() }
+        Recorder { histograms, spans, span_counts, ..Recorder::default() }
+    }
+
+    /// Who makes spans, if somebody wants any.
+    pub(crate) fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
+    }
+
+    /// Which attempt in a row a request is that is sent now.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.failures_in_a_row.load(Ordering::Relaxed).saturating_add(1)
     }
 
     /// Whether durations are wanted, so that nobody looks at the clock for nothing.
@@ -93,6 +116,7 @@ impl Recorder {
     /// A request was acknowledged so long after it was sent.
     pub(crate) fn acknowledged(&self, duration: Duration) {
         self.requests_acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
         if let Some(histograms) = &self.histograms {
             histograms.record(&histograms.acknowledgement, duration.as_secs_f64());
         }
@@ -100,6 +124,7 @@ impl Recorder {
 
     /// An attempt failed.
     pub(crate) fn failed(&self, class: ErrorClass) {
+        self.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
         for ((other, _), count) in ERROR_CLASSES.iter().zip(&self.attempts_failed) {
             if *other == class {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -115,6 +140,7 @@ impl Recorder {
             attempts_failed: failed
                 .map(|((_, name), count)| (*name, count.load(Ordering::Relaxed)))
                 .collect(),
+            spans_lost: self.span_counts.as_ref().map_or(0, |counts| counts.lost()),
         }
     }
 }

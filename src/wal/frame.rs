@@ -2,28 +2,29 @@
 //!
 //! The body of a schema frame is the IPC schema message; the body of a batch frame is the batch's
 //! dictionaries and its record batch message. The one followed by the other is a valid IPC stream,
-//! so any Arrow implementation can read a log.
+//! so any Arrow implementation can read a log. The record batch message may name the trace of the batch (`context.rs`).
 
-use std::{fmt, panic, sync::Arc};
+use std::{fmt, panic};
 
-use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
+use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::{
     MetadataVersion,
     reader::StreamDecoder,
     writer::{IpcWriteOptions, StreamEncoder},
 };
-use arrow_schema::{ArrowError, DataType, SchemaRef};
-use arrow_select::dictionary::garbage_collect_any_dictionary;
+use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
     FrameError,
     aligned::AlignedBuf,
+    compact::compact,
+    context::{context_of, with_context},
     format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
 };
-use crate::{io::BLOCK, types::Lsn};
+use crate::{io::BLOCK, telemetry::TraceContext, types::Lsn};
 
 /// Frames from this length on stand in blocks of their own and are written from where they were encoded; shorter ones
 /// are copied into the buffer of their group, where they share blocks.
@@ -52,6 +53,15 @@ impl fmt::Display for SchemaFingerprint {
     }
 }
 
+/// What becomes of the memory of a large batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// The frame shares it, which never changes in Rust.
+    Shared,
+    /// The frame has a copy.
+    Copied,
+}
+
 /// A batch that is ready to be appended: encoded and checksummed on the caller's thread.
 #[derive(Debug)]
 pub struct PreparedFrame {
@@ -76,7 +86,7 @@ impl PreparedFrame {
     ///
     /// [`FrameError::Encode`] if Arrow IPC cannot carry a type, [`FrameError::TooLarge`] from 4 GiB on.
     pub fn new(batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
-        PreparedFrame::encode(batch, SHARED_BYTES_MIN)
+        PreparedFrame::traced(batch, Sharing::Shared, None)
     }
 
     /// As [`PreparedFrame::new`], with a copy of everything: for batches whose memory is another language's, that
@@ -86,10 +96,27 @@ impl PreparedFrame {
     ///
     /// As [`PreparedFrame::new`].
     pub fn copied(batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
-        PreparedFrame::encode(batch, usize::MAX)
+        PreparedFrame::traced(batch, Sharing::Copied, None)
     }
 
-    fn encode(batch: &RecordBatch, shared_bytes_min: usize) -> Result<PreparedFrame, FrameError> {
+    /// As the one or the other, and of this trace.
+    pub(crate) fn traced(
+        batch: &RecordBatch,
+        sharing: Sharing,
+        context: Option<&TraceContext>,
+    ) -> Result<PreparedFrame, FrameError> {
+        let shared_bytes_min = match sharing {
+            Sharing::Shared => SHARED_BYTES_MIN,
+            Sharing::Copied => usize::MAX,
+        };
+        PreparedFrame::encode(batch, shared_bytes_min, context)
+    }
+
+    fn encode(
+        batch: &RecordBatch,
+        shared_bytes_min: usize,
+        context: Option<&TraceContext>,
+    ) -> Result<PreparedFrame, FrameError> {
         let encode = |source| FrameError::Encode { source };
         let batch = compact(batch).map_err(encode)?;
         let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(encode)?;
@@ -97,15 +124,18 @@ impl PreparedFrame {
         let buffers = encoder.encode(&batch).map_err(encode)?;
 
         let schema = schema_message(&buffers).map_err(encode)?;
-        let total: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
-        let body = total - schema.len() as u64;
-        let too_large = FrameError::TooLarge { bytes: body, limit: BODY_MAX };
-        let body_length = u32::try_from(body).ok().filter(|_| body <= BODY_MAX).ok_or(too_large)?;
+        let body = without_first(buffers, schema.len());
+        let body = match context {
+            Some(context) => with_context(body, context).map_err(encode)?,
+            None => body,
+        };
+        let bytes: u64 = body.iter().map(|buffer| buffer.len() as u64).sum();
+        let too_large = FrameError::TooLarge { bytes, limit: BODY_MAX };
+        let body_length = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_MAX).ok_or(too_large)?;
         let rows = u32::try_from(batch.num_rows()).map_err(|_| FrameError::TooLarge {
             bytes: batch.num_rows() as u64,
             limit: u64::from(u32::MAX),
         })?;
-        let body = without_first(buffers, schema.len());
         let (bytes, shared, body_checksum) = match body_length as usize {
             length if length < shared_bytes_min => {
                 let (bytes, checksum) = join(&body, length);
@@ -207,41 +237,6 @@ impl PreparedFrame {
             shared: Vec::new(),
         }
     }
-}
-
-/// The batch without what IPC would write although no row refers to it: the rest of a dictionary,
-/// and the rest of the buffers behind views.
-pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().map(compact_column).collect::<Result<Vec<ArrayRef>, _>>()?;
-    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
-}
-
-fn compact_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let wasteful =
-        |buffers: &[Buffer], used: usize| buffers.iter().map(Buffer::len).sum::<usize>() > 2 * used;
-    match column.data_type() {
-        DataType::Utf8View => {
-            let views = column.as_string_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::BinaryView => {
-            let views = column.as_binary_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::Dictionary(_, _) => {
-            let dictionary = column.as_any_dictionary();
-            if dictionary.values().len() > column.len() {
-                return garbage_collect_any_dictionary(dictionary);
-            }
-        }
-        _ => {}
-    }
-    Ok(Arc::clone(column))
 }
 
 /// The schema message: it comes first and says how long it is.
@@ -373,6 +368,11 @@ impl Frame {
     /// The bytes that the frame has in the log.
     pub fn frame_bytes(&self) -> u64 {
         (FRAME_HEADER + self.body.len()) as u64
+    }
+
+    /// The trace that the batch belongs to, if its sender was in one. Bytes that are none are no error.
+    pub fn context(&self) -> Option<TraceContext> {
+        context_of(&self.body)
     }
 
     /// The batch. Its buffers are those of the frame wherever their alignment allows.

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 mod aligned;
 mod appender;
 mod checking;
+mod compact;
+mod context;
 mod copy;
 mod count;
 mod damage;
@@ -43,6 +45,7 @@ mod tail;
 mod view;
 mod walk;
 
+pub(crate) use compact::compact;
 pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
 pub(crate) use directory::find_log;
@@ -51,7 +54,7 @@ pub(crate) use directory::{identity, identity_path, lock, write_new_identity};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
 pub(crate) use format::LOCK_FILE;
-pub(crate) use frame::compact;
+pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
 pub use log::{Reclaimed, Wal};

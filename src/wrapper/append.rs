@@ -13,8 +13,9 @@ use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionRes
 use crate::admission::{Full, Permit, Refused};
 use crate::config::WaitFor;
 use crate::debug_files::Copied;
+use crate::telemetry::{Sending, TraceContext};
 use crate::types::Lsn;
-use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame};
+use crate::wal::{Append, AppendError, Appended, FrameError, PreparedFrame, Sharing};
 
 /// What is in the log or was, counted where an append ends, whether anybody waits for it or not.
 #[derive(Debug)]
@@ -57,22 +58,49 @@ impl Stored {
     }
 }
 
-/// How a batch becomes a frame: sharing its memory, or not.
-pub(super) type Encode = fn(&RecordBatch) -> Result<PreparedFrame, FrameError>;
+/// How a batch becomes a frame: sharing its memory or not, and in which trace.
+#[derive(Clone, Copy)]
+struct Encoding {
+    sharing: Sharing,
+    context: Option<TraceContext>,
+}
 
+impl Encoding {
+    fn encode(&self, batch: &RecordBatch) -> Result<PreparedFrame, FrameError> {
+        PreparedFrame::traced(batch, self.sharing, self.context.as_ref())
+    }
+}
+
+/// Stores a batch that somebody in this trace has sent.
 pub(super) async fn send_batch(
     inner: Arc<Inner>,
     batch: RecordBatch,
-    encode: Encode,
+    sharing: Sharing,
+    caller: Option<TraceContext>,
+) -> Result<TransmissionResult, SendError> {
+    let spans = inner.telemetry.recorder().spans();
+    let sending = caller.and_then(|caller| spans?.sending(&caller, batch.num_rows()));
+    let encoding = Encoding { sharing, context: sending.as_ref().map(Sending::context) };
+    let outcome = store(inner, batch, encoding).await;
+    if let Some(sending) = sending {
+        sending.ended(&outcome);
+    }
+    outcome
+}
+
+async fn store(
+    inner: Arc<Inner>,
+    batch: RecordBatch,
+    encoding: Encoding,
 ) -> Result<TransmissionResult, SendError> {
     let started = inner.env.clock.monotonic();
-    let frame = match prepare(&inner, &batch, encode).await {
+    let frame = match prepare(&inner, &batch, encoding).await {
         Ok(Some(frame)) => frame,
         Ok(None) => return Ok(TransmissionResult::empty()),
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
     let failures_before = inner.lane.borrow().failures;
-    let appended = match append(&inner, &batch, frame, encode).await {
+    let appended = match append(&inner, &batch, frame, encoding).await {
         Ok(appended) => appended,
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
@@ -107,7 +135,7 @@ pub(super) async fn send_batch(
 async fn prepare(
     inner: &Inner,
     batch: &RecordBatch,
-    encode: Encode,
+    encoding: Encoding,
 ) -> Result<Option<PreparedFrame>, SendFailure> {
     inner.check_process()?;
     if inner.is_closed.load(Ordering::Acquire) {
@@ -117,7 +145,7 @@ async fn prepare(
     if batch.num_rows() == 0 {
         return Ok(None);
     }
-    let frame = encode(batch)?;
+    let frame = encoding.encode(batch)?;
     // Such a frame would wait for room that can never be made.
     match inner.wal.check_size(&frame) {
         Err(AppendError::TooLarge { needed_bytes, segment_bytes }) => {
@@ -133,7 +161,7 @@ async fn append(
     inner: &Arc<Inner>,
     batch: &RecordBatch,
     frame: PreparedFrame,
-    encode: Encode,
+    encoding: Encoding,
 ) -> Result<Appended, SendFailure> {
     let bytes = frame.frame_bytes();
     let patience = inner.admission.patience();
@@ -146,7 +174,7 @@ async fn append(
         };
         let frame = match frame.take() {
             Some(frame) => frame,
-            None => encode(batch)?,
+            None => encoding.encode(batch)?,
         };
         match CountedAppend::start(inner, frame, permit).await {
             Ok(appended) => return Ok(appended),

@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt as _;
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
@@ -52,9 +54,9 @@ use crate::pause::Pause;
 use crate::principal::Principal;
 use crate::quarantine::Quarantine;
 use crate::reclaim::Retention;
-use crate::telemetry::{Opened, Telemetry};
+use crate::telemetry::{MetricsExport, Opened, Telemetry, TraceContext};
 use crate::types::{Epoch, Lsn};
-use crate::wal::{Damage, Destination, PreparedFrame, Wal};
+use crate::wal::{Damage, Destination, Sharing, Wal};
 
 /// A durable buffer before one table.
 ///
@@ -141,7 +143,15 @@ impl ZerobusWrapper {
     /// [`OpenError`] if a setting is wrong (then nothing was created), if the log shall be the only one and another has
     /// a live owner ([`WrapperConfiguration::exclusive`]), or if the disk fails.
     pub fn open(configuration: WrapperConfiguration) -> Result<ZerobusWrapper, OpenError> {
-        open::open(configuration, Env::os()).map(|inner| ZerobusWrapper { inner })
+        ZerobusWrapper::open_exporting(configuration, MetricsExport::Ours)
+    }
+
+    /// The same, where it was decided who exports metrics.
+    pub(crate) fn open_exporting(
+        configuration: WrapperConfiguration,
+        metrics: MetricsExport,
+    ) -> Result<ZerobusWrapper, OpenError> {
+        open::open(configuration, metrics, Env::os()).map(|inner| ZerobusWrapper { inner })
     }
 
     /// Opens the log in this writer directory and no other, to deliver what waits in it.
@@ -167,6 +177,11 @@ impl ZerobusWrapper {
     ///
     /// What happens when the log is full is a setting, [`OnFull`].
     ///
+    /// # Traces
+    ///
+    /// With [`WrapperConfiguration::observability_enabled`], and if `opentelemetry::Context::current()` is in a sampled
+    /// trace when this is called, the call is a span of it, and the delivery of the batch is linked with that.
+    ///
     /// # Durability
     ///
     /// When this returns, the batch is durable in the configured sense \[I3\].
@@ -179,17 +194,19 @@ impl ZerobusWrapper {
         &self,
         batch: RecordBatch,
     ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
-        append::send_batch(Arc::clone(&self.inner), batch, PreparedFrame::new)
+        let context = self.inner.current_context();
+        append::send_batch(Arc::clone(&self.inner), batch, Sharing::Shared, context)
     }
 
     /// As [`ZerobusWrapper::send_batch`], for a batch whose memory is another language's: once it is encoded,
-    /// nobody looks at that memory again.
+    /// nobody looks at that memory again. Its runtime has a trace of its own: the caller says which.
     #[cfg(feature = "python")]
     pub(crate) fn send_foreign_batch(
         &self,
         batch: RecordBatch,
+        context: Option<TraceContext>,
     ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
-        append::send_batch(Arc::clone(&self.inner), batch, PreparedFrame::copied)
+        append::send_batch(Arc::clone(&self.inner), batch, Sharing::Copied, context)
     }
 
     /// Waits until the frame with this number is settled.
@@ -305,5 +322,11 @@ impl Inner {
     fn check_process(&self) -> Result<(), ForkedProcess> {
         let current = std::process::id();
         if current == self.pid { Ok(()) } else { Err(ForkedProcess { owner: self.pid, current }) }
+    }
+
+    /// The trace that the caller is in, if spans are wanted.
+    fn current_context(&self) -> Option<TraceContext> {
+        self.telemetry.recorder().spans()?;
+        Context::map_current(|context| TraceContext::of(context.span().span_context()))
     }
 }

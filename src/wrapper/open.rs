@@ -31,7 +31,7 @@ use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
 use crate::reclaim::{self, Retention};
-use crate::telemetry::{Opened, Outlets, Read, Telemetry};
+use crate::telemetry::{MetricsExport, Opened, Outlets, Read, Telemetry};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
 use crate::types::{Epoch, Lsn, TableName};
@@ -60,9 +60,9 @@ impl Access {
     }
 
     /// The ways out of telemetry; none has begun.
-    fn outlets(&self) -> Result<Outlets, OpenError> {
+    fn outlets(&self, metrics: MetricsExport) -> Result<Outlets, OpenError> {
         let runtime = self.runtime.handle();
-        Ok(Outlets::open(&self.configuration, &self.trust, self.http.clone(), runtime)?)
+        Ok(Outlets::open(&self.configuration, metrics, &self.trust, self.http.clone(), runtime)?)
     }
 
     pub(super) fn destination(&self) -> &Destination {
@@ -105,10 +105,14 @@ pub(crate) fn check_configuration(configuration: &WrapperConfiguration) -> Resul
 }
 
 /// Opens the first log of the table that nobody owns, and drains those of the dead beside it.
-pub(super) fn open(configuration: WrapperConfiguration, env: Env) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn open(
+    configuration: WrapperConfiguration,
+    metrics: MetricsExport,
+    env: Env,
+) -> Result<Arc<Inner>, OpenError> {
     let access = Arc::new(Access::new(configuration)?);
     // A port that cannot be had is a wrong setting, and nothing is created then.
-    let outlets = access.outlets()?;
+    let outlets = access.outlets(metrics)?;
     let Validated { destination, wal_dir, .. } = &access.validated;
     let table_directory = table_directory(wal_dir, &destination.table);
     let locked = writers::claim(&env, &table_directory, destination, access.configuration.exclusive)
@@ -183,7 +187,7 @@ pub(super) fn start(
         torn_bytes: recovery.torn_bytes,
         damage: recovery.damage.len(),
     };
-    let telemetry = Telemetry::new(outlets, &destination.table, &directory);
+    let telemetry = Telemetry::new(outlets, &destination.table, &directory, &env.clock);
     wal.record(Arc::clone(telemetry.recorder()));
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)

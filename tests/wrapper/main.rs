@@ -41,5 +41,6 @@ mod storing;
 mod streams;
 mod telemetry;
 mod tls;
+mod traces;
 mod writer_disabled;
 mod writers;

@@ -1,4 +1,4 @@
-//! A receiver of metrics as they run in the world: OTLP over gRPC and over HTTP on real sockets; and receivers that fail,
+//! A receiver of metrics and spans as they run in the world: OTLP over gRPC and over HTTP on real sockets; and receivers that fail,
 //! say nothing, or are not there.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,15 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -34,10 +41,12 @@ pub(crate) enum Manners {
 pub(crate) struct Receiver {
     pub(crate) endpoint: String,
     exports: Exports,
+    traces: Traces,
     server: JoinHandle<()>,
 }
 
 type Exports = Arc<Mutex<Vec<Export>>>;
+type Traces = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
 
 /// One export, with the header that our tests give.
 #[derive(Clone, Debug)]
@@ -50,7 +59,10 @@ impl Receiver {
     pub(crate) async fn grpc(manners: Manners) -> Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();
-        let service = MetricsServiceServer::new(Grpc { exports: Arc::clone(&exports), manners });
+        let traces = Traces::default();
+        let grpc = Grpc { exports: Arc::clone(&exports), traces: Arc::clone(&traces), manners };
+        let service = MetricsServiceServer::new(grpc.clone());
+        let trace_service = TraceServiceServer::new(grpc);
         let server = tokio::spawn(async move {
             let incoming = futures::stream::unfold(listener, |listener| async move {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
@@ -61,18 +73,25 @@ impl Receiver {
             }
             tonic::transport::Server::builder()
                 .add_service(service)
+                .add_service(trace_service)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Receiver { endpoint, exports, server }
+        Receiver { endpoint, exports, traces, server }
     }
 
     pub(crate) async fn http(manners: Manners) -> Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();
-        let routes =
-            Router::new().route("/v1/metrics", post(take_http)).with_state((Arc::clone(&exports), manners));
+        let traces = Traces::default();
+        let of_traces = Router::new()
+            .route("/v1/traces", post(take_http_traces))
+            .with_state((Arc::clone(&traces), manners));
+        let routes = Router::new()
+            .route("/v1/metrics", post(take_http))
+            .with_state((Arc::clone(&exports), manners))
+            .merge(of_traces);
         let server = tokio::spawn(async move {
             if manners == Manners::Hangs {
                 let incoming = futures::stream::unfold(listener, |listener| async move {
@@ -82,11 +101,23 @@ impl Receiver {
             }
             axum::serve(listener, routes).await.unwrap();
         });
-        Receiver { endpoint, exports, server }
+        Receiver { endpoint, exports, traces, server }
     }
 
     pub(crate) fn exports(&self) -> Vec<Export> {
         self.exports.lock().unwrap().clone()
+    }
+
+    /// Every span that came, in the order of their exports.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let traces = self.traces.lock().unwrap();
+        let resources = traces.iter().flat_map(|request| &request.resource_spans);
+        resources.flat_map(|it| &it.scope_spans).flat_map(|it| it.spans.clone()).collect()
+    }
+
+    /// Everything that came of spans as text.
+    pub(crate) fn traces_text(&self) -> String {
+        format!("{:?}", self.traces.lock().unwrap())
     }
 
     pub(crate) fn last(&self) -> Option<Export> {
@@ -118,8 +149,10 @@ where
     }
 }
 
+#[derive(Clone)]
 struct Grpc {
     exports: Exports,
+    traces: Traces,
     manners: Manners,
 }
 
@@ -135,6 +168,33 @@ impl MetricsService for Grpc {
         match self.manners {
             Manners::Refuses => Err(Status::permission_denied("not you")),
             Manners::Takes | Manners::Hangs => Ok(Response::new(ExportMetricsServiceResponse::default())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.traces.lock().unwrap().push(request.into_inner());
+        match self.manners {
+            Manners::Refuses => Err(Status::permission_denied("not you")),
+            Manners::Takes | Manners::Hangs => Ok(Response::new(ExportTraceServiceResponse::default())),
+        }
+    }
+}
+
+async fn take_http_traces(
+    State((traces, manners)): State<(Traces, Manners)>,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
+    traces.lock().unwrap().push(ExportTraceServiceRequest::decode(body).unwrap());
+    match manners {
+        Manners::Refuses => (StatusCode::FORBIDDEN, Vec::new()),
+        Manners::Takes | Manners::Hangs => {
+            (StatusCode::OK, ExportTraceServiceResponse::default().encode_to_vec())
         }
     }
 }

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric};
 use crate::receiver::{Export, Manners, Receiver, pairs};
 use crate::site::{Site, TABLE, assert_conserved, batch, files_with, free_port, once, secret, wait_until};
 
-fn exporting(endpoint: &str, protocol: OtlpProtocol) -> impl FnOnce(&mut WrapperConfiguration) {
+pub(crate) fn exporting(endpoint: &str, protocol: OtlpProtocol) -> impl FnOnce(&mut WrapperConfiguration) {
     move |c: &mut WrapperConfiguration| {
         c.observability_enabled = true;
         c.observability_endpoint = Some(endpoint.to_owned());
@@ -22,7 +22,7 @@ fn exporting(endpoint: &str, protocol: OtlpProtocol) -> impl FnOnce(&mut Wrapper
 }
 
 /// Waits for an export that is as wished.
-async fn received(receiver: &Receiver, what: &str, is_so: impl Fn(&Export) -> bool) -> Export {
+pub(crate) async fn received(receiver: &Receiver, what: &str, is_so: impl Fn(&Export) -> bool) -> Export {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match receiver.last() {

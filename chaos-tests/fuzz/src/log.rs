@@ -91,6 +91,8 @@ pub fn read_all(wal: &Wal) -> Frames {
             Next::Frame(frame) => {
                 assert_eq!(frame.lsn, expected, "a frame out of order");
                 let decoded = frame.decode();
+                // Whatever stands there is a context or none.
+                let _ = frame.context();
                 assert!(decoded.as_ref().map_or(true, |batch| batch.num_rows() == frame.rows as usize));
                 frames.insert(frame.lsn.get(), (frame.rows, decoded.is_ok()));
                 expected = expected.next();
