@@ -13,6 +13,7 @@ mod backlog;
 mod blocked;
 mod catalog;
 mod classes;
+mod command;
 mod delivery;
 mod doctor;
 mod examples;

@@ -1,0 +1,55 @@
+//! What an operator's shell, disk and rights do to `zerobus-wal`: the command as it is typed, on logs as they are found.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use arrow_zerobus_sdk_wrapper::error::ErrorCode;
+
+use crate::site::{Site, batch, once};
+
+/// The command, in an environment that says nothing.
+fn command(verb: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zerobus-wal"));
+    for name in ["ZEROBUS_ENDPOINT", "UNITY_CATALOG_URL", "ZEROBUS_CLIENT_ID", "ZEROBUS_CLIENT_SECRET"] {
+        command.env_remove(name);
+    }
+    command.arg(verb);
+    command
+}
+
+/// What it ends with, and what it says.
+pub(crate) fn ended(output: &Output) -> (i32, String) {
+    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    (output.status.code().unwrap_or_else(|| panic!("it was killed: {said}")), said)
+}
+
+/// A log in which ten rows wait and that nobody owns.
+async fn leave(site: &Site) {
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_to_another_place_leaves_the_log_for_the_one_that_it_was_written_for() {
+    let site = Site::new();
+    leave(&site).await;
+    let identity = || fs::read_to_string(site.writer_directory().join("LOG")).unwrap();
+    let before = identity();
+    let mut drain = command("drain");
+    drain.arg(site.writer_directory()).args(["--timeout", "1", "--unity-catalog-url", "http://127.0.0.1:9"]);
+    drain.env("ZEROBUS_ENDPOINT", "http://127.0.0.1:9");
+    drain.envs([("ZEROBUS_CLIENT_ID", "edge-box"), ("ZEROBUS_CLIENT_SECRET", "a secret")]);
+    let (code, said) = ended(&drain.output().unwrap());
+    assert_eq!(code, i32::from(ErrorCode::FlushTimeout.info().exit_code), "{said}");
+    assert_eq!(identity(), before);
+
+    // So a wrapper of the table takes it up again.
+    let emulator = site.serve();
+    let hold = site.open();
+    hold.flush(None).await.unwrap();
+    hold.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+    assert_eq!((site.landed(), identity()), (once(0..10), before));
+}
