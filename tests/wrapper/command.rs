@@ -4,7 +4,8 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use arrow_zerobus_sdk_wrapper::error::ErrorCode;
+use arrow_zerobus_sdk_wrapper::admin;
+use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 
 use crate::site::{Site, batch, once};
 
@@ -52,4 +53,23 @@ async fn a_drain_to_another_place_leaves_the_log_for_the_one_that_it_was_written
     hold.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!((site.landed(), identity()), (once(0..10), before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_cannot_be_read_is_not_one_that_is_not_there() {
+    let site = Site::new();
+    leave(&site).await;
+    let ledger = site.writer_directory().join("ledger");
+    fs::remove_dir_all(&ledger).unwrap();
+    assert_eq!(admin::status(&site.writer_directory()).unwrap().rows.waiting, 10, "there is none");
+    // No right makes a directory of a file, so this is refused for everybody.
+    fs::write(&ledger, "").unwrap();
+    let refused = admin::status(&site.writer_directory()).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Storage, "{refused}");
+    let file = site.directory.path().join("rows.jsonl");
+    let mut export = command("export");
+    export.arg(site.wal_dir()).arg("-o").arg(&file).args(["--to", "jsonl"]);
+    let (code, said) = ended(&export.output().unwrap());
+    assert_eq!(code, i32::from(ErrorCode::Storage.info().exit_code), "{said}");
+    assert!(!file.exists());
 }
