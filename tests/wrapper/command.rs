@@ -73,3 +73,21 @@ async fn a_ledger_that_cannot_be_read_is_not_one_that_is_not_there() {
     assert_eq!(code, i32::from(ErrorCode::Storage.info().exit_code), "{said}");
     assert!(!file.exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_a_file_counts_before_one_in_the_environment() {
+    let site = Site::new();
+    site.open().shutdown().await.unwrap();
+    let secret = site.directory.path().join("secret");
+    fs::write(&secret, "of the file").unwrap();
+    let drain = |more: &[&str]| {
+        let mut drain = command("drain");
+        drain.arg(site.wal_dir()).arg("--client-secret-file").arg(&secret).args(more);
+        ended(&drain.env("ZEROBUS_CLIENT_SECRET", "of the shell").output().unwrap())
+    };
+    let (code, said) = drain(&[]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = drain(&["--client-secret", "of the command line"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--client-secret-file") && said.contains("one of them"), "{said}");
+}
