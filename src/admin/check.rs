@@ -83,7 +83,7 @@ pub struct CheckReport {
 /// [`InspectError::NoLog`] if there is none, so that a probe that looks in the wrong place is noticed.
 pub fn check(root: &Path, limits: &Limits) -> Result<CheckReport, InspectError> {
     let found = search(root);
-    if found.is_empty() {
+    if matches!(found.first(), None | Some(Err(StatusError::NoDirectory { .. }))) {
         return Err(InspectError::NoLog { root: root.to_owned() });
     }
     let logs = found.len();

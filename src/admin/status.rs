@@ -49,6 +49,12 @@ pub enum StatusError {
         #[source]
         source: ReadError,
     },
+    /// There is no such directory, and so no log.
+    #[error("no log in or below {directory}; give the wal_dir of the program", directory = .directory.display())]
+    NoDirectory {
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
     /// The directory cannot be listed.
     #[error("{directory} cannot be listed", directory = .directory.display())]
     List {
@@ -68,6 +74,7 @@ impl StatusError {
             | StatusError::NoIdentity { directory }
             | StatusError::Ledger { directory, .. }
             | StatusError::Count { directory, .. }
+            | StatusError::NoDirectory { directory }
             | StatusError::List { directory, .. } => directory,
         }
     }
@@ -79,6 +86,7 @@ impl Coded for StatusError {
             StatusError::Log { source, .. } => source.code(),
             StatusError::NoIdentity { .. } => ErrorCode::Corruption,
             StatusError::Ledger { source, .. } => source.code(),
+            StatusError::NoDirectory { .. } => ErrorCode::Configuration,
             StatusError::Count { .. } | StatusError::List { .. } => ErrorCode::Storage,
         }
     }

@@ -91,3 +91,38 @@ async fn a_secret_in_a_file_counts_before_one_in_the_environment() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--client-secret-file") && said.contains("one of them"), "{said}");
 }
+
+#[test]
+fn where_there_is_no_directory_there_is_no_log_and_every_verb_says_so() {
+    let nowhere = tempfile::tempdir().unwrap().path().join("nowhere");
+    let verbs: [&[&str]; 15] = [
+        &["status"],
+        &["status", "--check"],
+        &["ls"],
+        &["inspect", "ledger"],
+        &["verify"],
+        &["drain"],
+        &["pause"],
+        &["resume"],
+        &["adopt"],
+        &["reclaim"],
+        &["export", "-o", "/dev/null/rows"],
+        &["quarantine", "ls"],
+        &["quarantine", "show"],
+        &["replay"],
+        &["reconcile", "--delta", "/nowhere", "--key", "id"],
+    ];
+    for words in verbs {
+        let mut verb = command(words[0]);
+        let verb = match words[0] {
+            "quarantine" | "inspect" => verb.arg(words[1]).arg(&nowhere),
+            _ => verb.arg(&nowhere).args(&words[1..]),
+        };
+        let (code, said) = ended(&verb.output().unwrap());
+        assert_eq!(code, 2, "{words:?}: {said}");
+        assert!(
+            said.contains("no log in or below") && said.contains("give the wal_dir"),
+            "{words:?}: {said}"
+        );
+    }
+}
