@@ -1,13 +1,16 @@
 //! What an operator's shell, disk and rights do to `zerobus-wal`: the command as it is typed, on logs as they are found.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::admin;
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 
-use crate::site::{Site, batch, once};
+use crate::site::{Site, batch, once, wait_until};
 
 /// The command, in an environment that says nothing.
 fn command(verb: &str) -> Command {
@@ -125,4 +128,50 @@ fn where_there_is_no_directory_there_is_no_log_and_every_verb_says_so() {
             "{words:?}: {said}"
         );
     }
+}
+
+/// Lets everybody read what is there, and nobody but its user write.
+fn open_for_reading(path: &Path) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    if metadata.is_dir() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::read_dir(path).unwrap().for_each(|entry| open_for_reading(&entry.unwrap().path()));
+    } else if metadata.is_file() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_may_not_be_asked_is_no_violation_and_its_files_are_read() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let wrapper = site.open();
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.flush(None).await.unwrap();
+    wait_until(&wrapper, "the settling", |it| it.rows.delivered == 10).await;
+    open_for_reading(site.directory.path());
+    // Where the tests are built, not everybody may look.
+    let program = site.directory.path().join("zerobus-wal");
+    let original = env!("CARGO_BIN_EXE_zerobus-wal");
+    fs::hard_link(original, &program).or_else(|_| fs::copy(original, &program).map(drop)).unwrap();
+    let checked = || {
+        let mut check = Command::new(&program);
+        check.args(["status", "--check", "--max-depth", "1000"]).arg(site.wal_dir());
+        // Root may ask everybody; whoever is not has no right to its own socket then.
+        match site.directory.path().metadata().unwrap().uid() {
+            0 => {
+                check.uid(65534).gid(65534);
+            }
+            _ => {
+                let socket = site.writer_directory().join("owner.sock");
+                fs::set_permissions(socket, fs::Permissions::from_mode(0o000)).unwrap();
+            }
+        }
+        ended(&check.output().unwrap())
+    };
+    let (code, said) = checked();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("ok: 1 logs"), "{said}");
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
 }
