@@ -141,7 +141,7 @@ impl fmt::Display for StreamOffset {
 }
 
 /// A table of Unity Catalog: exactly three parts of ASCII letters, digits and underscores.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TableName(String);
 

@@ -1,5 +1,6 @@
 //! Which logs there are below a directory, and which of them nobody looks after.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -47,14 +48,16 @@ pub struct ListedLog {
 ///
 /// # Errors
 ///
-/// [`StatusError::List`] if the directory itself cannot be listed.
+/// [`StatusError::NoDirectory`] if there is no such directory, [`StatusError::List`] if it cannot be listed.
 pub fn list(root: &Path) -> Result<Vec<ListedLog>, StatusError> {
     let listed = search(root).into_iter().map(|found| {
         let told = found.and_then(|directory| status(&directory));
         match told {
             Ok(status) => Ok(of_status(&status)),
-            Err(StatusError::List { directory, source }) if directory == root => {
-                Err(StatusError::List { directory, source })
+            Err(error @ (StatusError::NoDirectory { .. } | StatusError::List { .. }))
+                if error.directory() == root =>
+            {
+                Err(error)
             }
             Err(error) => Ok(unreadable(&error)),
         }
@@ -154,7 +157,12 @@ fn walk(env: &Env, directory: &Path, depth: usize, found: &mut Vec<Result<PathBu
     match listed {
         Ok(below) => below.iter().for_each(|below| walk(env, below, depth + 1, found)),
         // One that went away meanwhile is none.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && depth > 0 => {}
+        Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => {}
+        Err(error)
+            if depth == 0 && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            found.push(Err(StatusError::NoDirectory { directory: directory.to_owned() }));
+        }
         Err(source) => found.push(Err(StatusError::List { directory: directory.to_owned(), source })),
     }
 }
@@ -191,6 +199,6 @@ mod tests {
             listed[2].reason
         );
         assert!(listed[0].oldest_waiting_secs.is_some() && listed[1].oldest_waiting_secs.is_none());
-        assert!(list(&root.path().join("gone")).is_err());
+        assert!(matches!(list(&root.path().join("gone")), Err(StatusError::NoDirectory { .. })));
     }
 }

@@ -4,7 +4,7 @@
 //! of the program gives it. Programs before the protocol had versions sent no version and got a bare status: they still
 //! do, and what they answer is understood.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -179,6 +179,13 @@ pub enum AskError {
         #[source]
         source: io::Error,
     },
+}
+
+impl AskError {
+    /// Whether this user may not connect to the owner's socket. That says nothing about the owner.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, AskError::Broken { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+    }
 }
 
 impl Coded for AskError {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::protocol::AskError;
 use super::socket;
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
@@ -49,6 +50,12 @@ pub enum StatusError {
         #[source]
         source: ReadError,
     },
+    /// There is no such directory, and so no log.
+    #[error("no log in or below {directory}; give the wal_dir of the program", directory = .directory.display())]
+    NoDirectory {
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
     /// The directory cannot be listed.
     #[error("{directory} cannot be listed", directory = .directory.display())]
     List {
@@ -68,6 +75,7 @@ impl StatusError {
             | StatusError::NoIdentity { directory }
             | StatusError::Ledger { directory, .. }
             | StatusError::Count { directory, .. }
+            | StatusError::NoDirectory { directory }
             | StatusError::List { directory, .. } => directory,
         }
     }
@@ -79,6 +87,7 @@ impl Coded for StatusError {
             StatusError::Log { source, .. } => source.code(),
             StatusError::NoIdentity { .. } => ErrorCode::Corruption,
             StatusError::Ledger { source, .. } => source.code(),
+            StatusError::NoDirectory { .. } => ErrorCode::Configuration,
             StatusError::Count { .. } | StatusError::List { .. } => ErrorCode::Storage,
         }
     }
@@ -90,9 +99,21 @@ impl Coded for StatusError {
 ///
 /// [`StatusError`] if the log or its ledger cannot be read.
 pub fn status(directory: &Path) -> Result<Status, StatusError> {
-    if let Ok(live) = socket::status(directory) {
-        return Ok(live);
-    }
+    status_and_silence(directory).map(|(status, _)| status)
+}
+
+/// The same; if it is told by the files, with why no owner told it.
+pub(super) fn status_and_silence(directory: &Path) -> Result<(Status, Option<AskError>), StatusError> {
+    let silence = match socket::status(directory) {
+        Ok(live) => return Ok((live, None)),
+        Err(silence) => silence,
+    };
+    let status = status_of_files(directory, silence.is_forbidden())?;
+    Ok((status, Some(silence)))
+}
+
+/// The status as the files of the log tell it.
+fn status_of_files(directory: &Path, is_forbidden: bool) -> Result<Status, StatusError> {
     let env = Env::os();
     let log_error = |source: OpenError| StatusError::Log { directory: directory.to_owned(), source };
     let view = LogView::read(&env, directory).map_err(log_error)?;
@@ -163,6 +184,7 @@ pub fn status(directory: &Path) -> Result<Status, StatusError> {
             cached.as_ref().map_or(0, |cached| cached.read_unix_micros),
             now,
             Some(match owner_pid {
+                Some(_) if is_forbidden => "this user may not ask the owner of the log".to_owned(),
                 Some(_) => "the owner of the log does not answer".to_owned(),
                 None => "nobody owns the log, so the catalog is not asked".to_owned(),
             }),

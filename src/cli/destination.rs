@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches};
 use secrecy::SecretString;
 
 use crate::config::{Compression, ConfigError, TransportKind, Value, WrapperConfiguration, invalid, setting};
@@ -16,12 +18,8 @@ pub(super) struct DestinationOptions {
     /// OAuth client id of the service principal.
     #[arg(long, value_name = "ID", env = "ZEROBUS_CLIENT_ID")]
     client_id: Option<String>,
-    /// OAuth client secret; better given by the environment than on the command line.
-    #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
-    client_secret: Option<SecretString>,
-    /// A file with the secret, read whenever a token is fetched.
-    #[arg(long, value_name = "FILE", conflicts_with = "client_secret")]
-    client_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    secret: SecretOptions,
     /// A PEM file with the CAs that are trusted besides those of the system.
     #[arg(long, value_name = "FILE")]
     ca_certificate_file: Option<PathBuf>,
@@ -40,6 +38,55 @@ pub(super) struct DestinationOptions {
     /// Workspace URL, for tokens [default: the one that the log was written for].
     #[arg(long, alias = "to-unity-catalog-url", value_name = "URL", env = "UNITY_CATALOG_URL")]
     unity_catalog_url: Option<String>,
+}
+
+/// Where the secret is: one of two places.
+#[derive(Clone, Debug, Default)]
+struct SecretOptions {
+    client_secret: Option<SecretString>,
+    client_secret_file: Option<PathBuf>,
+}
+
+/// What may be given of it.
+#[derive(Args)]
+struct SecretGiven {
+    /// OAuth client secret; better given by the environment than on the command line.
+    #[arg(long, value_name = "SECRET", env = "ZEROBUS_CLIENT_SECRET", hide_env_values = true)]
+    client_secret: Option<SecretString>,
+    /// A file with the secret, read whenever a token is fetched. Counts before a secret in the environment.
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+}
+
+impl Args for SecretOptions {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        SecretGiven::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        SecretGiven::augment_args_for_update(command)
+    }
+}
+
+// A conflict of `clap` counts what the environment says like what was typed.
+impl FromArgMatches for SecretOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SecretOptions, clap::Error> {
+        let SecretGiven { mut client_secret, client_secret_file } = SecretGiven::from_arg_matches(matches)?;
+        if client_secret.is_some() && client_secret_file.is_some() {
+            if matches.value_source("client_secret") != Some(ValueSource::EnvVariable) {
+                let text =
+                    "--client-secret and --client-secret-file are two places of a secret; give one of them\n";
+                return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+            }
+            client_secret = None;
+        }
+        Ok(SecretOptions { client_secret, client_secret_file })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = SecretOptions::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// As what rows travel.
@@ -79,8 +126,8 @@ impl DestinationOptions {
         let endpoint = self.endpoint.clone().unwrap_or_else(|| endpoint.to_owned());
         let mut configuration = WrapperConfiguration::new(endpoint, table);
         configuration.client_id = self.client_id.clone();
-        configuration.client_secret = self.client_secret.clone();
-        configuration.client_secret_file = self.client_secret_file.clone();
+        configuration.client_secret = self.secret.client_secret.clone();
+        configuration.client_secret_file = self.secret.client_secret_file.clone();
         configuration.ca_certificate_file = self.ca_certificate_file.clone();
         configuration.client_certificate_file = self.client_certificate_file.clone();
         configuration.client_key_file = self.client_key_file.clone();
@@ -104,9 +151,10 @@ impl DestinationOptions {
             configuration.endpoint.clone_from(endpoint);
         }
         // One of them is given; the other one is not meant then.
-        if self.client_secret.is_some() || self.client_secret_file.is_some() {
-            configuration.client_secret.clone_from(&self.client_secret);
-            configuration.client_secret_file.clone_from(&self.client_secret_file);
+        let SecretOptions { client_secret, client_secret_file } = &self.secret;
+        if client_secret.is_some() || client_secret_file.is_some() {
+            configuration.client_secret.clone_from(client_secret);
+            configuration.client_secret_file.clone_from(client_secret_file);
         }
         set(&mut configuration.client_id, &self.client_id);
         set(&mut configuration.unity_catalog_url, &self.unity_catalog_url);

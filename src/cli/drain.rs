@@ -25,6 +25,8 @@ const KEPT_FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 ///
 /// A log with rows that wait and a live owner is refused: that process delivers it. While the service is away
 /// this keeps trying, until --timeout if that is given. Nothing is lost when it is interrupted.
+///
+/// --endpoint and --unity-catalog-url are for this run. Where the log goes otherwise stays as it was; to change that: remap.
 #[derive(Args, Debug)]
 pub(super) struct DrainArgs {
     /// A writer directory, or a directory with logs below it [default: the directory that wrappers use].

@@ -17,7 +17,8 @@ use crate::admin::{RowState, Selection, export};
 /// Write stored rows into files: Parquet, Arrow, CSV or JSON Lines.
 ///
 /// Works beside a live owner and on what a dead one left; takes no lock and changes nothing. Each schema has a file of its
-/// own: the second of rows.parquet is rows.schema-2.parquet. A file has its name only when it is complete. Without rows
+/// own: the second of rows.parquet is rows.schema-2.parquet. Each table has, too, and where there are several the name says
+/// which: rows.main.default.events.parquet. A file has its name only when it is complete. Without rows
 /// there is no file.
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
@@ -46,7 +47,7 @@ pub(super) struct FileOptions {
     /// As what: `parquet`, `arrow` (an IPC file), `csv` or `jsonl`.
     #[arg(long, value_name = "FORMAT", default_value = "parquet")]
     to: RowsFormat,
-    /// The file; `-` is the standard output, which has room for one schema, or any with `--to jsonl`.
+    /// The file; `-` is the standard output, which has room for one table, and one schema, or any with `--to jsonl`.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Replace files that are there.
@@ -122,11 +123,11 @@ fn summary(report: &ExportReport) -> String {
     match report.rows {
         0 => "no row was chosen, so nothing was written".to_owned(),
         rows => {
-            let schemas = match report.files.len() {
+            let files = match report.files.len() {
                 1 => String::new(),
-                schemas => format!(" with {schemas} schemas, each in a file of its own"),
+                files => format!(" in {files} files, one for each table and schema"),
             };
-            format!("{} rows{schemas}: {}; {}", HumanCount(rows), states.join(", "), HumanBytes(bytes))
+            format!("{} rows{files}: {}; {}", HumanCount(rows), states.join(", "), HumanBytes(bytes))
         }
     }
 }

@@ -129,6 +129,15 @@ pub(super) fn run_selection(
                 report.directory.display()
             ),
         }),
+        (ReplayOutcome::AlreadyDone, refused) if refused > 0 => Err(Failure {
+            code: ErrorCode::Transmission,
+            text: format!(
+                "{} rows of this replay are refused and in quarantine; once the table takes them, send only these with: \
+                 zerobus-wal replay {}, or all of it anew, which doubles what was delivered, with --again",
+                HumanCount(refused),
+                report.directory.display()
+            ),
+        }),
         _ => Ok(()),
     }
 }

@@ -108,7 +108,8 @@ async fn draw(
         // An owner that does not answer is waited for: a signal is not to wait with us.
         let seen = spawn_blocking(move || look(&looked)).await;
         let seen = seen.map_err(|error| Failure { code: ErrorCode::Internal, text: error.to_string() })?;
-        if seen.logs.is_empty() && seen.unreadable.is_empty() && histories.is_empty() {
+        let has_none = seen.unreadable.is_empty() || !root.exists();
+        if seen.logs.is_empty() && has_none && histories.is_empty() {
             return Err(no_log(root));
         }
         for status in &seen.logs {

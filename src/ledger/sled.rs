@@ -166,9 +166,11 @@ pub(super) fn peek<T>(
     read: impl FnOnce(&dyn LedgerStore, &Path) -> Result<T, LedgerError>,
 ) -> Result<Option<T>, LedgerError> {
     let path = writer_directory.join(DIRECTORY);
-    if !path.join(SLED_FILE).exists() {
-        return Ok(None);
-    }
+    match fs::symlink_metadata(path.join(SLED_FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // One that may not be read is not one that is not there: then everything would seem to wait.
+        found => found.map(drop).map_err(LedgerError::io("read", &path))?,
+    };
     let copy = tempfile::tempdir().map_err(LedgerError::io("copy", &path))?;
     copy_tree(&path, copy.path()).map_err(LedgerError::io("copy", &path))?;
     read(&SledStore::open(copy.path())?, &path).map(Some)

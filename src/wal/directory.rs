@@ -73,6 +73,29 @@ impl LogDirectory {
     /// [`OpenError::Locked`] names the process that owns the directory, [`OpenError::OtherTable`]
     /// the table whose batches are in it.
     pub fn open(env: &Env, dir: &Path, destination: &Destination) -> Result<LogDirectory, OpenError> {
+        LogDirectory::take(env, dir, destination, true)
+    }
+
+    /// The same for somebody who delivers this log and has not filled it: whose log it is, and where it goes otherwise, stays
+    /// as it is written. Only a log that does not say it is given the destination, and one that is made now.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogDirectory::open`].
+    pub(crate) fn open_unchanged(
+        env: &Env,
+        dir: &Path,
+        destination: &Destination,
+    ) -> Result<LogDirectory, OpenError> {
+        LogDirectory::take(env, dir, destination, false)
+    }
+
+    fn take(
+        env: &Env,
+        dir: &Path,
+        destination: &Destination,
+        moves: bool,
+    ) -> Result<LogDirectory, OpenError> {
         env.storage.create_dir_all(dir).map_err(storage("create", dir))?;
         let lock = take_lock(env, dir)?;
         let stored = read_identity(env, dir)?;
@@ -87,12 +110,17 @@ impl LogDirectory {
             Some(stored) => stored.epoch,
             None => epoch_of_segments(env, dir)?.unwrap_or_else(|| Epoch::new(env.rng.next_u64())),
         };
+        let destination = match &stored {
+            Some(stored) if !moves => &stored.destination,
+            _ => destination,
+        };
         if stored.as_ref().is_none_or(|stored| stored.destination != *destination) {
             let identity = Identity {
                 format: FORMAT_VERSION,
                 epoch,
                 destination: destination.clone(),
                 created_unix_micros: stored
+                    .as_ref()
                     .map_or_else(|| env.clock.unix_micros(), |stored| stored.created_unix_micros),
             };
             write_identity(env, dir, &identity)?;

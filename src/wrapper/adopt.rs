@@ -129,7 +129,9 @@ impl Adopter {
         // Before it is opened, as before a look.
         let Ok(changed) = changed(&directory) else { return };
         let inner = match self.open(directory.clone()).await {
-            Ok(inner) => inner,
+            Ok(Some(inner)) => inner,
+            // It was given another destination since the look, which the next look tells.
+            Ok(None) => return,
             // Another process was faster.
             Err(OpenError::Log(wal::OpenError::Locked { .. })) => return,
             Err(error) => {
@@ -157,11 +159,15 @@ impl Adopter {
         });
     }
 
-    async fn open(&self, directory: PathBuf) -> Result<Arc<Inner>, OpenError> {
+    /// None if it does not go where ours goes.
+    async fn open(&self, directory: PathBuf) -> Result<Option<Arc<Inner>>, OpenError> {
         let (access, env) = (Arc::clone(&self.access), self.orphans.env.clone());
         let opened = spawn_blocking(move || {
-            let locked = LogDirectory::open(&env, &directory, access.destination())?;
-            start(&access, env, locked, None, Outlets::default())
+            let locked = LogDirectory::open_unchanged(&env, &directory, access.destination())?;
+            match access.destination() == locked.destination() {
+                true => start(&access, env, locked, None, Outlets::default()).map(Some),
+                false => Ok(None),
+            }
         });
         opened.await.unwrap_or_else(|error| Err(OpenError::Runtime(std::io::Error::other(error))))
     }

@@ -113,7 +113,7 @@ pub(crate) fn free_settled_of_dead(
     directory: &Path,
     destination: &Destination,
 ) -> Result<Freeing, OpenError> {
-    let locked = LogDirectory::open(env, directory, destination)?;
+    let locked = LogDirectory::open_unchanged(env, directory, destination)?;
     let defaults = WrapperConfiguration::new(destination.endpoint.clone(), destination.table.as_str());
     let options =
         WalOptions { segment_bytes: defaults.segment_bytes, durability: Durability::Sync, spare_segments: 0 };

@@ -154,7 +154,8 @@ impl ZerobusWrapper {
         open::open(configuration, metrics, Env::os()).map(|inner| ZerobusWrapper { inner })
     }
 
-    /// Opens the log in this writer directory and no other, to deliver what waits in it.
+    /// Opens the log in this writer directory and no other, to deliver what waits in it. The destination of the configuration
+    /// is not written into it.
     #[cfg(feature = "cli")]
     pub(crate) fn open_in(
         configuration: WrapperConfiguration,

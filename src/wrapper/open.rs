@@ -122,7 +122,8 @@ pub(super) fn open(
     start(&access, env, locked, Some(adopter), outlets)
 }
 
-/// Opens the log in this writer directory and no other.
+/// Opens the log in this writer directory and no other, to deliver it as this configuration says. Where it goes otherwise
+/// stays as it is written in it.
 #[cfg(feature = "cli")]
 pub(super) fn open_in(
     configuration: WrapperConfiguration,
@@ -130,7 +131,7 @@ pub(super) fn open_in(
     env: Env,
 ) -> Result<Arc<Inner>, OpenError> {
     let access = Access::new(configuration)?;
-    let locked = LogDirectory::open(&env, directory, access.destination())?;
+    let locked = LogDirectory::open_unchanged(&env, directory, access.destination())?;
     start(&access, env, locked, None, Outlets::default())
 }
 

@@ -77,8 +77,12 @@ def test_quarantine_is_listed_shown_sent_again_and_dropped(service: Emulator, tm
     refused = command("quarantine", "replay", directory, **access)
     assert refused.returncode == 13
     assert "2 rows were refused again" in refused.stderr
-    again = told("replay", directory, **access)
-    assert (again["outcome"], again["quarantined_rows"]) == ("already_done", 2)
+    again = command("replay", directory, "--format", "json", **access)
+    assert again.returncode == 13
+    assert "--again" in again.stderr
+    report = json.loads(again.stdout)
+    assert (report["outcome"], report["quarantined_rows"]) == ("already_done", 2)
+    assert told("quarantine", "ls", directory.parent)["rows"] == 2
 
     assert command("quarantine", "drop", directory).returncode == 2
     assert told("quarantine", "drop", directory, "--all")["executed"] is False

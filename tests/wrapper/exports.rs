@@ -9,12 +9,13 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
 use arrow_ipc::reader::FileReader;
+use arrow_zerobus_sdk_wrapper::WrapperConfiguration;
 use arrow_zerobus_sdk_wrapper::admin::export::{ExportError, ExportOptions, ExportReport, Format, Target};
 use arrow_zerobus_sdk_wrapper::admin::{Progress, RowState, Selection, export};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 
 use crate::quarantine::{bad, batch_with, knows, serve, told};
-use crate::site::{Site, batch, once, wait_until};
+use crate::site::{Site, TABLE, batch, once, wait_until};
 
 fn options(site: &Site, states: &[RowState], file: &str) -> ExportOptions {
     ExportOptions {
@@ -198,4 +199,70 @@ async fn a_frame_that_does_not_match_its_checksum_is_exported_only_when_it_is_as
     assert_eq!(ids(&path), once(100..200));
     let rows = read(&path);
     assert_eq!(rows[0].column_by_name("name").unwrap().as_string::<i32>().value(50), "Row 150");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_table_has_its_file_though_the_schemas_are_the_same() {
+    let site = Site::new();
+    store(&site, 2).await;
+    let hurried = |c: &mut WrapperConfiguration| c.shutdown_timeout = Duration::ZERO;
+    let other = site.open_with(|c| {
+        hurried(c);
+        c.table_name = "main.default.copy".to_owned();
+    });
+    other.send_batch(batch(0..100)).await.unwrap();
+    other.send_batch(batch(100..200).project(&[1, 0]).unwrap()).await.unwrap();
+    other.shutdown().await.unwrap();
+    let waiting = [RowState::Waiting];
+    let report = exported(options(&site, &waiting, "rows.arrow")).unwrap();
+    let written: Vec<(String, String, u64)> = report
+        .files
+        .iter()
+        .map(|it| {
+            let name = it.path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, it.table.as_ref().unwrap().to_string(), it.rows)
+        })
+        .collect();
+    let file = |name: &str, table: &str, rows| (name.to_owned(), format!("main.default.{table}"), rows);
+    assert_eq!(
+        written,
+        [
+            file("rows.main.default.copy.arrow", "copy", 100),
+            file("rows.main.default.copy.schema-2.arrow", "copy", 100),
+            file("rows.main.default.events.arrow", "events", 200),
+        ]
+    );
+    assert_eq!(ids(&report.files[2].path), once(0..200));
+
+    // There is no place for names in one stream.
+    let stream = |table: Option<&str>| {
+        let mut options = options(&site, &waiting, "-");
+        options.selection.table = table.map(|table| table.parse().unwrap());
+        (options.target, options.format) = (Target::Stream(Box::new(std::io::sink())), Format::Jsonl);
+        exported(options)
+    };
+    let refused = stream(None).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Configuration);
+    assert!(refused.to_string().contains("--table"), "{refused}");
+    assert_eq!(stream(Some("main.default.copy")).unwrap().rows, 200);
+
+    // With one table the name is the one that was given.
+    let mut one = options(&site, &waiting, "one.arrow");
+    one.selection.table = Some(TABLE.parse().unwrap());
+    assert_eq!(exported(one).unwrap().files[0].path, site.directory.path().join("one.arrow"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_is_a_failure_of_the_disk_in_each_format() {
+    let site = Site::new();
+    store(&site, 3).await;
+    for format in Format::ALL {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let target = Target::Stream(Box::new(full));
+        let failed = exported(ExportOptions { format, target, ..options(&site, &[RowState::Waiting], "-") });
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.code(), ErrorCode::Storage, "{format}: {failed:?}");
+        let ExportError::Io { source, .. } = &failed else { panic!("{format}: {failed:?}") };
+        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull, "{format}");
+    }
 }

@@ -13,6 +13,7 @@ mod backlog;
 mod blocked;
 mod catalog;
 mod classes;
+mod command;
 mod damage;
 mod delivery;
 mod doctor;

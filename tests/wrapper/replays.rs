@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use arrow_zerobus_sdk_wrapper::admin::export::{ExportOptions, Format, Target};
 use arrow_zerobus_sdk_wrapper::admin::replay::{ReplayError, ReplayOptions, ReplayOutcome, ReplayReport};
-use arrow_zerobus_sdk_wrapper::admin::{Progress, RowState, Selection, replay, replay_dry_run, status};
+use arrow_zerobus_sdk_wrapper::admin::{
+    Progress, RowState, Selection, export, quarantine_drop, quarantine_list, quarantine_rows, replay,
+    replay_dry_run, status,
+};
 use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 use arrow_zerobus_sdk_wrapper::wal::Destination;
 use arrow_zerobus_sdk_wrapper::{Validate, WrapperConfiguration};
 
+use crate::command::ended;
 use crate::quarantine::{REQUIRED, bad, batch_with, batch_without, good, kept, knows, serve, told};
-use crate::site::{Site, TABLE, batch, once, wait_until};
+use crate::site::{Site, TABLE, batch, once, secret, wait_until};
 
 const OTHER: &str = "main.default.copy";
 
@@ -217,6 +222,29 @@ async fn rows_that_are_refused_again_are_in_the_quarantine_of_the_replay() {
     );
     let refused = status(&report.directory).unwrap();
     assert_eq!((refused.rows.quarantined, refused.rows.waiting), (10, 0));
+
+    // They are the same rows, so whoever does not name the replay finds them once.
+    let all = Selection::of([RowState::Quarantined]);
+    assert_eq!(quarantine_list(&site.wal_dir(), all.clone()).unwrap().rows, 10);
+    assert_eq!(quarantine_rows(&site.wal_dir(), all.clone(), 100).unwrap().rows.len(), 10);
+    let dropped = quarantine_drop(&site.wal_dir(), all.clone(), true, false).unwrap();
+    assert_eq!(dropped.rows, 10);
+    let path = site.directory.path().join("bad.arrow");
+    let (target, format) = (Target::File(path), Format::Arrow);
+    let (force, with_position) = (false, true);
+    let options =
+        ExportOptions { root: site.wal_dir(), selection: all.clone(), format, target, force, with_position };
+    assert_eq!(export(options, &Progress::new()).unwrap().rows, 10);
+    assert_eq!(quarantine_list(&report.directory, all).unwrap().rows, 10);
+
+    // Asked again, nothing has become better by itself.
+    let mut replay = std::process::Command::new(env!("CARGO_BIN_EXE_zerobus-wal"));
+    replay.args(["replay", "--client-id", "edge-box", "--client-secret", secret()]).arg(site.wal_dir());
+    replay.args(["--endpoint", &site.configuration().endpoint]);
+    let (code, said) = ended(&replay.output().unwrap());
+    assert!(said.contains("was done at"), "{said}");
+    assert_eq!(code, i32::from(ErrorCode::Transmission.info().exit_code), "{said}");
+    assert!(said.contains("--again") && said.contains(report.directory.to_str().unwrap()), "{said}");
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
     assert_eq!(site.landed(), good(0..100, is_bad));

@@ -17,6 +17,8 @@ from ._rows import Lsns, Moment, Reason, RowState, Unreadable, given, path
 class ExportedFile:
     """A file that was written."""
 
+    table: str | None
+    """The table whose rows it holds; ``None`` if their log has lost its identity."""
     path: Path
     rows: int
     bytes: int
@@ -33,7 +35,7 @@ class ExportReport:
     """What was exported."""
 
     files: list[ExportedFile]
-    """One for each schema, in the order in which the schemas came; none if no row was chosen."""
+    """One for each table and schema, in the order in which these came; none if no row was chosen."""
     rows: int
     rows_by_state: dict[str, int]
     unreadable: list[Unreadable]
@@ -61,7 +63,8 @@ def export(
 
     Args:
         output: The file. Each further schema has another one beside it: ``rows.parquet``,
-            ``rows.schema-2.parquet``.
+            ``rows.schema-2.parquet``. With logs of several tables each table has its own,
+            ``rows.main.default.events.parquet``.
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
         to: As what.
         table: Only logs of this table.

@@ -129,10 +129,22 @@ pub(crate) struct Position {
     pub(crate) row: u32,
 }
 
-/// The logs at and below a directory that may hold what is meant.
+/// What the name of the directory of a replay begins with.
+pub(crate) const REPLAY_PREFIX: &str = "replay-";
+
+/// Whether a replay has this directory for itself.
+fn is_of_replay(directory: &Path) -> bool {
+    directory.file_name().unwrap_or_default().to_string_lossy().starts_with(REPLAY_PREFIX)
+}
+
+/// The logs at and below a directory that may hold what is meant. The log of a replay holds rows of other logs once more, so
+/// it counts only where it is named itself.
 pub(crate) fn logs(env: &Env, root: &Path, selection: &Selection) -> Result<Vec<ChosenLog>, LogsError> {
     let mut logs = Vec::new();
     for directory in super::find_logs(root)? {
+        if directory != root && is_of_replay(&directory) {
+            continue;
+        }
         let log = ChosenLog::open(env, &directory)?;
         let wanted = selection.table.as_ref();
         if wanted.is_none_or(|table| log.destination().is_some_and(|it| it.table == *table)) {

@@ -1,13 +1,13 @@
 //! Writing stored rows into files that others read: Parquet, Arrow, CSV, JSON Lines.
 //!
 //! Rows are read and written a batch at a time, so memory is bounded whatever the size of the log. A file has its name
-//! only once it is complete and durable. Batches of different schemas go into files of their own.
+//! only once it is complete and durable. Batches of different tables or schemas go into files of their own.
 
 mod columns;
 mod format;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
@@ -16,15 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use format::Writer;
 pub use format::{Format, UnknownFormat};
-use target::Place;
 pub use target::Target;
+use target::{Failure, Place};
 
-use super::chosen::{self, ChooseError, Found, LogsError, Piece, Unreadable};
+use super::chosen::{self, ChooseError, ChosenLog, Found, LogsError, Piece, Unreadable};
 use super::progress::Progress;
 use super::select::{RowState, Selection, SelectionError};
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
-use crate::types::Lsn;
+use crate::types::{Lsn, TableName};
 
 /// Version of [`ExportReport`] as JSON.
 pub const EXPORT_VERSION: u32 = 1;
@@ -55,7 +55,7 @@ pub struct ExportOptions {
 pub struct ExportReport {
     /// [`EXPORT_VERSION`].
     pub version: u32,
-    /// The files, one for each schema, in the order in which the schemas came.
+    /// The files, one for each table and schema, in the order in which these came.
     pub files: Vec<ExportedFile>,
     /// Rows in all of them.
     pub rows: u64,
@@ -68,6 +68,8 @@ pub struct ExportReport {
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportedFile {
+    /// The table whose rows it holds; `None` if their log has lost its identity.
+    pub table: Option<TableName>,
     /// Where; `-` is the standard output.
     pub path: PathBuf,
     /// Its rows.
@@ -150,9 +152,19 @@ pub enum ExportError {
         /// The format.
         format: Format,
     },
+    /// There is one output and several tables.
+    #[error(
+        "the logs are of the tables {}, and one output holds the rows of one; give --table, or a file with --output, then \
+         each table gets a file of its own", .tables.join(", ")
+    )]
+    SeveralTables {
+        /// The tables.
+        tables: Vec<String>,
+    },
     /// More schemas than files are written at a time.
     #[error(
-        "the chosen frames have more than {SCHEMAS_MAX} schemas, frame {lsn} has one more; export them in parts, with --lsn"
+        "the chosen frames have more than {SCHEMAS_MAX} schemas, frame {lsn} has one more; export them in parts, with --table \
+         or --lsn"
     )]
     TooManySchemas {
         /// The frame with one too many.
@@ -174,6 +186,7 @@ impl Coded for ExportError {
             ExportError::Choose(error) => error.code(),
             ExportError::Exists { .. }
             | ExportError::OtherSchema { .. }
+            | ExportError::SeveralTables { .. }
             | ExportError::TooManySchemas { .. } => ErrorCode::Configuration,
             ExportError::Io { .. } | ExportError::ReaderGone => ErrorCode::Storage,
             ExportError::Column { .. } | ExportError::Write { .. } => ErrorCode::Conversion,
@@ -216,15 +229,17 @@ impl ExportError {
 pub fn export(options: ExportOptions, progress: &Progress) -> Result<ExportReport, ExportError> {
     let env = Env::os();
     let selection = options.selection.resolved(env.clock.unix_micros())?;
-    options.target.check(options.force)?;
     let logs = chosen::logs(&env, &options.root, &selection)?;
+    let tables: BTreeSet<Option<&TableName>> = logs.iter().map(table_of).collect();
+    options.target.check(options.force, &tables)?;
+    let is_by_table = tables.len() > 1;
     progress.set_total(logs.iter().map(|log| log.rows_to_read(&selection)).sum());
     let added = columns::Added {
         with_position: options.with_position,
         with_reason: selection.has(RowState::Quarantined),
     };
-    let mut files =
-        Files { format: options.format, place: Place::new(options.target, options.force), open: Vec::new() };
+    let place = Place::new(options.target, options.force, is_by_table);
+    let mut files = Files { format: options.format, place, open: Vec::new() };
     let mut report = ExportReport { version: EXPORT_VERSION, ..ExportReport::default() };
     for log in &logs {
         let mut pieces = log.pieces(&selection, None);
@@ -235,7 +250,7 @@ pub fn export(options: ExportOptions, progress: &Progress) -> Result<ExportRepor
                     for (state, rows) in piece.counts() {
                         *report.rows_by_state.entry(state).or_default() += rows;
                     }
-                    files.write(&piece, added)?;
+                    files.write(table_of(log), &piece, added)?;
                 }
                 Found::Unreadable(unreadable) => report.unreadable.push(unreadable),
             }
@@ -250,12 +265,16 @@ pub fn export(options: ExportOptions, progress: &Progress) -> Result<ExportRepor
     Ok(report)
 }
 
+fn table_of(log: &ChosenLog) -> Option<&TableName> {
+    log.destination().map(|destination| &destination.table)
+}
+
 /// Rows in quarantine with where they stood and why they are there.
 pub(super) fn positions(batch: RecordBatch, piece: &Piece) -> Result<RecordBatch, ArrowError> {
     columns::with_position(batch, piece, columns::Added { with_position: true, with_reason: true })
 }
 
-/// The files that are being written, one for each schema.
+/// The files that are being written, one for each table and schema.
 struct Files {
     format: Format,
     place: Place,
@@ -263,39 +282,55 @@ struct Files {
 }
 
 struct OpenFile {
-    /// The schema of the batches as the log has it, which tells files apart.
+    /// The schema of the batches as the log has it, which tells files of a table apart.
     schema: SchemaRef,
     writer: Writer,
+    failure: Failure,
     told: ExportedFile,
 }
 
 impl Files {
-    fn write(&mut self, piece: &Piece, added: columns::Added) -> Result<(), ExportError> {
+    fn write(
+        &mut self,
+        table: Option<&TableName>,
+        piece: &Piece,
+        added: columns::Added,
+    ) -> Result<(), ExportError> {
         let (lsn, format) = (piece.lsn, self.format);
-        let failed = |error: ArrowError| ExportError::of_write(error, lsn, format);
+        let failed = |error: ArrowError| ExportError::of_rows(error, lsn, format);
         let batch = columns::plain(&piece.batch, format).map_err(failed)?;
         let batch = columns::with_position(batch, piece, added).map_err(failed)?;
         let schema = batch.schema();
-        let found = self.open.iter().position(|open| open.schema.fields() == schema.fields());
+        let is_same =
+            |open: &OpenFile| open.told.table.as_ref() == table && open.schema.fields() == schema.fields();
+        let found = self.open.iter().position(is_same);
         let at = match found {
             Some(at) => at,
-            None => self.begin(schema, lsn)?,
+            None => self.begin(table, schema, lsn)?,
         };
         let open = &mut self.open[at];
-        open.writer.write(&batch).map_err(|error| ExportError::of_write(error, lsn, format))?;
+        open.writer
+            .write(&batch)
+            .map_err(|error| open.failure.of_write(error, &open.told.path, lsn, format))?;
         open.told.rows += batch.num_rows() as u64;
         open.told.last_lsn = lsn;
         let buffered: usize = self.open.iter().map(|open| open.writer.buffered_bytes()).sum();
         if buffered > BUFFERED_BYTES_MAX
             && let Some(largest) = self.open.iter_mut().max_by_key(|open| open.writer.buffered_bytes())
         {
-            largest.writer.flush().map_err(|error| ExportError::of_write(error, lsn, format))?;
+            let OpenFile { writer, failure, told, .. } = largest;
+            writer.flush().map_err(|error| failure.of_write(error, &told.path, lsn, format))?;
         }
         Ok(())
     }
 
-    /// Begins the file of another schema.
-    fn begin(&mut self, schema: SchemaRef, lsn: Lsn) -> Result<usize, ExportError> {
+    /// Begins the file of another table or schema.
+    fn begin(
+        &mut self,
+        table: Option<&TableName>,
+        schema: SchemaRef,
+        lsn: Lsn,
+    ) -> Result<usize, ExportError> {
         let format = self.format;
         columns::check(&schema, format)?;
         if self.open.len() == SCHEMAS_MAX {
@@ -304,11 +339,14 @@ impl Files {
         if !self.open.is_empty() && self.place.is_single() && format != Format::Jsonl {
             return Err(ExportError::OtherSchema { lsn, format });
         }
-        let (sink, path) = self.place.begin(self.open.len())?;
-        let writer =
-            Writer::new(format, sink, &schema).map_err(|error| ExportError::of_write(error, lsn, format))?;
+        let number = self.open.iter().filter(|open| open.told.table.as_ref() == table).count();
+        let (sink, path) = self.place.begin(table, number)?;
+        let failure = sink.failure();
+        let writer = Writer::new(format, sink, &schema)
+            .map_err(|error| failure.of_write(error, &path, lsn, format))?;
         let columns = schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type()));
         let told = ExportedFile {
+            table: table.cloned(),
             path,
             rows: 0,
             bytes: 0,
@@ -316,7 +354,7 @@ impl Files {
             last_lsn: lsn,
             columns: columns.collect(),
         };
-        self.open.push(OpenFile { schema, writer, told });
+        self.open.push(OpenFile { schema, writer, failure, told });
         Ok(self.open.len() - 1)
     }
 
@@ -324,9 +362,9 @@ impl Files {
     fn finish(self) -> Result<Vec<ExportedFile>, ExportError> {
         let (format, mut place) = (self.format, self.place);
         let mut complete = Vec::new();
-        for OpenFile { writer, mut told, .. } in self.open {
-            let mut sink =
-                writer.finish().map_err(|error| ExportError::of_write(error, told.last_lsn, format))?;
+        for OpenFile { writer, failure, mut told, .. } in self.open {
+            let failed = |error| failure.of_write(error, &told.path, told.last_lsn, format);
+            let mut sink = writer.finish().map_err(failed)?;
             told.bytes = sink.complete()?;
             complete.push((sink, told));
         }
@@ -341,29 +379,18 @@ impl Files {
 }
 
 impl ExportError {
-    fn of_write(error: ArrowError, lsn: Lsn, format: Format) -> ExportError {
-        match error {
-            ArrowError::IoError(_, source) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-                ExportError::ReaderGone
-            }
-            ArrowError::IoError(_, source) => {
-                ExportError::Io { action: "write", path: PathBuf::from("the exported file"), source }
-            }
-            ArrowError::ExternalError(source) if is_broken_pipe(source.as_ref()) => ExportError::ReaderGone,
-            error => ExportError::Write { lsn, format, reason: error.to_string() },
-        }
+    fn of_rows(error: ArrowError, lsn: Lsn, format: Format) -> ExportError {
+        ExportError::Write { lsn, format, reason: error.to_string() }
     }
 }
 
-/// Parquet wraps what its sink says.
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
-            return true;
+impl Failure {
+    /// Why a writer failed: because of what it wrote into, or of what it was to write. The libraries tell the first only as a
+    /// text, so the place itself is asked.
+    fn of_write(&self, error: ArrowError, path: &Path, lsn: Lsn, format: Format) -> ExportError {
+        match self.take() {
+            Some(source) => ExportError::io("write", path)(source),
+            None => ExportError::of_rows(error, lsn, format),
         }
-        cause = error.source();
     }
-    false
 }

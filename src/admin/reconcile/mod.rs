@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::chosen::{self, ChooseError, ChosenLog, Found, LogsError, Unreadable};
 use super::progress::Progress;
-use super::replay::is_of_replay;
 use super::select::{RowState, Selection, SelectionError};
 use crate::error::{Coded, ErrorCode};
 use crate::io::Env;
@@ -201,9 +200,7 @@ pub fn reconcile(options: &ReconcileOptions, progress: &Progress) -> Result<Reco
     let states = vec![RowState::Delivered, RowState::Waiting];
     let selection = Selection { states, reasons: Vec::new(), ..options.selection.clone() };
     let selection = selection.resolved(env.clock.unix_micros())?;
-    let mut logs = chosen::logs(&env, &options.root, &selection)?;
-    // Replays that left nothing behind are not known, so the others are not counted either.
-    logs.retain(|log| log.directory == options.root || !is_of_replay(&log.directory));
+    let logs = chosen::logs(&env, &options.root, &selection)?;
     let table = table_of(&logs)?;
     let has_time = selection.since.is_some() || selection.until.is_some();
     match (&options.target, options.keys.is_empty()) {

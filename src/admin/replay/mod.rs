@@ -25,7 +25,7 @@ pub use dry::{DryRun, RefusedRow};
 pub use error::ReplayError;
 use record::{Finished, Record, Request};
 
-use super::chosen::{self, ChosenLog, LogsError, Unreadable};
+use super::chosen::{self, ChosenLog, LogsError, REPLAY_PREFIX, Unreadable};
 use super::progress::Progress;
 use super::select::{RowState, Selection};
 use crate::config::WrapperConfiguration;
@@ -215,9 +215,7 @@ fn prepare(env: &Env, options: &ReplayOptions<'_>) -> Result<Prepared, ReplayErr
     given.states.dedup();
     let selection = given.clone().resolved(env.clock.unix_micros())?;
     let root = std::fs::canonicalize(&options.root).unwrap_or_else(|_| options.root.clone());
-    let mut logs = chosen::logs(env, &root, &selection)?;
-    // What a replay has stored for itself is delivered by it.
-    logs.retain(|log| log.directory == root || !is_of_replay(&log.directory));
+    let logs = chosen::logs(env, &root, &selection)?;
     let mut configuration: Option<WrapperConfiguration> = None;
     for log in &logs {
         let no_identity = || ReplayError::NoIdentity { directory: log.directory.clone() };
@@ -245,14 +243,6 @@ fn prepare(env: &Env, options: &ReplayOptions<'_>) -> Result<Prepared, ReplayErr
     };
     Ok(Prepared { logs, configuration, request, selection })
 }
-
-/// Whether a replay has this directory for itself.
-pub(super) fn is_of_replay(directory: &Path) -> bool {
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(DIRECTORY_PREFIX)
-}
-
-const DIRECTORY_PREFIX: &str = "replay-";
 
 impl Prepared {
     /// Where the replay has its directory: beside the writers of the table.
@@ -289,8 +279,8 @@ struct Latest {
 impl Latest {
     fn find(table_directory: &Path, request: &Request) -> Result<Latest, ReplayError> {
         let name = |number: u32| match number {
-            1 => format!("{DIRECTORY_PREFIX}{:016x}", request.hash()),
-            _ => format!("{DIRECTORY_PREFIX}{:016x}-{number}", request.hash()),
+            1 => format!("{REPLAY_PREFIX}{:016x}", request.hash()),
+            _ => format!("{REPLAY_PREFIX}{:016x}-{number}", request.hash()),
         };
         let mut latest =
             Latest { directory: PathBuf::new(), record: None, next: table_directory.join(name(1)) };
