@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use arrow_zerobus_sdk_wrapper::OtlpProtocol;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -28,6 +29,8 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
+
+use crate::site::free_port;
 
 /// What a receiver does with what it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,17 @@ pub(crate) struct Export {
 }
 
 impl Receiver {
+    /// One with these manners and where it is; without manners nobody is there.
+    pub(crate) async fn with(manners: Option<Manners>, protocol: OtlpProtocol) -> (Option<Receiver>, String) {
+        let receiver = match (manners, protocol) {
+            (Some(manners), OtlpProtocol::Grpc) => Receiver::grpc(manners).await,
+            (Some(manners), OtlpProtocol::Http) => Receiver::http(manners).await,
+            (None, _) => return (None, format!("http://127.0.0.1:{}", free_port())),
+        };
+        let endpoint = receiver.endpoint.clone();
+        (Some(receiver), endpoint)
+    }
+
     pub(crate) async fn grpc(manners: Manners) -> Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();

@@ -7,7 +7,7 @@ use arrow_zerobus_sdk_wrapper::{OtlpProtocol, Status, WrapperConfiguration};
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric};
 
 use crate::receiver::{Export, Manners, Receiver, pairs};
-use crate::site::{Site, TABLE, assert_conserved, batch, files_with, free_port, once, secret, wait_until};
+use crate::site::{Site, TABLE, assert_conserved, batch, files_with, once, secret, wait_until};
 
 pub(crate) fn exporting(endpoint: &str, protocol: OtlpProtocol) -> impl FnOnce(&mut WrapperConfiguration) {
     move |c: &mut WrapperConfiguration| {
@@ -205,13 +205,7 @@ async fn failed_attempts_are_counted_by_class() {
 async fn a_receiver_that_refuses_hangs_or_is_not_there_holds_up_nothing() {
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
         for manners in [Some(Manners::Refuses), Some(Manners::Hangs), None] {
-            let receiver = match (manners, protocol) {
-                (Some(manners), OtlpProtocol::Grpc) => Some(Receiver::grpc(manners).await),
-                (Some(manners), OtlpProtocol::Http) => Some(Receiver::http(manners).await),
-                (None, _) => None,
-            };
-            let nowhere = format!("http://127.0.0.1:{}", free_port());
-            let endpoint = receiver.as_ref().map_or(nowhere, |receiver| receiver.endpoint.clone());
+            let (receiver, endpoint) = Receiver::with(manners, protocol).await;
             let site = Site::new();
             let emulator = site.serve();
             let wrapper = site.open_with(exporting(&endpoint, protocol));

@@ -18,7 +18,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 
 use crate::receiver::{Manners, Receiver};
-use crate::site::{Site, TABLE, batch, files_with, free_port, once, secret, wait_until};
+use crate::site::{Site, TABLE, batch, files_with, once, secret, wait_until};
 use crate::telemetry::{exporting, received};
 
 /// The span of a caller.
@@ -256,13 +256,7 @@ async fn a_batch_that_is_not_stored_has_a_span_that_says_why() {
 async fn a_receiver_of_spans_that_refuses_hangs_or_is_not_there_holds_up_nothing() {
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
         for manners in [Some(Manners::Refuses), Some(Manners::Hangs), None] {
-            let receiver = match (manners, protocol) {
-                (Some(manners), OtlpProtocol::Grpc) => Some(Receiver::grpc(manners).await),
-                (Some(manners), OtlpProtocol::Http) => Some(Receiver::http(manners).await),
-                (None, _) => None,
-            };
-            let nowhere = format!("http://127.0.0.1:{}", free_port());
-            let endpoint = receiver.as_ref().map_or(nowhere, |receiver| receiver.endpoint.clone());
+            let (receiver, endpoint) = Receiver::with(manners, protocol).await;
             let site = Site::new();
             let emulator = site.serve();
             let wrapper = site.open_with(exporting(&endpoint, protocol));
