@@ -126,9 +126,14 @@ class BlockDevice:
             subprocess.run(["e2fsck", "-f", "-y", str(self._fuse / "disk")], check=False, capture_output=True)
         self._attach()
 
-    def fail_write(self, number: int) -> None:
-        """The so-many-th write from now fails, once."""
-        self._tell(f"eio_write {number}")
+    def fail_write(self, number: int, *, frames_only: bool = False) -> None:
+        """The so-many-th write from now fails, once.
+
+        Args:
+            number: Which one, from 1.
+            frames_only: Count writes of a log's frames only: the file system's own stay whole.
+        """
+        self._tell(f"eio_write {number} {int(frames_only)}")
 
     def fail_flush(self, number: int) -> None:
         """The so-many-th flush from now fails, once, and what it should have carried down is gone."""

@@ -1,19 +1,20 @@
-"""A drive that loses its cache, fails at a write, or cannot read a stretch costs no acknowledged row; one that lies is found out.
+"""A drive that loses its cache, fails or cannot be read costs no acknowledged row; one that lies is found.
 
-Method: the log is on a file system on a loop device on a disk of our own (`faults/blockdev.c`), which has a volatile cache: what was
-not flushed survives a cut sector by sector, by chance. So the kernel, its page cache and its file system are the real ones. The
-stages:
+Method: the log is on a file system on a loop device on a disk of our own (`faults/blockdev.c`), which has a
+volatile cache: what was not flushed survives a cut sector by sector, by chance. So the kernel, its page
+cache and its file system are the real ones. The stages:
 
-`sectors-EXT4, -XFS, -BTRFS`: cuts with 0, 50 and 90 percent of the unflushed sectors surviving, under load.
+`sectors-ext4`, `-xfs`, `-btrfs`: cuts with 0, 50 and 90 percent of the unflushed sectors surviving.
 
-`fsyncgate-…`: one write of the disk fails. The kernel tells that once, then says that all is well and shows bytes that are not on
-the disk. The victim goes on, is killed, its successor opens the log in the same boot, with those pages in the cache, and works; then the
-power goes and takes the cache with it.
+`fsyncgate-…`: one write of a frame fails in the disk. The kernel tells that once, then says that all is well
+and shows bytes that are not on the disk. The victim goes on, is killed, its successor opens the log in the
+same boot, with those pages in the cache, and works; then the power goes and takes the cache with it.
 
-`unreadable-…`: a stretch of the disk cannot be read while the log is opened and drained. Afterwards it can, and nothing is missing.
+`unreadable-sectors`: a stretch of the disk cannot be read while the log is opened and drained. Afterwards it
+can, and nothing is missing.
 
-`lying-disk`: flushes do nothing. No promise can hold then. Nothing may be invented or altered, and what is missing is told apart: how much of it
-somebody was told of, and how much went without a trace.
+`lying-disk`: flushes do nothing. No promise can hold then. Nothing may be invented or altered; what is gone
+is counted, and what `status` reports.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..stage import Need, Stage
 from ..trial import Trial
 from ..verdict import Expectations
 from ..victims.victim import Victim
-from .power_cut import wait_for_a_moment
+from .power_cut import kind_of_victim, wait_for_a_moment
 
 SURVIVING_PERCENT = (0, 50, 90)
 PATIENCE_SECS = 5.0
@@ -63,7 +64,7 @@ def run_sectors(trial: Trial, kind: Kind, cuts: int) -> None:
                 options = trial.options(ordered=is_away)
                 if is_away:
                     options = options.with_settings(wait_for="stored")
-                victim = trial.victim(options, wal_dir=wal_dir, kind="wheel" if number % 4 == 0 else "rust")
+                victim = trial.victim(options, wal_dir=wal_dir, kind=kind_of_victim(number))
                 wait_for_a_moment(trial, victim)
                 cut(trial, device, victim, SURVIVING_PERCENT[number % len(SURVIVING_PERCENT)])
             trial.finish(wal_dir, expect=Expectations(ordered=is_away))
@@ -75,9 +76,10 @@ def run_fsyncgate(trial: Trial, kind: Kind) -> None:
     with device_of(trial, kind) as device:
         wal_dir = device.mount.directory / "wal"
         with trial.kept(device.mount.directory):
-            first = trial.victim(trial.options(wait_for="stored"), wal_dir=wal_dir)
+            options = trial.options(wait_for="stored", durability="sync")
+            first = trial.victim(options, wal_dir=wal_dir)
             first.wait_for("ack", times=3)
-            device.fail_write(trial.random.randint(1, 20))
+            device.fail_write(trial.random.randint(1, 20), frames_only=True)
             deadline = time.monotonic() + PATIENCE_SECS
             while not device.counts().injected and time.monotonic() < deadline:
                 time.sleep(0.005)
@@ -90,12 +92,15 @@ def run_fsyncgate(trial: Trial, kind: Kind) -> None:
             while len(first.life.events) < said + 20 and first.is_running and time.monotonic() < deadline:
                 time.sleep(0.005)
             first.kill()
-            second = trial.victim(trial.options(wait_for="stored"), wal_dir=wal_dir)
+            options = trial.options(wait_for="stored", durability="sync")
+            second = trial.victim(options, wal_dir=wal_dir)
             if second.wait_for("open") is not None:
                 deadline = time.monotonic() + PATIENCE_SECS
                 while second.acknowledged < 3 and second.is_running and time.monotonic() < deadline:
                     time.sleep(0.005)
-            trial.count("lives after a failed write that were acknowledged something", int(second.acknowledged > 0))
+            trial.count(
+                "lives after a failed write that were acknowledged something", int(second.acknowledged > 0)
+            )
             cut(trial, device, second, 0)
             trial.finish(wal_dir)
 
@@ -121,7 +126,9 @@ def run_unreadable(trial: Trial, kind: Kind) -> None:
             deadline = time.monotonic() + 2.0
             while reader.is_running and reader.heard("drained") is None and time.monotonic() < deadline:
                 time.sleep(0.01)
-            trial.count("openings that failed with an error of the library", int(reader.heard("failed") is not None))
+            trial.count(
+                "openings that failed with an error of the library", int(reader.heard("failed") is not None)
+            )
             trial.count("failed reads of the disk", device.counts().injected)
             reader.kill()
             device.heal()
@@ -159,7 +166,7 @@ def run_lying(trial: Trial, kind: Kind) -> None:
 
 def stages() -> list[Stage]:
     """Each experiment on each file system."""
-    needs = {"ext4": Need.EXT4, "xfs": Need.XFS, "btrfs": Need.BTRFS}
+    needs: dict[Kind, Need] = {"ext4": Need.EXT4, "xfs": Need.XFS, "btrfs": Need.BTRFS}
     found = []
     for kind, need in needs.items():
         all_needs = frozenset({Need.ROOT, Need.LOOP, Need.FUSE, Need.CC, need})
@@ -167,10 +174,10 @@ def stages() -> list[Stage]:
             Stage(
                 name=f"sectors-{kind}",
                 rows=(3, 5, 24),
-                fault=f"a cut takes the drive's cache: 0, 50 or 90 % of the unflushed sectors survive ({kind})",
+                fault=f"a cut takes the drive's cache; 0, 50 or 90 % of its sectors survive ({kind})",
                 promise="no acknowledged row is lost, no half batch is delivered",
-                proof="a block device of our own under a loop device; announcements are compared with the table",
-                needs=all_needs | {Need.RUST_VICTIM},
+                proof="a block device of our own under a loop device; announcements compared with the table",
+                needs=all_needs,
                 trials=2 if kind == "ext4" else 1,
                 run=partial(run_sectors, kind=kind, cuts=12 if kind == "ext4" else 6),
             ),
@@ -191,7 +198,7 @@ def stages() -> list[Stage]:
             name="unreadable-sectors",
             rows=(11,),
             fault="a stretch of the disk cannot be read while a log is opened and drained",
-            promise="an error of the library; nothing is deleted, nothing is missing once it can be read again",
+            promise="a typed error; nothing is deleted, nothing is missing once it can be read again",
             proof="reads of the block device fail; later everything is compared",
             needs=on_ext4,
             trials=2,
