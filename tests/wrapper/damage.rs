@@ -59,14 +59,14 @@ async fn a_damaged_frame_is_stepped_over_told_by_the_exit_code_and_kept_until_so
     assert!(check(&directory, &Limits::default()).unwrap().is_ok, "somebody has looked");
 }
 
-/// What is in a directory and below it, but the lock, in which whoever takes it writes his name.
+/// The files in a directory and below it, but the lock, in which whoever takes it writes his name.
 fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.append(&mut contents(&path));
-        } else if !path.ends_with("LOCK") {
+        } else if path.is_file() && !path.ends_with("LOCK") {
             let bytes = std::fs::read(&path).unwrap();
             found.insert(path, bytes);
         }
