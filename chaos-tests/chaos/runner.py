@@ -94,6 +94,12 @@ def make(order: Order, stage: Stage) -> Outcome:
     return Outcome(order, time.monotonic() - started, dict(trial.counts), error, kept)
 
 
+def forget(outcome: Outcome) -> None:
+    """Removes what a failed trial has left."""
+    if outcome.kept is not None:
+        shutil.rmtree(ROOT / outcome.kept, ignore_errors=True)
+
+
 def work() -> None:
     """The loop of a worker: orders as lines on its standard input, outcomes on its standard output."""
     stages = collect()
@@ -135,6 +141,9 @@ class Worker:
         if answer:
             return Outcome(order, **json.loads(answer))
         self.kill()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
         self._process = None
         left = sorted((OUTPUT / "work").glob(f"{order.name}-*"))
         return Outcome(
@@ -154,8 +163,7 @@ class Worker:
     def close(self) -> None:
         """Ends it once it has nothing to do."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()
 
     @staticmethod
     def _start() -> subprocess.Popen[str]:
