@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"seed {arguments.seed}, {len(able)} stages, {arguments.workers} workers", flush=True)
     started = time.monotonic()
     until = None if arguments.long is None else started + arguments.long
+    runner.work_in_memory()
     running = Run(arguments.workers, tell)
     interrupted = False
     try:

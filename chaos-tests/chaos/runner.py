@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .faults import mounts
 from .stage import Stage
 from .stages import collect
 from .trial import Trial
@@ -86,7 +87,7 @@ def make(order: Order, stage: Stage) -> Outcome:
         failures = OUTPUT / "failures" / order.name
         failures.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(failures, ignore_errors=True)
-        shutil.move(directory, failures)
+        _copy_out(directory, failures)
         (failures / "error.txt").write_text(f"{error}\n{order.replay}\n")
         kept = str(failures.relative_to(ROOT))
     else:
@@ -98,6 +99,27 @@ def forget(outcome: Outcome) -> None:
     """Removes what a failed trial has left."""
     if outcome.kept is not None:
         shutil.rmtree(ROOT / outcome.kept, ignore_errors=True)
+
+
+def work_in_memory() -> None:
+    """Puts the directories of trials into memory, where this process may mount.
+
+    Trials sync all the time, and share the disk with whatever else the machine does. What is cut or filled
+    has a file system of its own.
+    """
+    if os.geteuid() != 0:
+        return
+    place = OUTPUT / "work"
+    place.mkdir(parents=True, exist_ok=True)
+    mounts.enter_private_namespace()
+    mounts.run("mount", "-t", "tmpfs", "tmpfs", str(place))
+    os.environ["TMPDIR"] = str(place)
+
+
+def _copy_out(directory: Path, to: Path) -> None:
+    # Pipes and sockets too, and images with their holes.
+    subprocess.run(["cp", "--archive", "--sparse=always", str(directory), str(to)], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def work() -> None:

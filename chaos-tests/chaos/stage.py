@@ -28,6 +28,7 @@ class Need(Enum):
     LOOP = "loop devices"
     EXT4 = "mkfs.ext4"
     XFS = "mkfs.xfs"
+    BTRFS = "mkfs.btrfs"
     NETNS = "network namespaces"
     IPTABLES = "iptables or nft"
     MEMORY_CGROUP = "a memory controller of cgroups"
@@ -105,6 +106,7 @@ _CHECKS: dict[Need, Callable[[], str | None]] = {
     Need.LOOP: _loop,
     Need.EXT4: _program("mkfs.ext4", package="e2fsprogs"),
     Need.XFS: _program("mkfs.xfs", package="xfsprogs"),
+    Need.BTRFS: _program("mkfs.btrfs", package="btrfs-progs"),
     Need.NETNS: _netns,
     Need.IPTABLES: _program("iptables", "nft", package="iptables"),
     Need.MEMORY_CGROUP: _memory_cgroup,

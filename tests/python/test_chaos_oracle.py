@@ -25,6 +25,7 @@ from chaos import delta_reader, secrets, verdict, wal_reader
 from chaos.announcements import Announcements, Batch
 from chaos.delta_reader import Landed
 from chaos.rows import COLUMNS, TABLE, content, digest
+from chaos.service import CLIENT_CANARY
 from chaos.verdict import Expectations
 from chaos.wal_reader import Frame, Log
 
@@ -61,7 +62,8 @@ class Case:
 
     def __init__(self) -> None:
         self.batches = [batch_of(number) for number in (1, 2, 3)]
-        self.landed = [(1, row_id, content(row_id)) for row_id in range(1, 13)]
+        every = range(1, 13)
+        self.landed: list[tuple[int, int, str | None]] = [(1, row_id, content(row_id)) for row_id in every]
         self.log = Log(DIRECTORY, epoch=1)
         self.status = status_of()
         self.expect = Expectations(ordered=True)
@@ -92,7 +94,7 @@ def alter(case: Case) -> None:
 
 
 def take_a_text_away(case: Case) -> None:
-    case.landed[3] = (1, 4, None)  # type: ignore[call-overload]
+    case.landed[3] = (1, 4, None)
 
 
 def alter_the_second_time(case: Case) -> None:
@@ -393,7 +395,7 @@ def test_a_frame_that_was_replaced_under_right_checksums_is_told_by_its_hash(
 
 def test_a_secret_is_found_in_every_form(tmp_path: Path) -> None:
     key = b"k" * 32
-    for number, (how, form) in enumerate(secrets.forms(secrets.CLIENT_CANARY)):
+    for number, (how, form) in enumerate(secrets.forms(CLIENT_CANARY)):
         file = tmp_path / f"{number}.bin"
         file.write_bytes(b"\0some bytes" + form + b"and more")
         found, searched = secrets.search(tmp_path, key=key)
