@@ -177,7 +177,7 @@ def stages() -> list[Stage]:
                 fault=f"a cut takes the drive's cache; 0, 50 or 90 % of its sectors survive ({kind})",
                 promise="no acknowledged row is lost, no half batch is delivered",
                 proof="a block device of our own under a loop device; announcements compared with the table",
-                needs=all_needs,
+                needs=all_needs | {Need.RUST_VICTIM},
                 trials=2 if kind == "ext4" else 1,
                 run=partial(run_sectors, kind=kind, cuts=12 if kind == "ext4" else 6),
             ),
