@@ -95,6 +95,12 @@ def make(order: Order, stage: Stage) -> Outcome:
     return Outcome(order, time.monotonic() - started, dict(trial.counts), error, kept)
 
 
+def forget(outcome: Outcome) -> None:
+    """Removes what a failed trial has left."""
+    if outcome.kept is not None:
+        shutil.rmtree(ROOT / outcome.kept, ignore_errors=True)
+
+
 def work_in_memory() -> None:
     """Puts the directories of trials into memory, where this process may mount.
 
@@ -157,6 +163,9 @@ class Worker:
         if answer:
             return Outcome(order, **json.loads(answer))
         self.kill()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
         self._process = None
         left = sorted((OUTPUT / "work").glob(f"{order.name}-*"))
         return Outcome(
@@ -176,8 +185,7 @@ class Worker:
     def close(self) -> None:
         """Ends it once it has nothing to do."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()
 
     @staticmethod
     def _start() -> subprocess.Popen[str]:

@@ -38,6 +38,7 @@ class Expectations:
         damage_reported: Whether ``status()["damage"]`` may name something.
         ledger_lost: A ledger was set aside, as after an error in it: what it had counted is gone.
         duplicates_max: How many rows may be there once too often; None: as many as there are, counted.
+        refused: Rows that the service was told to refuse: they belong into quarantine, as they were sent.
     """
 
     exactly_once: bool = False
@@ -47,6 +48,7 @@ class Expectations:
     damage_reported: bool = False
     ledger_lost: bool = False
     duplicates_max: int | None = None
+    refused: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -114,7 +116,7 @@ def judge(
     known = _Batches(batches)
     places = _judge_rows(verdict, known, landed)
     refused = {row_id: text for log in quarantine for _, _, row_id, text, _ in log.quarantined}
-    _judge_quarantine(verdict, known, quarantine, places)
+    _judge_quarantine(verdict, known, quarantine, places, expect.refused)
     _judge_batches(verdict, known, places, refused, expect, at_rest, statuses)
     _judge_duplicates(verdict, places, expect)
     _judge_numbers(verdict, known.all, places)
@@ -184,14 +186,17 @@ def _judge_rows(verdict: Verdict, known: _Batches, landed: Landed) -> Places:
     return places
 
 
-def _judge_quarantine(verdict: Verdict, known: _Batches, logs: Sequence[Log], places: Places) -> None:
+def _judge_quarantine(
+    verdict: Verdict, known: _Batches, logs: Sequence[Log], places: Places, may_be: frozenset[int]
+) -> None:
     wrong, landed, twice = [], [], []
     seen: set[int] = set()
     for log in logs:
         for lsn, at, row_id, text, code in log.quarantined:
             verdict.figures["rows quarantined"] += 1
             batch = known.of(row_id)
-            if batch is None or row_id not in batch.bad or row_id != batch.first + at:
+            is_expected = batch is not None and (row_id in batch.bad or row_id in may_be)
+            if batch is None or not is_expected or row_id != batch.first + at:
                 wrong.append(f"row {row_id}, {text!r}, of frame {lsn} as {code}")
             if row_id in places:
                 landed.append(row_id)
@@ -226,10 +231,10 @@ def _judge_batches(
         verdict.figures["batches ambiguous and gone"] += batch.ambiguous is not None and bool(missing)
         if not missing:
             # Of a bad row the text was taken away before it was sent, and not before it was hashed.
+            there = {row_id: found[0][1] for row_id in batch.ids if (found := places.get(row_id))}
             found = [
-                (row_id, content(row_id) if row_id in batch.bad else (places[row_id][0][1]))
+                (row_id, content(row_id) if row_id in batch.bad else there.get(row_id, refused.get(row_id)))
                 for row_id in batch.ids
-                if row_id in batch.bad or row_id in places
             ]
             if digest_of(found) != batch.digest:
                 altered.append(f"batch {batch.name}")

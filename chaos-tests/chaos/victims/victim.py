@@ -69,6 +69,7 @@ class Victim:
             "die_at": options.die_at,
             "canary": options.canary,
             "bad_rows": options.bad_rows,
+            "bad_text_bytes": options.bad_text_bytes,
             "seed": seed,
         }
         with messages.open("wb") as stderr:
