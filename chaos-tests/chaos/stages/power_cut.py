@@ -84,6 +84,7 @@ def stage(kind: Kind, need: Need, trials: int) -> Stage:
         proof="mounted again with its own recovery; announcements compared with the table",
         needs=frozenset({Need.ROOT, Need.LOOP, need, Need.RUST_VICTIM}),
         trials=trials,
+        unit="power cuts",
         run=lambda trial: run(trial, kind, cuts=15 if kind == "ext4" else 5),
     )
 

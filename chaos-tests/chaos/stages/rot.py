@@ -235,6 +235,7 @@ def run(trial: Trial, harms: tuple[Harm, ...]) -> None:
         done[str(copy)] = harm, harm.does(copy, trial.random)
     found = findings(copies)
     for name, (harm, what) in done.items():
+        trial.count("harms")
         trial.count(f"{harm.name}: harmed")
         is_seen = meaning(wal_reader.read(Path(name))) != meaning(before)
         if found.get(name):
@@ -260,7 +261,7 @@ def finish_harmed(trial: Trial, directory: Path, before: wal_reader.Log) -> None
         expect=Expectations(damaged=frozenset((str(directory), lsn) for lsn in lost), damage_reported=True)
     )
     drained = drainer.heard("drained")
-    if drained is None or not any(status["damage"] for status in drained["statuses"]):
+    if drained is None or not any(status["damaged_frames"] for status in drained["statuses"]):
         raise AssertionError(f"R7: {what}, and status is silent")
     trial.count("frames damaged and stepped over", len(lost))
 
@@ -274,6 +275,7 @@ def _stage(name: str, rows: tuple[int, ...], fault: str, trials: int, harms: tup
         proof="a reader of our own says what changed, `verify` must say it too; then the log is drained",
         needs=frozenset(),
         trials=trials,
+        unit="harms",
         run=partial(run, harms=harms),
     )
 

@@ -206,6 +206,7 @@ STAGES = tuple(
         proof="file operations go through an interceptor; announcements compared with the table",
         needs=frozenset({Need.CC, Need.RUST_VICTIM}),
         trials=3 if fault.name in ("sync-eio", "write-eio", "enospc", "torn") else 1,
+        unit="lives with a fault",
         run=partial(run, fault=fault),
     )
     for fault in FAULTS
