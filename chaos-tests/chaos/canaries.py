@@ -35,8 +35,8 @@ class Canary:
 # flush and its sync.
 CANARIES: dict[str, Canary] = {
     "AcknowledgeBeforeSync": Canary(("power-cut-ext4", "power-cut-xfs")),
-    "SyncAgainAfterFailure": Canary(("sectors-ext4", "fsyncgate-ext4", "system-calls-sync-eio")),
-    "CutAtFirstBadChecksum": Canary(("rot", "sectors-ext4")),
+    "SyncAgainAfterFailure": Canary(("sectors-ext4", "fsyncgate-ext4", "call-sync-eio", "call-write-eio")),
+    "CutAtFirstBadChecksum": Canary(("rot-segments", "sectors-ext4")),
     "ReuseLsn": Canary(("ledger-lost", "ledger-old", "kill-rust")),
     "FreeBeforeLedgerSync": Canary(
         ("power-cut-ext4", "power-cut-xfs"),

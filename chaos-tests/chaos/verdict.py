@@ -36,6 +36,7 @@ class Expectations:
         dropping: The victims may drop what waits longest; what is missing is at most what they counted.
         damaged: Frames that the trial has damaged, as directory and LSN: they may be missing.
         damage_reported: Whether ``status()["damage"]`` may name something.
+        ledger_lost: A ledger was set aside, as after an error in it: what it had counted is gone.
         duplicates_max: How many rows may be there once too often; None: as many as there are, counted.
         refused: Rows that the service was told to refuse: they belong into quarantine, as they were sent.
     """
@@ -45,6 +46,7 @@ class Expectations:
     dropping: bool = False
     damaged: frozenset[tuple[str, int]] = frozenset()
     damage_reported: bool = False
+    ledger_lost: bool = False
     duplicates_max: int | None = None
     refused: frozenset[int] = frozenset()
 
@@ -339,7 +341,12 @@ def _judge_status(
             verdict.problems.append(f"I4: {rows['dropped']} rows were dropped in {status['directory']}")
         if status["damage"] and not expect.damage_reported and not expect.damaged:
             verdict.problems.append(f"R7: {status['directory']} reports {status['damage']}")
-    is_exact = not expect.damaged and not expect.damage_reported and not any(b.ambiguous for b in batches)
+    is_exact = (
+        not expect.damaged
+        and not expect.damage_reported
+        and not expect.ledger_lost
+        and not any(b.ambiguous for b in batches)
+    )
     if statuses and is_exact:
         found = len(places) + len([row_id for row_id in refused if row_id not in places])
         missing = total["stored"] - found
