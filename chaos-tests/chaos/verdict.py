@@ -284,6 +284,10 @@ def _judge_numbers(verdict: Verdict, batches: Sequence[Batch], places: Places) -
     for batch in sorted(batches, key=lambda batch: batch.intent_ns):
         if batch.lsn is None or batch.directory is None or not (batch.is_promised or batch.first in places):
             continue
+        if batch.ambiguous is not None and not batch.durable:
+            # It may have been delivered, and then a cut has taken its frame from a log that was told not to
+            # sync it, and the record of its delivery: nothing knows that its number was used.
+            continue
         owner = owners.setdefault((batch.directory, batch.lsn), batch.name)
         if owner != batch.name:
             twice.append(f"{batch.lsn} for {owner} and {batch.name}")
