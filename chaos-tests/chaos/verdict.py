@@ -333,7 +333,7 @@ def _judge_status(
         total.update(rows)
         parts = rows["delivered"] + rows["quarantined"] + rows["dropped"] + rows["waiting"]
         # The rows of a frame that cannot be read are in none of the places, and the frame is counted.
-        is_short = rows["stored"] > parts and status["damaged_frames"] > 0
+        is_short = rows["stored"] > parts and status.get("damaged_frames", 0) > 0
         is_harmed = bool(expect.damaged) or expect.damage_reported
         if rows["stored"] != parts and not (is_short and is_harmed):
             verdict.problems.append(f"I6: {status['directory']} counts {rows}")

@@ -44,8 +44,9 @@ def cut(trial: Trial, device: BlockDevice, victim: Victim, percent: int) -> None
     before_ns = time.monotonic_ns()
     before = device.counts()
     after = device.cut(percent, trial.random.getrandbits(31))
-    trial.oracle.cut(victim.life, before_ns)
     victim.kill()
+    # Now that everything it said is heard.
+    trial.oracle.cut(victim.life, before_ns)
     device.restore()
     trial.count("power cuts")
     trial.count("sectors taken by cuts", after.taken - before.taken)
