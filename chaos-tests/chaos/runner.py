@@ -83,6 +83,10 @@ def make(order: Order, stage: Stage) -> Outcome:
     finally:
         trial.close()
     kept = None
+    if trial.disk_dir is not None:
+        if error is not None:
+            shutil.copytree(trial.disk_dir, directory / "disk", ignore=shutil.ignore_patterns("*.sock"))
+        shutil.rmtree(trial.disk_dir)
     if error is not None:
         failures = OUTPUT / "failures" / order.name
         failures.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +97,12 @@ def make(order: Order, stage: Stage) -> Outcome:
     else:
         shutil.rmtree(directory)
     return Outcome(order, time.monotonic() - started, dict(trial.counts), error, kept)
+
+
+def forget(outcome: Outcome) -> None:
+    """Removes what a failed trial has left."""
+    if outcome.kept is not None:
+        shutil.rmtree(ROOT / outcome.kept, ignore_errors=True)
 
 
 def work_in_memory() -> None:
@@ -157,6 +167,9 @@ class Worker:
         if answer:
             return Outcome(order, **json.loads(answer))
         self.kill()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
         self._process = None
         left = sorted((OUTPUT / "work").glob(f"{order.name}-*"))
         return Outcome(
@@ -176,8 +189,7 @@ class Worker:
     def close(self) -> None:
         """Ends it once it has nothing to do."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()
 
     @staticmethod
     def _start() -> subprocess.Popen[str]:

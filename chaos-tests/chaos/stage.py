@@ -129,6 +129,8 @@ class Stage:
         run: Makes one trial. It raises ``AssertionError`` if the promise is broken, or if the trial has shown
             nothing, such as a kill before anything was acknowledged.
         alone: Nothing else may run beside it.
+        unit: The figure that counts how often the fault was done, such as ``"kills"``; the table of the
+            page has it.
         timeout_secs: A trial that has not ended by then has failed.
     """
 
@@ -141,6 +143,7 @@ class Stage:
     trials: int
     run: Callable[[Trial], None]
     alone: bool = False
+    unit: str = "trials"
     timeout_secs: float = 180.0
 
     def missing(self) -> str | None:

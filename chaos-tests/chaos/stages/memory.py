@@ -136,9 +136,10 @@ STAGES = (
         rows=(1, 25),
         fault="the kernel kills the process because memory is short",
         promise="no acknowledged row is lost",
-        proof="as before",
+        proof="the control group counts the kill; announcements compared with the table",
         needs=_NEEDS,
         trials=1,
+        unit="kills for memory",
         run=run_kill,
     ),
     Stage(

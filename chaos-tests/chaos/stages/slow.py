@@ -67,6 +67,7 @@ STAGES = (
         proof="latencies of the announcements against the delay; resources are sampled",
         needs=frozenset({Need.CC}),
         trials=2,
+        unit="slow syncs",
         run=run,
     ),
 )
