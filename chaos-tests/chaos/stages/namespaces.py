@@ -60,6 +60,7 @@ def run(trial: Trial) -> None:
         victim = start()
         way.wait_for_commit("of the next victim", victim)
         trial.kill(victim)
+        trial.count("faults", len(faults) + 1)
         for name in ("packets_lost", "packets_held_up", "link_down"):
             if not network.counts[name]:
                 raise AssertionError(f"nothing was shown: {name} is 0; {dict(network.counts)}")
@@ -78,5 +79,6 @@ STAGES = (
         needs=frozenset({Need.ROOT, Need.NETNS, Need.IPTABLES}),
         trials=1,
         run=run,
+        unit="faults",
     ),
 )

@@ -146,6 +146,7 @@ STAGES = (
         needs=frozenset(),
         trials=1,
         run=run,
+        unit="faults",
         timeout_secs=_LONGEST_SECS + 600,
     ),
 )

@@ -80,5 +80,6 @@ STAGES = (
         needs=frozenset(),
         trials=1,
         run=run,
+        unit="bits flipped",
     ),
 )
