@@ -36,7 +36,7 @@ class Canary:
 CANARIES: dict[str, Canary] = {
     "AcknowledgeBeforeSync": Canary(("power-cut-ext4", "power-cut-xfs")),
     "SyncAgainAfterFailure": Canary(("sectors-ext4", "fsyncgate-ext4", "call-sync-eio", "call-write-eio")),
-    "CutAtFirstBadChecksum": Canary(("rot-segments", "sectors-ext4")),
+    "CutAtFirstBadChecksum": Canary(("rot-open",)),
     "ReuseLsn": Canary(("ledger-ahead", "power-cut-ext4")),
     "FreeBeforeLedgerSync": Canary(
         ("power-cut-ext4", "power-cut-xfs"),
