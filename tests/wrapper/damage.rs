@@ -91,6 +91,7 @@ async fn of_a_log_that_a_later_version_has_gone_on_with_nothing_is_touched_and_t
     let before = contents(&site.writer_directory());
     assert!(before.keys().any(|path| path.to_string_lossy().contains("/ledger/")), "{:?}", before.keys());
     let error = ZerobusWrapper::open(site.configuration()).map(drop).unwrap_err();
-    assert!(error.to_string().contains("version 2"), "{error}");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("version 2"), "{reason}");
     assert!(contents(&site.writer_directory()) == before, "a log that was refused has changed");
 }
