@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use opentelemetry::trace::FutureExt as _;
 
 use super::delivery::{self, Awaited};
 use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult};
@@ -81,10 +82,10 @@ pub(super) async fn send_batch(
     let spans = inner.telemetry.recorder().spans();
     let sending = caller.and_then(|caller| spans?.sending(&caller, batch.num_rows()));
     let encoding = Encoding { sharing, context: sending.as_ref().map(Sending::context) };
-    let outcome = store(inner, batch, encoding).await;
-    if let Some(sending) = sending {
-        sending.ended(&outcome);
-    }
+    let Some(sending) = sending else { return store(inner, batch, encoding).await };
+    // What is logged on the way belongs to the span.
+    let outcome = store(inner, batch, encoding).with_context(sending.active()).await;
+    sending.ended(&outcome);
     outcome
 }
 
