@@ -2,7 +2,9 @@
 //! constructor and the page of reference. A new setting is a field of [`WrapperConfiguration`] and an entry here.
 
 use super::setting::{Named, Place, SYNC_INTERVAL, Setting};
-use super::{Compression, DeliveryGuarantee, LogExport, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor};
+use super::{
+    Compression, DeliveryGuarantee, LogExport, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
+};
 use crate::convert::{NullList, TimestampNs};
 use crate::wal::Durability;
 
@@ -411,10 +413,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "observability_logs",
         meaning: "of which level on what is logged is exported, if there is an endpoint: `off`, `error`, `warning`, `info` or `debug`",
-        place: Place::Choice(&Named {
-            field: |c| &mut c.observability_logs,
-            named: &LogExport::NAMED,
-        }),
+        place: Place::Choice(&Named { field: |c| &mut c.observability_logs, named: &LogExport::NAMED }),
         ..PLAIN
     },
     Setting {

@@ -69,11 +69,7 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn of(
-        way: &Way<'_>,
-        configuration: &WrapperConfiguration,
-        resource: Resource,
-    ) -> Destination {
+    pub(super) fn of(way: &Way<'_>, configuration: &WrapperConfiguration, resource: Resource) -> Destination {
         Destination {
             endpoint: LOGS.endpoint(configuration),
             protocol: way.protocol(),
@@ -203,9 +199,7 @@ fn any(value: &Value) -> AnyValue {
     match value {
         Value::Bool(value) => AnyValue::Boolean(*value),
         // OpenTelemetry has no unsigned numbers.
-        Value::Number(number) if number.is_u64() => {
-            AnyValue::Int(number.as_i64().unwrap_or(i64::MAX))
-        }
+        Value::Number(number) if number.is_u64() => AnyValue::Int(number.as_i64().unwrap_or(i64::MAX)),
         Value::Number(number) => match number.as_i64() {
             Some(number) => AnyValue::Int(number),
             None => AnyValue::Double(number.as_f64().unwrap_or(f64::NAN)),
@@ -268,7 +262,9 @@ impl Drop for LogHandle {
 
 impl std::fmt::Debug for LogHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogHandle").field("endpoint", &self.export.destination.endpoint).finish_non_exhaustive()
+        f.debug_struct("LogHandle")
+            .field("endpoint", &self.export.destination.endpoint)
+            .finish_non_exhaustive()
     }
 }
 

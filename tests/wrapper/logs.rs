@@ -114,8 +114,13 @@ async fn what_is_logged_arrives_over_grpc_and_over_http_with_what_belongs_to_it(
         let attributes = came.attributes();
         assert_eq!(attributes["directory"], directory.to_str().unwrap());
         assert!(attributes["pause"].contains("full moon"));
-        assert!(attributes["code.file.path"].ends_with("open.rs") && attributes.contains_key("code.line.number"));
-        assert_eq!((came.resource["service.name"].as_str(), came.resource["site"].as_str()), ("edge", "north"));
+        assert!(
+            attributes["code.file.path"].ends_with("open.rs") && attributes.contains_key("code.line.number")
+        );
+        assert_eq!(
+            (came.resource["service.name"].as_str(), came.resource["site"].as_str()),
+            ("edge", "north")
+        );
         assert!(came.record.time_unix_nano > 1_700_000_000_000_000_000);
         assert!(came.record.trace_id.is_empty(), "in no trace");
         let text = format!("{:?}", receiver.logs());
@@ -137,8 +142,7 @@ async fn what_is_logged_while_a_batch_is_stored_belongs_to_its_span() {
     let site = Site::new();
     let wrapper = open(&site, exporting(&endpoint, OtlpProtocol::Grpc));
     let trace = TraceId::from(0xfeed_u128);
-    let caller =
-        SpanContext::new(trace, SpanId::from(7), TraceFlags::SAMPLED, false, TraceState::NONE);
+    let caller = SpanContext::new(trace, SpanId::from(7), TraceFlags::SAMPLED, false, TraceState::NONE);
     let extension = [("ARROW:extension:name".to_owned(), "of.this.test".to_owned())];
     let id = Field::new("id", DataType::Int64, true).with_metadata(HashMap::from(extension));
     let column = Arc::new(Int64Array::from_iter_values(0..3));

@@ -17,6 +17,7 @@ mod command;
 mod damage;
 mod delivery;
 mod doctor;
+mod draining;
 mod examples;
 mod exactly;
 mod exports;

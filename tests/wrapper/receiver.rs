@@ -110,9 +110,8 @@ impl Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();
         let (traces, logs) = (Traces::default(), Logs::default());
-        let of_logs = Router::new()
-            .route("/v1/logs", post(take_http_logs))
-            .with_state((Arc::clone(&logs), manners));
+        let of_logs =
+            Router::new().route("/v1/logs", post(take_http_logs)).with_state((Arc::clone(&logs), manners));
         let of_traces = Router::new()
             .route("/v1/traces", post(take_http_traces))
             .with_state((Arc::clone(&traces), manners));
