@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, Int32Array, RecordBatch};
 use arrow_zerobus_sdk_wrapper::admin::repair::{RepairOptions, repair};
 use arrow_zerobus_sdk_wrapper::admin::{self, Progress};
 use arrow_zerobus_sdk_wrapper::error::ErrorCode;
-use arrow_zerobus_sdk_wrapper::{Status, Validate};
+use arrow_zerobus_sdk_wrapper::{Status, Validate, WrapperConfiguration, ZerobusWrapper};
 
 use crate::command::{command, ended, leave};
 use crate::exactly::{exactly, silenced};
@@ -129,8 +129,9 @@ async fn a_log_that_does_not_say_whose_it_is_is_left_alone_and_the_program_goes_
     let identity = fs::read(first.join("LOG")).unwrap();
     fs::write(first.join("LOG"), "not what was written").unwrap();
     let emulator = site.serve();
-    let exclusive = std::panic::catch_unwind(|| site.open_with(|c| c.exclusive = true));
-    assert!(exclusive.is_err(), "who wants one log alone is told");
+    let alone = WrapperConfiguration { exclusive: true, ..site.configuration() };
+    let refused = ZerobusWrapper::open(alone).unwrap_err().to_string();
+    assert!(refused.contains("LOG"), "who wants one log alone is told: {refused}");
     let wrapper = site.open();
     assert_eq!(wrapper.status().directory, site.wal_dir().join(TABLE).join("writer-002"));
     wrapper.send_batch(batch(10..20)).await.unwrap();

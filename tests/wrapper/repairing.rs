@@ -86,7 +86,8 @@ async fn a_lost_identity_is_written_anew_with_the_epoch_of_the_frames() {
             }
         }
         let before = contents(&directory);
-        assert!(ZerobusWrapper::open(site.configuration()).is_err());
+        let alone = WrapperConfiguration { exclusive: true, ..site.configuration() };
+        assert!(ZerobusWrapper::open(alone).is_err());
         let error = look(&directory, true).unwrap_err();
         assert!(matches!(error, RepairError::UnknownDestination { .. }), "{error}");
         let configuration = site.configuration();
