@@ -247,6 +247,8 @@ def _judge_batches(
                 else "was not in the log either"
             )
             lost.append(f"batch {batch.name}, LSN {batch.lsn}, {len(missing)} of {batch.rows} rows, {where}")
+        elif len(missing) < batch.rows and batch.may_be_halved:
+            verdict.figures["batches of durability os halved"] += 1
         elif len(missing) < batch.rows and not expect.dropping:
             half.append(f"batch {batch.name}: {len(missing)} of {batch.rows} rows are missing")
         if batch.is_promised:

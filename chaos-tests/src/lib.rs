@@ -34,6 +34,9 @@ pub struct Orders {
     pub pause_ms: f64,
     /// Every n-th batch has a row that the table does not take; 0 for none.
     pub bad_rows: u64,
+    /// How large the text of such a row is; 0 for none.
+    #[serde(default)]
+    pub bad_text_bytes: usize,
     /// Rows that the table does not take, besides.
     #[serde(default)]
     pub bad_ids: Vec<i64>,
@@ -59,6 +62,7 @@ impl Orders {
             batches: None,
             pause_ms: 0.0,
             bad_rows: 0,
+            bad_text_bytes: 0,
             bad_ids: Vec::new(),
             is_patient: false,
             die_at: None,
@@ -235,18 +239,27 @@ pub fn configuration(endpoint: &str, unity_catalog_url: &str, wal_dir: &Path) ->
     configuration
 }
 
-/// The batch of these rows. Those that are bad have no content, which the table does not take.
+/// The batch of these rows. Those that are bad have this content, or none, which the table does not take.
 ///
 /// # Errors
 ///
 /// None, unless Arrow refuses what it has always taken.
-pub fn batch(first: i64, rows: i64, bad_ids: &[i64]) -> Result<RecordBatch, ArrowError> {
+pub fn batch(
+    first: i64,
+    rows: i64,
+    bad_ids: &[i64],
+    bad_content: Option<&str>,
+) -> Result<RecordBatch, ArrowError> {
     let schema = Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("content", DataType::Utf8, true),
     ]);
-    let contents: StringArray =
-        (first..first + rows).map(|id| (!bad_ids.contains(&id)).then(|| content(id))).collect();
+    let contents: StringArray = (first..first + rows)
+        .map(|id| match bad_ids.contains(&id) {
+            true => bad_content.map(str::to_owned),
+            false => Some(content(id)),
+        })
+        .collect();
     let ids = Int64Array::from_iter_values(first..first + rows);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(contents)])
 }

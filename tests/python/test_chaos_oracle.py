@@ -54,7 +54,7 @@ def batch_of(number: int) -> Batch:
 
 def status_of(**rows: int) -> dict[str, Any]:
     counts = {"stored": 12, "delivered": 12, "quarantined": 0, "dropped": 0, "waiting": 0} | rows
-    return {"directory": str(DIRECTORY), "rows": counts, "damage": []}
+    return {"directory": str(DIRECTORY), "rows": counts, "damage": [], "damaged_frames": 0}
 
 
 class Case:
@@ -229,6 +229,9 @@ def test_what_may_happen_is_no_broken_promise() -> None:
     # Neither acknowledged nor there.
     case.batches.append(replace(batch_of(4), ack_ns=None, lsn=None, directory=None))
     assert case.problems() == []
+    # Sent before it was synced, as `durability="os"` has it, and then the disk was cut.
+    case.batches.append(replace(batch_of(6), ambiguous="durability os, and a cut", may_be_halved=True))
+    case.landed.append((3, 21, content(21)))
     # Acknowledged while the disk was cut, and gone as a whole.
     case.batches.append(replace(batch_of(5), ambiguous="acknowledged while the disk was cut"))
     assert case.problems() == []

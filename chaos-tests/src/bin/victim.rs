@@ -58,6 +58,7 @@ async fn produce(producing: Arc<Producing>, producer: usize) -> Result<(), Box<d
         .seed
         .bytes()
         .fold(producer as u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    let bad_text = (orders.bad_text_bytes > 0).then(|| "x".repeat(orders.bad_text_bytes));
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let rows = random.random_range(orders.rows.0..=orders.rows.1);
@@ -75,7 +76,7 @@ async fn produce(producing: Arc<Producing>, producer: usize) -> Result<(), Box<d
         if orders.bad_rows > 0 && number % orders.bad_rows == 0 && !bad.contains(&first) {
             bad.push(first);
         }
-        let made = batch(first, rows, &bad)?;
+        let made = batch(first, rows, &bad, bad_text.as_deref())?;
         announce(&Announcement::Intent { batch: number, producer, first, rows, hash: digest(ids), bad })?;
         let mut pause = Duration::from_secs_f64(orders.pause_ms / 1000.0);
         let (lsn, durable) = match producing.wrapper.send_batch(made).await {
