@@ -46,9 +46,9 @@ class ZerobusWrapper:
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
         observability_enabled: Exports metrics, spans and log records with OpenTelemetry: to
-            ``observability_endpoint``; without one, metrics through the meter provider that the program has set in the package
-            ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this
-            machine. No receiver, whatever it does, holds up sending or delivery.
+            ``observability_endpoint``; without one, metrics through the meter provider that the program has
+            set in the package ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a
+            collector on this machine. No receiver, whatever it does, holds up sending or delivery.
             ``docs/operations/observability.md``
         observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
             ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,

@@ -114,7 +114,7 @@ def test_a_dict_says_what_the_arguments_say(
     assert "hunter2" not in repr(wrapper) + json.dumps(wrapper.status()) + caplog.text
 
 
-EXPORTED = {"observability_enabled": True, "observability_protocol": "http/protobuf"}
+EXPORTED: dict[str, Any] = {"observability_enabled": True, "observability_protocol": "http/protobuf"}
 
 
 def test_what_the_library_logs_is_exported_from_the_level_on_that_is_named(
@@ -134,7 +134,12 @@ def test_what_the_library_logs_is_exported_from_the_level_on_that_is_named(
             **EXPORTED,
         ) as wrapper:
             wrapper.send_batch(make_batch())
-            until(lambda: (wrapper.status()["lane"] or {}).get("failures", 0) > 1, "two failures")
+
+            def has_failed() -> bool:
+                lane = wrapper.status()["lane"]
+                return lane is not None and lane["failures"] > 1
+
+            until(has_failed, "two failures")
         return b"".join(collector.logs)
 
     caplog.set_level("CRITICAL", logger="arrow_zerobus_sdk_wrapper")

@@ -1,7 +1,9 @@
 """A real Prometheus beside wrappers: it reads what they serve, and rules and dashboard name what it has read.
 
-Goal: whoever points a scraper at ``metrics_port`` and takes ``alerts.yml`` and the dashboard has no name to correct.
-Method: Debian's Prometheus scrapes a wrapper that delivers and one that cannot, and is asked over its own interface.
+Goal: whoever points a scraper at ``metrics_port`` and takes ``alerts.yml`` and the dashboard has no name to
+correct.
+Method: Debian's Prometheus scrapes a wrapper that delivers and one that cannot, and is asked over its own
+interface.
 Where it is not installed this is skipped; with ``CI=true`` that is a failure.
 """
 

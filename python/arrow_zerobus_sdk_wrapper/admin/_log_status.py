@@ -1,4 +1,4 @@
-"""How a log stands, as ``status`` returns it: the members that ``ZerobusWrapper.status()`` has, as attributes."""
+"""How a log stands: the members that ``ZerobusWrapper.status()`` has, as attributes."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def status(directory: str | os.PathLike[str] | None = None) -> list[LogStatus]:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
 
     Returns:
-        One status for each log, in the order of their names: the members that ``ZerobusWrapper.status()`` has,
-        as attributes.
+        One status for each log, in the order of their names: the members that ``ZerobusWrapper.status()``
+        has, as attributes.
 
     Raises:
         StorageError: A directory or a log cannot be read.
