@@ -330,7 +330,7 @@ mod tests {
         }
         assert!(five.contains(&"  of log 0".to_owned()), "the first ones are whole: {five:?}");
         let many = fitted(&blocks(100), 24, 80);
-        assert_eq!((many.len(), &many[23][..8]), (24, "78 more; "));
+        assert_eq!((many.len(), &many[23][..8]), (24, "78 more;"));
     }
 
     #[test]

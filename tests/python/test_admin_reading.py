@@ -224,7 +224,7 @@ def test_a_log_of_another_process_is_read_beside_it(live: tuple[Path, int]) -> N
     wal_dir, pid = live
     (status,) = admin.status(wal_dir)
     assert (status.owner_pid, status.rows.waiting, status.poisoned) == (pid, 9, None)
-    assert status.lane is not None and status.lane.reason is not None
+    assert status.lane is not None
     (listed,) = admin.ls(wal_dir)
     assert (listed.owner_pid, listed.is_orphan, listed.waiting_rows) == (pid, False, 9)
     (verified,) = admin.verify(wal_dir)
@@ -490,7 +490,10 @@ def test_a_log_of_this_process_is_read_too(offline: MakeWrapper) -> None:
     directory = Path(wrapper.status()["directory"])
     (status,) = admin.status(directory)
     assert (status.table, status.owner_pid) == (TABLE, os.getpid())
-    same_shape(plain(wrapper.status()), plain(status), "status")
+    told = wrapper.status()
+    assert {it.name for it in dataclasses.fields(status)} == set(told) - {"version"}
+    assert status.lane is not None and told["lane"] is not None
+    assert {it.name for it in dataclasses.fields(status.lane)} == set(told["lane"])
     with pytest.raises(dataclasses.FrozenInstanceError):
         status.table = "another"  # type: ignore[misc]
     assert [report.findings for report in admin.verify(directory)] == [[]]

@@ -9,6 +9,7 @@ Where it is not installed this is skipped; with ``CI=true`` that is a failure.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -139,7 +140,7 @@ def test_the_rules_load() -> None:
 
 
 def test_prometheus_has_every_metric_that_rules_and_dashboard_name(
-    online: MakeWrapper, offline: MakeWrapper, tmp_path: Path, run: Any
+    online: MakeWrapper, offline: MakeWrapper, tmp_path: Path
 ) -> None:
     port = free_port()
     wanted = {
@@ -156,7 +157,8 @@ def test_prometheus_has_every_metric_that_rules_and_dashboard_name(
     }
     assert min(map(len, wanted.values())) >= 5, wanted
     delivering = online(metrics_port=port)
-    waiting = offline(metrics_port=port, wal_dir=tmp_path / "waiting")
+    # Of another table: logs are told apart by table and writer.
+    waiting = offline(metrics_port=port, table_name="main.default.others")
     with scraping(tmp_path, port) as prometheus:
 
         async def send() -> None:
@@ -164,14 +166,14 @@ def test_prometheus_has_every_metric_that_rules_and_dashboard_name(
             await delivering.flush(timeout=20)
             await waiting.send_batch(make_batch(rows=3))
 
-        run(send())
+        asyncio.run(send())
         until(lambda: prometheus.value("zerobus_rows_stored_total") == 8, "both logs")
         assert prometheus.value("zerobus_rows_delivered_total") == 5
         assert prometheus.value('up{job="zerobus"}') == 1
 
         def fill() -> bool:
             # How fast a log fills is known once something has come for a while.
-            run(waiting.send_batch(make_batch(rows=3)))
+            asyncio.run(waiting.send_batch(make_batch(rows=3)))
             time.sleep(0.2)
             return "zerobus_log_time_until_full_seconds" in prometheus.names()
 
