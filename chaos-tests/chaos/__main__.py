@@ -37,8 +37,9 @@ def planned(
         yield from ((Order(name, seed, trial), stage) for name, stage in stages.items())
         return
     yield from seeds(stages)
-    # Long ones first, so that no worker is left alone with one at the end.
     first = [(name, stage, index) for name, stage in stages.items() for index in range(stage.trials)]
+    # Long ones first, so that no worker is left alone with one at the end.
+    first.sort(key=lambda trial: -trial[1].timeout_secs)
     yield from ((Order(name, seed, index), stage) for name, stage, index in first)
     turn = 1
     while until is not None:

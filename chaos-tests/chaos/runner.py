@@ -83,6 +83,10 @@ def make(order: Order, stage: Stage) -> Outcome:
     finally:
         trial.close()
     kept = None
+    if trial.disk_dir is not None:
+        if error is not None:
+            shutil.copytree(trial.disk_dir, directory / "disk", ignore=shutil.ignore_patterns("*.sock"))
+        shutil.rmtree(trial.disk_dir)
     if error is not None:
         failures = OUTPUT / "failures" / order.name
         failures.parent.mkdir(parents=True, exist_ok=True)

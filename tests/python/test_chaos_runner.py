@@ -126,7 +126,8 @@ def test_every_row_of_the_table_of_faults_has_a_figure_or_says_why_not() -> None
 
 def test_every_stage_names_rows_that_there_are_and_says_what_it_does() -> None:
     for stage in collect().values():
-        assert stage.rows, stage.name
+        # That a planted bug is found says nothing about a fault.
+        assert stage.rows or stage.name == "planted-bug", stage.name
         assert set(stage.rows) <= set(page.ROWS), stage.name
         assert all((stage.fault, stage.promise, stage.proof)), stage.name
         assert stage.trials > 0, stage.name
