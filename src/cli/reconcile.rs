@@ -74,7 +74,7 @@ fn keys(title: &str, counts: &[KeyCount]) -> String {
         return String::new();
     }
     let mut keys = table(["key", "rows", "delivered", "found", "log", "frame", "row"]);
-    for run in counts.chunk_by(|one, next| follows(one, next)) {
+    for run in counts.chunk_by(follows) {
         let [first, ..] = run else { continue };
         let last = run.last().unwrap_or(first);
         keys.add_row([

@@ -51,7 +51,7 @@ pub use context::TraceContext;
 pub use health::STALLED_AFTER;
 pub(crate) use instruments::Read;
 pub use logs::export_event;
-#[cfg(feature = "python")]
+#[cfg(feature = "cli")]
 pub(crate) use logs::exported_level;
 #[cfg(feature = "python")]
 pub(crate) use reading::Sample;
