@@ -110,7 +110,7 @@ def faults(way: Way, trial: Trial) -> list[tuple[str, Callable[[], None]]]:
 def oldest_waiting_secs(victim: Victim) -> float:
     """How long the oldest row waits that is not delivered yet."""
     (status,) = admin.status(directory_of(victim))
-    return status["oldest_waiting_secs"] or 0.0
+    return status.oldest_waiting_secs or 0.0
 
 
 def run(trial: Trial) -> None:
