@@ -1,4 +1,4 @@
-"""The command: ``python -m chaos run|replay|list``, from the directory ``chaos-tests``."""
+"""The command: ``python -m chaos run|replay|list|page|canaries``, from the directory ``chaos-tests``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -37,8 +38,9 @@ def planned(
         yield from ((Order(name, seed, trial), stage) for name, stage in stages.items())
         return
     yield from seeds(stages)
-    # Long ones first, so that no worker is left alone with one at the end.
     first = [(name, stage, index) for name, stage in stages.items() for index in range(stage.trials)]
+    # Long ones first, so that no worker is left alone with one at the end.
+    first.sort(key=lambda trial: -trial[1].timeout_secs)
     yield from ((Order(name, seed, index), stage) for name, stage, index in first)
     turn = 1
     while until is not None:
@@ -61,6 +63,9 @@ def tell(outcome: Outcome) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs stages; 0 if every promise was kept."""
+    # However it is ended, and also where a shell has it ignore Ctrl-C: nothing that it has started stays.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     known = collect()
     unknown = [name for name in arguments.stages if name not in known]
     if unknown:
@@ -76,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"seed {arguments.seed}, {len(able)} stages, {arguments.workers} workers", flush=True)
     started = time.monotonic()
     until = None if arguments.long is None else started + arguments.long
+    runner.work_in_memory()
     running = Run(arguments.workers, tell)
     interrupted = False
     try:
@@ -119,6 +125,41 @@ def show(_arguments: argparse.Namespace) -> int:
     return 0
 
 
+def page(arguments: argparse.Namespace) -> int:
+    """Makes the page of a report, which is kept with it."""
+    from . import page as making
+
+    if arguments.of is not None:
+        kept = json.loads(making.FIGURES.read_text()) if making.FIGURES.is_file() else {}
+        taken = json.loads(arguments.of.read_text())
+        # Planted bugs are looked for in runs of their own.
+        taken.setdefault("canaries", kept.get("canaries", {}))
+        report.write(making.FIGURES, taken)
+    making.write()
+    return 0
+
+
+def plant(arguments: argparse.Namespace) -> int:
+    """Looks for planted bugs, and keeps what was found with the figures of the page; 0 if none is missed."""
+    from . import canaries
+    from . import page as making
+
+    known = {name: stage for name, stage in collect().items() if stage.missing() is None}
+    names = arguments.names or list(canaries.CANARIES)
+    found = {}
+    for name in names:
+        found[name] = canaries.find(name, known, arguments.seed, arguments.workers, arguments.trials)
+        print(f"{name}: {found[name]}", flush=True)
+    if making.FIGURES.is_file():
+        kept = json.loads(making.FIGURES.read_text())
+        kept["canaries"] = kept.get("canaries", {}) | found
+        report.write(making.FIGURES, kept)
+    missed = [
+        name for name, entry in found.items() if entry["stage"] is None and not canaries.CANARIES[name].why
+    ]
+    return 1 if missed else 0
+
+
 def work(_arguments: argparse.Namespace) -> int:
     """What a worker does."""
     runner.work()
@@ -143,6 +184,19 @@ def main() -> int:
     again.add_argument("failure", metavar="report.json#n", help="a report and which of its failures, from 0")
     again.set_defaults(does=replay)
     verbs.add_parser("list", help="list the stages").set_defaults(does=show)
+    making = verbs.add_parser("page", help="write docs/reliability.md")
+    making.add_argument(
+        "--of", type=Path, metavar="report.json", help="keep this report as the one of the page"
+    )
+    making.set_defaults(does=page)
+    planting = verbs.add_parser(
+        "canaries", help="plant bugs in the Rust victim, and see which stage finds them"
+    )
+    planting.add_argument("names", nargs="*", metavar="BUG")
+    planting.add_argument("--seed", type=int, default=1)
+    planting.add_argument("--trials", type=int, default=8, help="of each stage, at most")
+    planting.add_argument("--workers", type=int, default=2)
+    planting.set_defaults(does=plant)
     verbs.add_parser("work").set_defaults(does=work)
     arguments = parser.parse_args()
     status: int = arguments.does(arguments)

@@ -49,6 +49,9 @@ class Batch:
     durable: bool = False
     refused: str | None = None
     ambiguous: str | None = None
+    # Whether a cut may have taken it after a part of it was delivered: with durability "os" frames are sent
+    # unsynced.
+    may_be_halved: bool = False
 
     @property
     def is_promised(self) -> bool:
@@ -71,6 +74,26 @@ class Life:
     events: list[Event] = field(default_factory=list)
     batches: dict[str, Batch] = field(default_factory=dict)
     cut_ns: int | None = None
+
+
+def _mark(life: Life, at_ns: int, *, is_cut: bool) -> None:
+    """Marks what a cut makes ambiguous, of the life that was cut and of those before it."""
+    durability = life.settings.get("durability", "sync")
+    # An interval is over by then, unless the disk is slow; that is what the second is for.
+    late_ns = int(life.settings.get("sync_interval_ms", 100)) * 1_000_000 + 1_000_000_000
+    if not is_cut and durability == "interval" and life.cut_ns is None:
+        # Nobody has synced what a killed process left.
+        at_ns = max((int(event["at_ns"]) for event in life.events), default=0)
+    for batch in life.batches.values():
+        batch.may_be_halved |= durability == "os"
+        if batch.ack_ns is None or batch.ambiguous is not None:
+            continue
+        if durability == "os":
+            batch.ambiguous = "durability os, and a cut"
+        elif is_cut and batch.ack_ns >= at_ns:
+            batch.ambiguous = "acknowledged while the disk was cut"
+        elif durability == "interval" and (is_cut or life.cut_ns is None) and batch.ack_ns >= at_ns - late_ns:
+            batch.ambiguous = "durability interval, within it"
 
 
 class Announcements:
@@ -116,22 +139,10 @@ class Announcements:
         What was said later, or was not yet due to be synced, is ambiguous: it is marked and counted, and must
         still be there as a whole or not at all.
         """
-        durability = life.settings.get("durability", "sync")
-        # An interval is promised to be over by then, unless the disk is slow; that is what the second is for.
-        late_ns = int(life.settings.get("sync_interval_ms", 100)) * 1_000_000 + 1_000_000_000
         with self._lock:
             life.cut_ns = at_ns
-            # What the operating system was to write may be missing since the cut before.
-            for earlier in self.lives if durability == "os" else [life]:
-                for batch in earlier.batches.values():
-                    if batch.ack_ns is None or batch.ambiguous is not None:
-                        continue
-                    if earlier.settings.get("durability", "sync") == "os":
-                        batch.ambiguous = "durability os, and a cut"
-                    elif batch.ack_ns >= at_ns and earlier is life:
-                        batch.ambiguous = "acknowledged while the disk was cut"
-                    elif durability == "interval" and batch.ack_ns >= at_ns - late_ns and earlier is life:
-                        batch.ambiguous = "durability interval, within it"
+            for each in self.lives:
+                _mark(each, at_ns, is_cut=each is life)
 
     @property
     def batches(self) -> list[Batch]:
@@ -169,6 +180,9 @@ class Announcements:
                 batch = life.batches[f"{life.number}:{event['batch']}"]
                 batch.ack_ns, batch.lsn = event["at_ns"], event["lsn"]
                 batch.directory, batch.durable = event["directory"], event["durable"]
+                if life.cut_ns is not None:
+                    # It was on its way while the cut was told.
+                    _mark(life, life.cut_ns, is_cut=True)
             case "refused":
                 batch = life.batches[f"{life.number}:{event['batch']}"]
                 batch.refused = f"{event['error']}: {event['message']}"

@@ -41,6 +41,7 @@ def summary(
                 "fault": stage.fault,
                 "promise": stage.promise,
                 "proof": stage.proof,
+                "unit": stage.unit,
                 "trials": 0,
                 "failures": 0,
                 "seconds": 0.0,

@@ -42,6 +42,7 @@ class Usage:
     threads: int = 0
     samples: int = 0
     series: list[int] = field(default_factory=list)
+    descriptors_series: list[int] = field(default_factory=list)
 
 
 class Resources:
@@ -119,4 +120,5 @@ def _look(pid: int, usage: Usage) -> bool:
     usage.threads = max(usage.threads, int(fields["Threads"]))
     usage.samples += 1
     usage.series.append(resident)
+    usage.descriptors_series.append(descriptors)
     return True

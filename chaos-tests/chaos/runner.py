@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .faults import mounts
 from .stage import Stage
 from .stages import collect
 from .trial import Trial
@@ -82,16 +83,47 @@ def make(order: Order, stage: Stage) -> Outcome:
     finally:
         trial.close()
     kept = None
+    if trial.disk_dir is not None:
+        if error is not None:
+            shutil.copytree(trial.disk_dir, directory / "disk", ignore=shutil.ignore_patterns("*.sock"))
+        shutil.rmtree(trial.disk_dir)
     if error is not None:
         failures = OUTPUT / "failures" / order.name
         failures.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(failures, ignore_errors=True)
-        shutil.move(directory, failures)
+        _copy_out(directory, failures)
         (failures / "error.txt").write_text(f"{error}\n{order.replay}\n")
         kept = str(failures.relative_to(ROOT))
     else:
         shutil.rmtree(directory)
     return Outcome(order, time.monotonic() - started, dict(trial.counts), error, kept)
+
+
+def forget(outcome: Outcome) -> None:
+    """Removes what a failed trial has left."""
+    if outcome.kept is not None:
+        shutil.rmtree(ROOT / outcome.kept, ignore_errors=True)
+
+
+def work_in_memory() -> None:
+    """Puts the directories of trials into memory, where this process may mount.
+
+    Trials sync all the time, and share the disk with whatever else the machine does. What is cut or filled
+    has a file system of its own.
+    """
+    if os.geteuid() != 0:
+        return
+    place = OUTPUT / "work"
+    place.mkdir(parents=True, exist_ok=True)
+    mounts.enter_private_namespace()
+    mounts.run("mount", "-t", "tmpfs", "tmpfs", str(place))
+    os.environ["TMPDIR"] = str(place)
+
+
+def _copy_out(directory: Path, to: Path) -> None:
+    # Pipes and sockets too, and images with their holes.
+    subprocess.run(["cp", "--archive", "--sparse=always", str(directory), str(to)], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def work() -> None:
@@ -135,6 +167,9 @@ class Worker:
         if answer:
             return Outcome(order, **json.loads(answer))
         self.kill()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
         self._process = None
         left = sorted((OUTPUT / "work").glob(f"{order.name}-*"))
         return Outcome(
@@ -154,8 +189,7 @@ class Worker:
     def close(self) -> None:
         """Ends it once it has nothing to do."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()
 
     @staticmethod
     def _start() -> subprocess.Popen[str]:

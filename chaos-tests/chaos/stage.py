@@ -28,6 +28,7 @@ class Need(Enum):
     LOOP = "loop devices"
     EXT4 = "mkfs.ext4"
     XFS = "mkfs.xfs"
+    BTRFS = "mkfs.btrfs"
     NETNS = "network namespaces"
     IPTABLES = "iptables or nft"
     MEMORY_CGROUP = "a memory controller of cgroups"
@@ -105,6 +106,7 @@ _CHECKS: dict[Need, Callable[[], str | None]] = {
     Need.LOOP: _loop,
     Need.EXT4: _program("mkfs.ext4", package="e2fsprogs"),
     Need.XFS: _program("mkfs.xfs", package="xfsprogs"),
+    Need.BTRFS: _program("mkfs.btrfs", package="btrfs-progs"),
     Need.NETNS: _netns,
     Need.IPTABLES: _program("iptables", "nft", package="iptables"),
     Need.MEMORY_CGROUP: _memory_cgroup,
@@ -127,6 +129,8 @@ class Stage:
         run: Makes one trial. It raises ``AssertionError`` if the promise is broken, or if the trial has shown
             nothing, such as a kill before anything was acknowledged.
         alone: Nothing else may run beside it.
+        unit: The figure that counts how often the fault was done, such as ``"kills"``; the table of the
+            page has it.
         timeout_secs: A trial that has not ended by then has failed.
     """
 
@@ -139,6 +143,7 @@ class Stage:
     trials: int
     run: Callable[[Trial], None]
     alone: bool = False
+    unit: str = "trials"
     timeout_secs: float = 180.0
 
     def missing(self) -> str | None:

@@ -8,7 +8,7 @@
  *
  *     cut PERCENT SEED   the power goes: each sector of 512 bytes that was not flushed survives with that chance; all requests fail
  *     power              the power is back, with what is on the platter
- *     eio_write N        the N-th write from now fails, once
+ *     eio_write N [1]    the N-th write from now fails, once; with 1 only writes of a log's frames count
  *     eio_flush N        the N-th flush from now fails, once, and what it should have carried down is gone
  *     eio_read A B       reads that touch the bytes from A up to B fail
  *     swallow 1|0        flushes say that all is well and do nothing (1), or work again (0)
@@ -42,7 +42,7 @@ static char *platter, *cache;       /* the same bytes, below and above the volat
 static uint8_t *volatile_sectors;   /* one byte for each: is it different above? */
 static uint64_t size_bytes, sectors;
 
-static int no_power, swallow;
+static int no_power, swallow, frames_only;
 static uint64_t eio_write, eio_flush, eio_read_from, eio_read_to;
 static uint64_t reads, writes, flushes, injected, taken, cached;
 
@@ -64,11 +64,19 @@ static int disk_read(uint64_t offset, uint64_t length) {
     return 0;
 }
 
+/* Whether a block of the write begins with the magic of a segment or of a frame. */
+static int holds_frames(const char *content, uint64_t length) {
+    for (uint64_t at = 0; at + SECTOR <= length; at += SECTOR)
+        if (!memcmp(content + at, "ZBfr", 4) || !memcmp(content + at, "ZBWALSEG", 8))
+            return 1;
+    return 0;
+}
+
 static int disk_write(const char *content, uint64_t offset, uint64_t length) {
     writes++;
     if (no_power)
         return EIO;
-    if (eio_write && --eio_write == 0) {
+    if (eio_write && (!frames_only || holds_frames(content, length)) && --eio_write == 0) {
         injected++;
         return EIO;
     }
@@ -185,6 +193,14 @@ static void serve(char *request) {
         reply(header->unique, 0, &out, sizeof out);
         break;
     }
+    case FUSE_OPENDIR: {
+        struct fuse_open_out out = {0};
+        reply(header->unique, 0, &out, sizeof out);
+        break;
+    }
+    case FUSE_READDIR: /* who lists the directory shall not read the disk */
+    case FUSE_READDIRPLUS:
+    case FUSE_RELEASEDIR:
     case FUSE_FLUSH:
     case FUSE_RELEASE:
     case FUSE_ACCESS:
@@ -216,6 +232,7 @@ static void obey(const char *line) {
         no_power = 0;
     } else if (!strcmp(word, "eio_write")) {
         eio_write = first;
+        frames_only = second == 1;
     } else if (!strcmp(word, "eio_flush")) {
         eio_flush = first;
     } else if (!strcmp(word, "eio_read")) {

@@ -43,6 +43,9 @@ class BlockDevice:
         kind: Which file system.
         size_bytes: How large the disk is.
         options: Of the mount.
+
+    Attributes:
+        size_bytes: How large the disk is.
     """
 
     def __init__(self, directory: Path, kind: Kind, size_bytes: int | None = None, options: str = "") -> None:
@@ -52,12 +55,12 @@ class BlockDevice:
         self._fuse = directory / "drive"
         self._fuse.mkdir(exist_ok=True)
         small = {"ext4": 64 * MIB, "xfs": 300 * MIB, "btrfs": 128 * MIB}
-        make_image(self._platter, kind, size_bytes or small[kind])
+        self.size_bytes = size_bytes or small[kind]
+        make_image(self._platter, kind, self.size_bytes)
         self._kind: Kind = kind
         self._options = options
         self._directory = directory / "disk"
         self._drive: subprocess.Popen[str] | None = None
-        self._loop = ""
         self._mount: Mount | None = None
 
     @property
@@ -90,9 +93,6 @@ class BlockDevice:
         self.heal()
         if self._mount is not None and self._mount.is_mounted:
             self._mount.__exit__(kind, error, trace)
-        if self._loop:
-            subprocess.run(["losetup", "-d", self._loop], check=False, capture_output=True)
-            self._loop = ""
         if self._drive.stdin:
             self._drive.stdin.close()
         self._drive.wait(timeout=20)
@@ -109,17 +109,31 @@ class BlockDevice:
         """
         return self._tell(f"cut {percent} {seed}")
 
-    def restore(self) -> None:
-        """Brings the power back, with what is on the platter. No process may have files open there."""
+    def restore(self, *, repair: bool = False) -> None:
+        """Brings the power back, with what is on the platter. No process may have files open there.
+
+        Args:
+            repair: Have `e2fsck` repair what cannot be mounted; only for ext4 on a disk that has lied.
+
+        Raises:
+            RuntimeError: It cannot be mounted.
+        """
         if self._mount is not None and self._mount.is_mounted:
             self._mount.unmount()
-        self._detach()
         self._tell("power")
+        if repair:
+            # It has found and mended something, which is no failure here.
+            subprocess.run(["e2fsck", "-f", "-y", str(self._fuse / "disk")], check=False, capture_output=True)
         self._attach()
 
-    def fail_write(self, number: int) -> None:
-        """The so-many-th write from now fails, once."""
-        self._tell(f"eio_write {number}")
+    def fail_write(self, number: int, *, frames_only: bool = False) -> None:
+        """The so-many-th write from now fails, once.
+
+        Args:
+            number: Which one, from 1.
+            frames_only: Count writes of a log's frames only: the file system's own stay whole.
+        """
+        self._tell(f"eio_write {number} {int(frames_only)}")
 
     def fail_flush(self, number: int) -> None:
         """The so-many-th flush from now fails, once, and what it should have carried down is gone."""
@@ -142,16 +156,14 @@ class BlockDevice:
         return self._tell("counts")
 
     def _attach(self) -> None:
-        # Autoclear is set by the deletion while it is in use: a runner that is killed leaves no loop device.
-        self._loop = run("losetup", "-f", "--show", str(self._fuse / "disk")).strip()
-        mount = Mount(self._directory, self._kind, Path(self._loop), self._options)
-        mount.mount()
-        run("losetup", "-d", self._loop)
-        self._mount = mount
-
-    def _detach(self) -> None:
-        # The device went with its last user.
-        self._loop = ""
+        loop = run("losetup", "-f", "--show", str(self._fuse / "disk")).strip()
+        try:
+            mount = Mount(self._directory, self._kind, Path(loop), self._options)
+            mount.mount()
+            self._mount = mount
+        finally:
+            # It goes with its last user: a runner that is killed leaves no loop device.
+            run("losetup", "-d", loop)
 
     def _answer(self) -> str:
         if self._drive is None or self._drive.stdout is None:

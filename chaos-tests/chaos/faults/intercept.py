@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from .compile import compiled
 
@@ -143,6 +144,11 @@ class Intercept:
         self._rules = rules
         self._shared[count_at : count_at + 8] = struct.pack("=Q", len(rules))
 
+    def forget_failed_files(self) -> None:
+        """What has failed may be touched: a new process syncs what it finds, and believes none of it."""
+        at = struct.calcsize(f"={_PATH_BYTES}s{_PART_BYTES}sQQ16QQ")
+        self._shared[at : at + 8] = bytes(8)
+
     def heal(self) -> None:
         """Takes all rules away."""
         self.set_rules()
@@ -157,8 +163,7 @@ class Intercept:
 
     def count(self, operation: Operation) -> int:
         """How many operations of a kind there were."""
-        counts: tuple[int, ...] = self._head()[4:20]
-        return counts[operation]
+        return int(self._head()[4 + operation])
 
     @property
     def failed_files(self) -> int:
@@ -173,7 +178,8 @@ class Intercept:
     @property
     def touched_path(self) -> str:
         """The first file that was touched so."""
-        path: bytes = self._head()[23]
+        path = self._head()[23]
+        assert isinstance(path, bytes)
         return path.split(b"\0", 1)[0].decode()
 
     @property
@@ -181,7 +187,7 @@ class Intercept:
         """What the supervisor could not do. If there is any, the test has shown nothing."""
         return int(self._head()[24])
 
-    def _head(self) -> tuple[int, ...]:
+    def _head(self) -> tuple[Any, ...]:
         return _HEAD.unpack(self._shared[: _HEAD.size])
 
     def _rule_counter(self, rule: int, field: int) -> int:

@@ -32,6 +32,7 @@ class Options:
             time.
         canary: The Rust victim has this bug of ``src/canary.rs``.
         bad_rows: Every n-th batch has a row that the table does not take; 0: none.
+        bad_text_bytes: How large the text of such a row is; 0: it has none.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Options:
     die_at: tuple[str, int] | None = None
     canary: str | None = None
     bad_rows: int = 0
+    bad_text_bytes: int = 0
 
     def with_settings(self, **settings: Any) -> Options:
         """The same, with these settings."""

@@ -20,8 +20,5 @@ def binary() -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     program = Path(os.environ.get("CHAOS_VICTIM", target / "debug" / "victim"))
     if not program.is_file():
-        raise FileNotFoundError(
-            f"{program} is missing; build it with: "
-            "cargo build --locked --workspace --bins --features cli,emulator,sim"
-        )
+        raise FileNotFoundError(f"{program} is missing; build it with: make victims")
     return program

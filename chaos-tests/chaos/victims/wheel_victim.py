@@ -83,7 +83,11 @@ class Producing:
         hashed = digest(zip(ids, contents, strict=True))
         bad = self.orders["bad_rows"]
         # What is hashed is the row as it should be; the table takes no row without a text.
-        sent = [None if bad and number % bad == 0 and at == 0 else text for at, text in enumerate(contents)]
+        # A text that fits into no request, or none.
+        bad_text = "x" * self.orders["bad_text_bytes"] or None
+        sent = [
+            bad_text if bad and number % bad == 0 and at == 0 else text for at, text in enumerate(contents)
+        ]
         batch = pa.record_batch([pa.array(ids, pa.int64()), pa.array(sent, pa.string())], schema=_SCHEMA)
         announce(
             "intent",

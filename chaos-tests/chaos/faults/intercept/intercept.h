@@ -73,6 +73,7 @@ int read_memory(pid_t thread, uint64_t address, void *into, size_t length);
 
 /* outcome.c */
 void handle(const struct seccomp_notif *notice);
+pid_t process_of(pid_t thread);
 int let_pass(void);
 
 /* perform.c */

@@ -116,7 +116,7 @@ int let_pass(void) {
     return (int)next_ms;
 }
 
-static pid_t process_of(pid_t thread) {
+pid_t process_of(pid_t thread) {
     char path[64], line[256];
     pid_t process = -1;
     snprintf(path, sizeof path, "/proc/%d/status", thread);
