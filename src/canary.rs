@@ -21,6 +21,8 @@ pub enum Canary {
     ForgetDirectorySync,
     /// A ledger checkpoint trusts the store's own flush.
     TrustStoreFlush,
+    /// The mark of the ledger is written before the ledger is synced.
+    MarkBeforeLedger,
 }
 
 /// The bug that is planted in a log; none by default.

@@ -82,3 +82,13 @@ fn the_model_finds_a_checkpoint_that_trusts_the_flush() {
 fn the_order_shows_a_checkpoint_that_trusts_the_flush() {
     finds(Canary::TrustStoreFlush, in_the_order, &["I5"]);
 }
+
+#[test]
+fn the_model_finds_a_mark_that_is_written_before_the_ledger_is_durable() {
+    finds(Canary::MarkBeforeLedger, in_the_model, &["R7"]);
+}
+
+#[test]
+fn the_order_shows_a_mark_that_is_written_before_the_ledger_is_durable() {
+    finds(Canary::MarkBeforeLedger, in_the_order, &["R6"]);
+}

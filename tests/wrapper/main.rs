@@ -25,6 +25,7 @@ mod flight;
 mod full_disk;
 mod gate;
 mod isolation;
+mod ledger_damage;
 mod metrics_port;
 mod outage;
 mod pausing;
