@@ -6,8 +6,7 @@ use super::descriptor::StoredDescriptor;
 use super::judge::Digests;
 use super::mark;
 use super::{
-    CachedTable, LedgerError, LedgerPlace, LedgerRecord, LedgerStore, Ranges, Streams, record, streams,
-    table,
+    CachedTable, LedgerError, LedgerPlace, LedgerRecord, LedgerStore, Ranges, Streams, record, streams, table,
 };
 use crate::types::Epoch;
 

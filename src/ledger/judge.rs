@@ -151,7 +151,9 @@ mod tests {
             gone(&mut store.digests);
             judge(&store, &mark(6, 9))
         };
-        assert!(matches!(gone(|digests| digests.streams = None), Verdict::Behind(why) if why.contains("streams")));
+        assert!(
+            matches!(gone(|digests| digests.streams = None), Verdict::Behind(why) if why.contains("streams"))
+        );
         assert_eq!(gone(|digests| digests.table = None), Verdict::WithoutTable);
     }
 }

@@ -213,7 +213,9 @@ mod tests {
         for mark in [mark(0), mark(3), mark(60)] {
             let slot = mark.encode(EPOCH);
             assert_eq!(slot.len(), SLOT_BYTES);
-            assert!(matches!(Mark::decode(&slot, Epoch::new(8)), Slot::Broken(why) if why.contains("the log")));
+            assert!(
+                matches!(Mark::decode(&slot, Epoch::new(8)), Slot::Broken(why) if why.contains("the log"))
+            );
             assert_eq!(Mark::decode(&slot, EPOCH), Slot::Whole(Box::new(mark)));
         }
         assert_eq!(Mark::decode(&[0; SLOT_BYTES], EPOCH), Slot::Blank);

@@ -85,7 +85,9 @@ impl MarkFile {
         let mut broken = (count < 2 * SLOT_BYTES).then(|| format!("it has {count} bytes"));
         for (number, slot) in bytes.chunks(SLOT_BYTES).enumerate() {
             match Mark::decode(slot, self.epoch) {
-                Slot::Whole(mark) if newest.as_ref().is_none_or(|(_, it)| it.generation < mark.generation) => {
+                Slot::Whole(mark)
+                    if newest.as_ref().is_none_or(|(_, it)| it.generation < mark.generation) =>
+                {
                     newest = Some((number, mark));
                 }
                 Slot::Broken(reason) => broken = Some(reason),

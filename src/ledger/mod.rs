@@ -50,12 +50,12 @@ pub use table::CachedTable;
 
 pub(crate) use self::contents::Contents;
 pub(crate) use self::descriptor::BYTES_MAX as DESCRIPTOR_BYTES_MAX;
-pub(crate) use self::mark_file::MARK_FILE;
-pub(crate) use self::peek::{MarkReport, peek, peek_mark};
 use self::descriptor::StoredDescriptor;
 use self::judge::Digests;
 use self::mark::{Mark, Sent};
+pub(crate) use self::mark_file::MARK_FILE;
 use self::mark_file::MarkFile;
+pub(crate) use self::peek::{MarkReport, peek, peek_mark};
 use self::sled::SledPlace;
 
 use crate::canary::{Canaries, Canary};
@@ -229,7 +229,8 @@ impl Ledger {
         self.stored.record = Some(crc32fast::hash(&settled));
         let (settled_key, generation_key) = (record::key(self.epoch), mark::generation_key(self.epoch));
         let generation = self.generation.to_le_bytes();
-        let (settled, generation) = ((&settled_key[..], &settled[..]), (&generation_key[..], &generation[..]));
+        let (settled, generation) =
+            ((&settled_key[..], &settled[..]), (&generation_key[..], &generation[..]));
         let streams_key = streams::key(self.epoch);
         if self.are_streams_due {
             // What the record is about is there before it.

@@ -8,8 +8,7 @@ use super::judge::{Digests, Verdict, judge};
 use super::mark::{Mark, Sent};
 use super::mark_file::{MarkFile, Marked};
 use super::{
-    CachedTable, Ledger, LedgerError, LedgerPlace, LedgerRecord, LedgerStore, Ranges, Streams,
-    bytes_of,
+    CachedTable, Ledger, LedgerError, LedgerPlace, LedgerRecord, LedgerStore, Ranges, Streams, bytes_of,
 };
 use crate::canary::Canaries;
 use crate::error::chain;
@@ -245,7 +244,10 @@ impl Found {
             && let Err(error) = ledger.write_mark(&record)
         {
             // The first checkpoint tries again, and has space that is kept for it.
-            tracing::warn!(reason = chain(&error), "the mark of the ledger does not say yet what the ledger says");
+            tracing::warn!(
+                reason = chain(&error),
+                "the mark of the ledger does not say yet what the ledger says"
+            );
         }
         let sent = known.highest.max(marked_sent.highest);
         Ok(LedgerOpened {

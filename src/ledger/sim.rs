@@ -291,7 +291,9 @@ mod tests {
                 let opened = open(&disk);
                 assert!(opened.damage.is_none(), "seed {seed}, cut {at}: {:?}", opened.damage);
                 let expected = [record(3), record(4)];
-                assert!(expected.contains(&opened.record) && (written.is_err() || opened.record == record(4)));
+                assert!(
+                    expected.contains(&opened.record) && (written.is_err() || opened.record == record(4))
+                );
                 if is_over {
                     break;
                 }

@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, Appended, Count, Damage, DamageReason, Durability, LogDirectory, LogReader, OpenError,
-    PreparedFrame, ReadError, Recovery, SegmentInfo, WalOptions,
+    Append, AppendError, Appended, Count, Damage, DamageReason, Durability, LogDirectory, LogReader,
+    OpenError, PreparedFrame, ReadError, Recovery, SegmentInfo, WalOptions,
     appender::Appender,
     count,
     directory::storage,

@@ -209,11 +209,9 @@ fn limits(env: &Env, found: &[Found]) -> Vec<Lsn> {
 
 /// The last frame that must be in this segment, as the one behind it says or, if it is the last, the mark of the ledger.
 fn vouched(found: &[Found], at: usize, limit: Lsn, durable: Lsn) -> Lsn {
-    let follows = |next: &&Found| next.id == found[at].id.next() && next.header.is_some();
-    match found.get(at + 1) {
-        Some(next) => Some(next).filter(follows).map_or(Lsn::ZERO, |_| limit),
-        None => durable,
-    }
+    let Some(next) = found.get(at + 1) else { return durable };
+    let follows = next.id == found[at].id.next();
+    next.header.filter(|_| follows).map_or(Lsn::ZERO, |header| header.previous.min(limit))
 }
 
 /// Which frames a segment can hold.

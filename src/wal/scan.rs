@@ -252,7 +252,8 @@ impl<'a> Scan<'a> {
         if !self.pending.is_some_and(|(pending, _)| pending.start < self.durable) {
             return Lsn::ZERO;
         }
-        let before = self.unread.iter().filter(|header| header.end() <= self.durable).map(|header| header.lsn);
+        let before =
+            self.unread.iter().filter(|header| header.end() <= self.durable).map(|header| header.lsn);
         // A group begins where everything was durable, so its first batch is the one behind.
         let behind = self.unread.iter().find(|header| header.offset >= self.durable);
         let behind = behind.map(|header| header.lsn.previous());

@@ -375,8 +375,17 @@ pub(super) fn open_log(
     let epoch = locked.epoch();
     let opened = Ledger::open(locked.path(), epoch)?;
     let ledger_damage = told_damage(&opened);
-    let LedgerOpened { ledger, record, mut ranges, table: cached_table, streams, unsure, sent, log_durable, .. } =
-        opened;
+    let LedgerOpened {
+        ledger,
+        record,
+        mut ranges,
+        table: cached_table,
+        streams,
+        unsure,
+        sent,
+        log_durable,
+        ..
+    } = opened;
     let mut streams = streams.unwrap_or_else(|reason| {
         tracing::error!(reason, "which persistent stream was in use is not known; a new one is begun");
         Streams::default()

@@ -42,8 +42,7 @@ fn record(through: u64) -> LedgerRecord {
 fn ranges(watermark: u64) -> Ranges {
     let mut ranges = Ranges::default();
     for start in [watermark + 3, watermark + 6] {
-        let range =
-            SettledRange { start: at(start), end: at(start + 1), frames: 1, rows: 10, requests: 1 };
+        let range = SettledRange { start: at(start), end: at(start + 1), frames: 1, rows: 10, requests: 1 };
         ranges.settle(&mut at(watermark), range);
     }
     ranges

@@ -1,7 +1,7 @@
 //! Goal: the ledger stays small, on the disk and in memory, however much is settled and however often it is opened.
 //!
 //! Method: real checkpoints, each one written, flushed and synced, one million of them, or `LEDGER_SETTLES=n`
-//! (the long run is ten million). In between both sizes are looked at and have to stay below their bounds. 
+//! (the long run is ten million). In between both sizes are looked at and have to stay below their bounds.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

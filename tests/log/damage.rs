@@ -262,7 +262,8 @@ fn frames_that_the_ledger_knows_to_have_been_durable_are_reported_however_much_o
     for keep in 0..=10_usize {
         let dir = one_segment(10, false);
         change(dir.path(), 0, |bytes| {
-            let starts: Vec<usize> = frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).collect();
+            let starts: Vec<usize> =
+                frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).collect();
             let end = starts.get(keep).copied().unwrap_or(bytes.len());
             bytes[end..].fill(0);
         });

@@ -55,7 +55,9 @@ impl Watcher {
             let is_ledger = operation.path == ledger;
             let is_mark = marks.contains(&operation.path);
             if is_mark && matches!(operation.kind, Write | WriteDurable) && !self.ledger_is_synced {
-                return Err(format!("R6: the mark is written before the ledger is synced [I5]: {operation:?}"));
+                return Err(format!(
+                    "R6: the mark is written before the ledger is synced [I5]: {operation:?}"
+                ));
             }
             match operation.kind {
                 Create => {

@@ -215,13 +215,12 @@ impl Site {
         let directory = LogDirectory::open(&env, dir, &destination()).map_err(failed)?;
         let epoch = directory.epoch();
         let place = Box::new(SimPlace::of(&env.storage, dir));
-        let opened =
-            Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
-        let LedgerOpened { ledger, record: stored, mut ranges, log_durable, damage, mark_damage, .. } = opened;
+        let opened = Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
+        let LedgerOpened { ledger, record: stored, mut ranges, log_durable, damage, mark_damage, .. } =
+            opened;
         let highest = stored.settled.highest().max(ranges.highest());
         let known = Known { highest, settled: stored.settled.through, durable: log_durable };
-        let (wal, recovery) =
-            Wal::open_knowing(&env, directory, self.options, known).map_err(failed)?;
+        let (wal, recovery) = Wal::open_knowing(&env, directory, self.options, known).map_err(failed)?;
         let stored_ranges = ranges.clone();
         let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last)
             .map_err(|error| format!("{error:?}"))?;
@@ -707,7 +706,9 @@ fn bodies(segment: &[u8], offset: u64) -> Vec<u64> {
     const HEADER: usize = 80;
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| segment[at + i]));
     let is_batch = |at: &usize| {
-        segment[*at..].starts_with(b"ZBfr\x02") && number(at + 40) == *at as u64 && number(at + 32) == number(24)
+        segment[*at..].starts_with(b"ZBfr\x02")
+            && number(at + 40) == *at as u64
+            && number(at + 32) == number(24)
     };
     let places = (offset.next_multiple_of(8) as usize..segment.len().saturating_sub(HEADER)).step_by(8);
     places.filter(is_batch).map(|at| (at + HEADER) as u64).collect()

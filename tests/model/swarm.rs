@@ -192,8 +192,7 @@ fn step(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
 /// While no process lives: damage, another ledger, and a cut that waits for the next opening.
 fn between_lives(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
     while rng.per_mille(swarm.damage) {
-        let kinds =
-            [Damage::Bit, Damage::Burst, Damage::Zeros, Damage::Cut, Damage::Gone, Damage::Bodies];
+        let kinds = [Damage::Bit, Damage::Burst, Damage::Zeros, Damage::Cut, Damage::Gone, Damage::Bodies];
         site.damage(kinds[rng.below(6) as usize], rng)?;
     }
     if rng.per_mille(swarm.forgeries) {

@@ -289,6 +289,10 @@ async fn a_ledger_that_is_lost_costs_doubled_rows_that_are_counted_and_loses_non
         let landed = site.landed();
         assert!(landed.keys().copied().eq(0..200) && landed.values().all(|times| *times <= 2));
         let doubled: usize = landed.values().map(|times| times - 1).sum();
-        assert!(!is_marked || doubled as u64 <= status.doubtful_rows, "{doubled} of {}", status.doubtful_rows);
+        assert!(
+            !is_marked || doubled as u64 <= status.doubtful_rows,
+            "{doubled} of {}",
+            status.doubtful_rows
+        );
     }
 }

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arrow_zerobus_sdk_wrapper::admin::{self, FindingKind, Progress};
+use arrow_zerobus_sdk_wrapper::admin::verify::{FindingKind, verify};
+use arrow_zerobus_sdk_wrapper::admin::{self, Progress};
 use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, WrapperConfiguration};
 
 use crate::exactly::{drained, send};
@@ -91,9 +92,9 @@ async fn whatever_happens_to_a_ledger_is_told_and_no_row_is_lost_or_doubled_whil
             assert!(deliver(&site, delivery, 0..20).await.is_empty());
             copy(&directory.join("ledger"), &older(&site));
             assert!(deliver(&site, delivery, 20..40).await.is_empty());
-            assert!(admin::verify(&directory, &Progress::default()).unwrap().is_sound, "{what}");
+            assert!(verify(&directory, &Progress::default()).unwrap().is_sound, "{what}");
             change(&site, &directory);
-            let told = admin::verify(&directory, &Progress::default()).unwrap();
+            let told = verify(&directory, &Progress::default()).unwrap();
             assert!(!told.is_sound, "{what}, {delivery:?}: {told:#?}");
             assert_eq!(admin::status(&directory).is_err(), is_marked, "{what}: the files cannot tell");
 
@@ -101,7 +102,7 @@ async fn whatever_happens_to_a_ledger_is_told_and_no_row_is_lost_or_doubled_whil
             assert_eq!(damage.len(), 1, "{what}, {delivery:?}: {damage:?}");
             let names = if is_marked { "ledger" } else { "ledger.mark" };
             assert!(damage[0].contains(&directory.join(names).display().to_string()), "{damage:?}");
-            assert!(admin::verify(&directory, &Progress::default()).unwrap().is_sound, "{what}");
+            assert!(verify(&directory, &Progress::default()).unwrap().is_sound, "{what}");
             emulator.stop().unwrap();
             assert_eq!(site.landed(), once(0..60), "{what}, {delivery:?}");
         }
@@ -109,7 +110,8 @@ async fn whatever_happens_to_a_ledger_is_told_and_no_row_is_lost_or_doubled_whil
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_that_were_durable_and_are_gone_from_the_end_of_a_log_are_told_and_their_numbers_not_used_again() {
+async fn frames_that_were_durable_and_are_gone_from_the_end_of_a_log_are_told_and_their_numbers_not_used_again()
+ {
     let site = Site::new();
     let emulator = site.serve();
     assert!(deliver(&site, DeliveryGuarantee::AtLeastOnce, 0..20).await.is_empty());
@@ -123,13 +125,13 @@ async fn frames_that_were_durable_and_are_gone_from_the_end_of_a_log_are_told_an
     wrapper.shutdown().await.unwrap();
     drop(wrapper);
     let directory = site.writer_directory();
-    let before = admin::verify(&directory, &Progress::default()).unwrap();
+    let before = verify(&directory, &Progress::default()).unwrap();
     assert!(before.is_sound && before.settled_lsn.get() == 2 && before.last_lsn.get() == 4, "{before:#?}");
     let mut segments: Vec<PathBuf> =
         std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
     remove(segments.iter().max().unwrap());
-    let told = admin::verify(&directory, &Progress::default()).unwrap();
+    let told = verify(&directory, &Progress::default()).unwrap();
     let missing = told.findings.iter().find(|it| it.kind == FindingKind::Missing);
     let lsns = missing.and_then(|missing| missing.lsns).unwrap_or_else(|| panic!("{told:#?}"));
     assert_eq!((lsns.first, lsns.last, told.is_sound), (3, 4, false));
