@@ -73,7 +73,7 @@ fn behind(contents: &Contents, mark: &Mark) -> String {
     match &contents.record {
         None => format!("it says nothing of this log, which its mark says is settled up to frame {through}"),
         Some((record, _)) => format!(
-            "it is older than its mark: it has checkpoint {} and is settled up to frame {}, the mark has {} and {through}",
+            "it is older than its mark: it has checkpoint {} and is settled up to frame {}, the mark has {} and frame {through}",
             contents.generation.map_or_else(|| "none".to_owned(), |number| number.to_string()),
             record.settled.through,
             mark.generation,
