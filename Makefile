@@ -26,15 +26,30 @@ demo: build ## Streams real data through a killed service and a killed producer 
 	$(BIN)/python examples/python/demo/demo.py
 
 .PHONY: test
-test: test-rust test-python test-fuzz ## Runs all tests, with the kill test and the examples of the README
+test: test-rust test-python test-chaos test-fuzz ## Runs all tests, with the chaos suite and the examples of the README
 
 .PHONY: test-rust
-test-rust: need-cargo ## Runs the tests of the crate and the kill test
+test-rust: need-cargo ## Runs the tests of the crate
 	cargo test --locked --workspace --features $(FEATURES)
 	cargo test --locked --features $(FEATURES),shuttle --test concurrency
 
+# Options of the chaos suite, such as CHAOS_ARGS="kill-rust --seed 7".
+CHAOS_ARGS ?=
+# How long it runs as a part of `make soak`.
+CHAOS_SECONDS ?= 3600
+
+.PHONY: test-chaos
+test-chaos: build victims ## Runs the chaos suite in its short mode: real processes, real faults (chaos-tests/README.md)
+	cd chaos-tests && $(CURDIR)/$(BIN)/python -m chaos run $(CHAOS_ARGS)
+
+.PHONY: victims
+victims: need-cargo
+	# As a test needs them, for a plain build has other features of the dependencies and would build them once more.
+	cargo test --locked --workspace --features $(FEATURES) --test exactly --no-run
+
 .PHONY: soak
-soak: need-cargo ## Runs the tests of the log in a simulated world for hours: ten million crashes, more faults at every operation
+soak: build victims ## Runs the chaos suite for an hour (CHAOS_SECONDS=…) and the simulated world for hours: ten million crashes
+	cd chaos-tests && $(CURDIR)/$(BIN)/python -m chaos run --long $(CHAOS_SECONDS) $(CHAOS_ARGS)
 	FLIPS=all cargo test --locked --features $(FEATURES) --test log bit
 	LEDGER_SETTLES=10000000 cargo test --locked --features $(FEATURES) --test ledger
 	SCHEDULES=1000000 cargo test --locked --features $(FEATURES),shuttle --test concurrency

@@ -25,6 +25,30 @@ pub enum Canary {
     MarkBeforeLedger,
 }
 
+#[cfg(feature = "sim")]
+impl Canary {
+    /// All of them.
+    pub const ALL: [Canary; 7] = [
+        Canary::AcknowledgeBeforeSync,
+        Canary::SyncAgainAfterFailure,
+        Canary::CutAtFirstBadChecksum,
+        Canary::ReuseLsn,
+        Canary::FreeBeforeLedgerSync,
+        Canary::ForgetDirectorySync,
+        Canary::TrustStoreFlush,
+    ];
+}
+
+/// What is planted in every log of this process that lies on a real disk.
+#[cfg(feature = "sim")]
+static OF_PROCESS: std::sync::OnceLock<Canary> = std::sync::OnceLock::new();
+
+/// Plants a bug in every log of this process that is opened from now on; for programs that are run so that somebody finds it.
+#[cfg(feature = "sim")]
+pub fn plant_in_process(canary: Canary) {
+    let _ = OF_PROCESS.set(canary);
+}
+
 /// The bug that is planted in a log; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Canaries {
@@ -37,6 +61,18 @@ impl Canaries {
     #[cfg(feature = "sim")]
     pub const fn plant(canary: Canary) -> Canaries {
         Canaries { planted: Some(canary) }
+    }
+
+    /// What is planted in this process.
+    #[cfg(feature = "sim")]
+    pub(crate) fn of_process() -> Canaries {
+        Canaries { planted: OF_PROCESS.get().copied() }
+    }
+
+    /// What is planted in this process: nothing.
+    #[cfg(not(feature = "sim"))]
+    pub(crate) const fn of_process() -> Canaries {
+        Canaries {}
     }
 
     /// Whether this bug is planted.

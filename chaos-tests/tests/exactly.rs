@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arrow_zerobus_sdk_wrapper::deaths::Death;
 use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, Status, Validate, ZerobusWrapper};
-use chaos_tests::{ExactlyOnce, Orders, ServiceOrders, TABLE, configuration};
+use chaos_tests::{Orders, ServiceOrders, TABLE, configuration};
 use oracle::{Oracle, landed, number, start_victim};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -196,24 +196,23 @@ fn every_row_lands_exactly_once_however_often_producer_and_service_are_killed() 
         let has_bad_rows = is_about_bad_rows || random.random_ratio(1, 8);
         let bad: Vec<i64> =
             has_bad_rows.then(|| first_id + random.random_range(0..batch_rows)).into_iter().collect();
-        let orders = Orders {
-            endpoint: format!("http://127.0.0.1:{}", service.orders.port),
-            unity_catalog_url: format!("http://127.0.0.1:{}", service.orders.http_port),
-            wal_dir: wal_dir.clone(),
+        let endpoint = format!("http://127.0.0.1:{}", service.orders.port);
+        let unity_catalog_url = format!("http://127.0.0.1:{}", service.orders.http_port);
+        let mut orders = Orders {
             first_id,
-            senders: random.random_range(1..=4),
-            batch_rows,
-            segment_bytes: (64 * 1024) << random.random_range(0..3),
-            request_max_bytes: 1024 << random.random_range(0..5),
-            stream_max_age_secs: if random.random_ratio(1, 3) { 1 } else { 600 },
-            streams: 1,
-            drop_at_bytes: None,
-            exactly_once: Some(ExactlyOnce {
-                max_inflight_requests: random.random_range(1..=32),
-                bad_ids: bad.clone(),
-                die_at: death.map(|death| (death as usize, random.random_range(1..=3))),
-            }),
+            producers: random.random_range(1..=4),
+            rows: (batch_rows, batch_rows),
+            bad_ids: bad.clone(),
+            is_patient: true,
+            die_at: death.map(|death| (format!("{death:?}"), random.random_range(1..=3))),
+            ..Orders::new(&endpoint, &unity_catalog_url, &wal_dir)
         };
+        orders.set("segment_bytes", (64 * 1024) << random.random_range(0..3));
+        orders.set("request_max_bytes", 1024 << random.random_range(0..5));
+        orders.set("stream_max_age_secs", if random.random_ratio(1, 3) { 1 } else { 600 });
+        orders.set("delivery", "exactly_once");
+        orders.set("max_inflight_requests", random.random_range(1..=32));
+        orders.set("validate", "off");
         let end = End {
             latest: match death {
                 Some(_) => PATIENCE,

@@ -96,7 +96,7 @@ fn killed_replays_land_each_row(exactly_once: bool) {
     let wrapper = ZerobusWrapper::open(offline).unwrap();
     let runtime = wrapper.runtime();
     for frame in 0..FRAMES {
-        runtime.block_on(wrapper.send_batch(batch(frame * ROWS, ROWS, &[]).unwrap())).unwrap();
+        runtime.block_on(wrapper.send_batch(batch(frame * ROWS, ROWS, &[], None).unwrap())).unwrap();
     }
     runtime.block_on(wrapper.shutdown()).unwrap();
     drop(wrapper);

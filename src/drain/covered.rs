@@ -56,7 +56,9 @@ impl Feed {
         if self.passed >= start {
             return true;
         }
-        let is_in_frame = self.frame.as_ref().is_some_and(|frame| !frame.is_used_up());
+        // Rows that are converted and that no request has taken yet come first, and the rest of their frame.
+        let is_in_frame =
+            !self.chunk.is_used_up() || self.frame.as_ref().is_some_and(|frame| !frame.is_used_up());
         // Frames without rows, and damage, are passed without moving the position.
         let first_covered = if start.rows_of_next > 0 { start.through.next() } else { start.through };
         !is_in_frame && self.next_lsn() > first_covered

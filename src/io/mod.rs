@@ -164,7 +164,7 @@ impl Env {
             storage: Arc::new(OsStorage),
             clock: Arc::new(OsClock),
             rng: Arc::new(OsRng),
-            canaries: Canaries::default(),
+            canaries: Canaries::of_process(),
         }
     }
 }

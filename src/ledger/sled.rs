@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
 
 use std::fs::{self, File};
+use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,21 +106,47 @@ impl LedgerPlace for SledPlace {
     }
 }
 
+/// A handle of sled. Where the last one is let go, sled syncs its file once more, and panics if that fails. Nothing rests
+/// on that sync, for what has to be durable was synced before: so it is a failed sync like any other, and no end of
+/// whoever lets go.
+#[derive(Debug)]
+struct Handle<T>(Option<T>);
+
+impl<T> Deref for Handle<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(handle) => handle,
+            None => unreachable!("a handle is taken where it is dropped, and nowhere else"),
+        }
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        let handle = self.0.take();
+        if panic::catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err() {
+            tracing::warn!("the ledger was closed without its last sync, which failed");
+        }
+    }
+}
+
 #[derive(Debug)]
 struct SledStore {
     path: PathBuf,
-    db: sled::Db,
+    db: Handle<sled::Db>,
     /// Holds the table and the descriptors of streams. sled writes all values of a page anew after a few changes of any
     /// one of them: what is small and changes with every checkpoint lies elsewhere.
-    large: sled::Tree,
+    large: Handle<sled::Tree>,
     file: File,
 }
 
 impl SledStore {
     fn open(path: &Path) -> Result<SledStore, LedgerError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open().map_err(failure("open", path))?;
-        let large = db.open_tree(LARGE_TREE).map_err(failure("open", path))?;
+        let db = Handle(Some(config.open().map_err(failure("open", path))?));
+        let large = Handle(Some(db.open_tree(LARGE_TREE).map_err(failure("open", path))?));
         let file = File::open(path.join(SLED_FILE)).map_err(LedgerError::io("open", path))?;
         sync_directory(path)?;
         if let Some(parent) = path.parent() {

@@ -143,6 +143,42 @@ async fn after_a_restart_only_what_was_in_flight_is_sent_again_by_however_many_s
     }
 }
 
+/// A batch of more than one request ends where something settled begins, and none of its own requests is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_rows_of_a_batch_before_one_that_is_settled_are_sent_too() {
+    let one = |c: &mut WrapperConfiguration| c.request_max_bytes = 1024;
+    let flight = |c: &mut WrapperConfiguration| {
+        c.transport = TransportKind::ArrowFlight;
+        c.request_max_bytes = 1024;
+    };
+    let next: [&dyn Fn(&mut WrapperConfiguration); 3] = [&one, &several, &flight];
+    for (number, next) in next.into_iter().enumerate() {
+        let site = Site::new();
+        let emulator = site.serve();
+        // The stream that gets the whole first batch keeps nothing of it.
+        emulator.faults().add([Rule::new(Fault::HangStream {}).times(1)]).unwrap();
+        let wrapper = site.open_with(|c| {
+            several(c);
+            c.shutdown_timeout = Duration::ZERO;
+        });
+        let first = 2 * ROWS_OF_REQUEST_MIN as i64;
+        wrapper.send_batch(batch(0..first)).await.unwrap();
+        send(&wrapper, first..2_000).await;
+        wait_until(&wrapper, "rows of the others", |it| it.rows.delivered >= 500).await;
+        wrapper.shutdown().await.unwrap();
+        drop(wrapper);
+        emulator.faults().clear();
+
+        let wrapper = site.open_with(next);
+        let after = drained(&wrapper).await;
+        assert_eq!((after.rows.stored, after.rows.delivered), (2_000, 2_000), "{number}");
+        wrapper.shutdown().await.unwrap();
+        emulator.stop().unwrap();
+        let landed = site.landed();
+        assert!(landed.keys().copied().eq(0..2_000), "{number}: {} rows landed", landed.len());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_frames_that_a_power_cut_took_after_they_were_delivered_nothing_waits_and_no_number_is_used_again()
 {

@@ -1,75 +1,187 @@
-//! A producer that announces what it does and sends until somebody kills it.
+//! A producer that announces what it does and sends until somebody ends it: the twin of `chaos/victims/wheel_victim.py`.
+//!
+//! Its orders are the first line of its standard input. A later line is `drain` or `close`; the end of the input means `close`.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-#[cfg(feature = "sim")]
-use arrow_zerobus_sdk_wrapper::deaths;
-use arrow_zerobus_sdk_wrapper::{DeliveryGuarantee, OnFull, Validate, ZerobusWrapper};
-use chaos_tests::{Announcement, Orders, WINDOW_OF_SEVERAL, batch, configuration};
+use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
+use arrow_zerobus_sdk_wrapper::error::Coded as _;
+use chaos_tests::{Announcement, Orders, batch, digest};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::Mutex;
 
-fn announce(announcement: Announcement) -> io::Result<()> {
+/// A producer that was refused does not fill the disk with its announcements.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(10);
+
+/// The time of `CLOCK_MONOTONIC`, which every process of the machine shares.
+fn monotonic_ns() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for a timespec, and the call writes nothing else.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+fn announce(announcement: &Announcement) -> io::Result<()> {
     // One write per line, so that a kill leaves whole lines only.
-    let mut line = serde_json::to_string(&announcement)?;
-    line.push('\n');
-    io::stdout().lock().write_all(line.as_bytes())
+    let mut event = serde_json::to_value(announcement)?;
+    event["at_ns"] = monotonic_ns().into();
+    io::stdout().lock().write_all(format!("{event}\n").as_bytes())
+}
+
+fn resident_bytes() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "it is not the log that is read")]
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    anonymous.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+type Producers = tokio::task::JoinSet<Result<(), Box<dyn Error + Send + Sync>>>;
+
+/// What the producers share.
+struct Producing {
+    orders: Orders,
+    wrapper: ZerobusWrapper,
+    directory: String,
+    is_over: AtomicBool,
+    /// The number of the next batch, and its first row.
+    next: Mutex<(u64, i64)>,
+}
+
+async fn produce(producing: Arc<Producing>, producer: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let orders = &producing.orders;
+    let seed = orders
+        .seed
+        .bytes()
+        .fold(producer as u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    let bad_text = (orders.bad_text_bytes > 0).then(|| "x".repeat(orders.bad_text_bytes));
+    let mut random = StdRng::seed_from_u64(seed);
+    loop {
+        let rows = random.random_range(orders.rows.0..=orders.rows.1);
+        let (number, first) = {
+            let mut next = producing.next.lock().await;
+            if producing.is_over.load(Ordering::Relaxed) || orders.batches.is_some_and(|most| next.0 > most) {
+                return Ok(());
+            }
+            let taken = *next;
+            *next = (taken.0 + 1, taken.1 + rows);
+            taken
+        };
+        let ids = first..first + rows;
+        let mut bad: Vec<i64> = orders.bad_ids.iter().copied().filter(|id| ids.contains(id)).collect();
+        if orders.bad_rows > 0 && number % orders.bad_rows == 0 && !bad.contains(&first) {
+            bad.push(first);
+        }
+        let made = batch(first, rows, &bad, bad_text.as_deref())?;
+        announce(&Announcement::Intent { batch: number, producer, first, rows, hash: digest(ids), bad })?;
+        let mut pause = Duration::from_secs_f64(orders.pause_ms / 1000.0);
+        let (lsn, durable) = match producing.wrapper.send_batch(made).await {
+            Ok(stored) => (stored.lsn, stored.durable),
+            Err(error) if error.lsn().is_some() => (error.lsn(), true),
+            Err(error) => {
+                announce(&Announcement::Refused {
+                    batch: number,
+                    error: format!("{:?}", error.code()),
+                    code: error.code().info().name.to_owned(),
+                    message: error.to_string(),
+                })?;
+                tokio::time::sleep(pause.max(PAUSE_AFTER_REFUSAL)).await;
+                continue;
+            }
+        };
+        let directory = producing.directory.clone();
+        announce(&Announcement::Ack { batch: number, lsn: lsn.map(|lsn| lsn.get()), directory, durable })?;
+        if let Some(lsn) = lsn.filter(|lsn| orders.is_patient && lsn.get() % 4 == 0) {
+            // That some of its rows are refused is told here, and intended.
+            let _ = producing.wrapper.wait_delivered(lsn, None).await;
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(std::mem::take(&mut pause)).await;
+        }
+    }
+}
+
+/// Sends no more, and waits until nothing waits.
+async fn drain(producing: &Producing, producers: &mut Producers) -> Result<(), Box<dyn Error + Send + Sync>> {
+    producing.is_over.store(true, Ordering::Relaxed);
+    while let Some(ended) = producers.join_next().await {
+        ended??;
+    }
+    while producing.wrapper.status().rows.waiting > 0 {
+        // That some rows were refused is told here, and intended.
+        let _ = producing.wrapper.flush(Some(Duration::from_millis(200))).await;
+    }
+    let statuses = vec![serde_json::to_value(producing.wrapper.status())?];
+    Ok(announce(&Announcement::Drained { statuses })?)
+}
+
+/// Plants what the orders want of this process.
+fn prepare(orders: &Orders) -> Result<(), Box<dyn Error>> {
+    #[cfg(feature = "sim")]
+    {
+        use arrow_zerobus_sdk_wrapper::canary::{self, Canary};
+        use arrow_zerobus_sdk_wrapper::deaths::{self, Death};
+        if let Some((name, nth)) = &orders.die_at {
+            let named = Death::ALL.into_iter().find(|death| format!("{death:?}") == *name);
+            deaths::plan(named.ok_or_else(|| format!("there is no moment {name}"))?, *nth);
+        }
+        if let Some(name) = &orders.canary {
+            let named = Canary::ALL.into_iter().find(|canary| format!("{canary:?}") == *name);
+            canary::plant_in_process(named.ok_or_else(|| format!("there is no canary {name}"))?);
+        }
+        Ok(())
+    }
+    #[cfg(not(feature = "sim"))]
+    match (&orders.die_at, &orders.canary) {
+        (None, None) => Ok(()),
+        _ => Err("deaths and canaries are only in builds with the feature sim".into()),
+    }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let orders = std::env::args().nth(1).ok_or("orders are missing")?;
-    let orders: Orders = serde_json::from_str(&orders)?;
-    let mut configuration = configuration(&orders.endpoint, &orders.unity_catalog_url, &orders.wal_dir);
-    configuration.segment_bytes = orders.segment_bytes;
-    configuration.request_max_bytes = orders.request_max_bytes;
-    configuration.stream_max_age = Duration::from_secs(orders.stream_max_age_secs);
-    configuration.streams = orders.streams;
-    if orders.streams > 1 {
-        configuration.max_inflight_requests = WINDOW_OF_SEVERAL;
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let orders: Orders = serde_json::from_str(&line)?;
+    prepare(&orders).map_err(|error| error.to_string())?;
+    let configuration = orders.configuration()?;
+    announce(&Announcement::Ready { resident_bytes: resident_bytes() })?;
+    announce(&Announcement::Opening)?;
+    let wrapper = match ZerobusWrapper::open(configuration) {
+        Ok(wrapper) => wrapper,
+        Err(error) => {
+            announce(&Announcement::Failed { during: "open".to_owned(), message: error.to_string() })?;
+            std::process::exit(1);
+        }
+    };
+    let directory = wrapper.status().directory.to_string_lossy().into_owned();
+    announce(&Announcement::Open { directory: directory.clone() })?;
+    let next = Mutex::new((1, orders.first_id));
+    let producing = Arc::new(Producing { orders, wrapper, directory, is_over: AtomicBool::new(false), next });
+    let mut producers = Producers::new();
+    for producer in 0..producing.orders.producers {
+        producers.spawn(produce(Arc::clone(&producing), producer));
     }
-    if let Some(bytes) = orders.drop_at_bytes {
-        configuration.wal_max_bytes = bytes;
-        configuration.on_full = OnFull::DropOldest;
-    }
-    // A victim that is told more is also one that keeps little waiting, so that the rest comes to its turn.
-    let is_patient = orders.exactly_once.is_some();
-    let mut bad_ids = Vec::new();
-    if let Some(orders) = orders.exactly_once {
-        configuration.delivery = DeliveryGuarantee::ExactlyOnce;
-        configuration.max_inflight_requests = orders.max_inflight_requests;
-        configuration.validate = Validate::Off;
-        bad_ids = orders.bad_ids;
-        #[cfg(feature = "sim")]
-        if let Some((death, nth)) = orders.die_at {
-            deaths::plan(deaths::Death::ALL[death], nth);
+    let (tell, mut commands) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
+    });
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command.as_deref() {
+                Some("drain") => drain(&producing, &mut producers).await?,
+                _ => break,
+            },
+            Some(ended) = producers.join_next() => ended??,
         }
     }
-    let bad_ids = Arc::new(bad_ids);
-    let wrapper = ZerobusWrapper::open(configuration)?;
-    announce(Announcement::Open)?;
-    let next_id = Arc::new(AtomicI64::new(orders.first_id));
-    let mut senders = tokio::task::JoinSet::new();
-    for _ in 0..orders.senders {
-        let (wrapper, next_id, rows) = (wrapper.clone(), Arc::clone(&next_id), orders.batch_rows);
-        let bad_ids = Arc::clone(&bad_ids);
-        senders.spawn(async move {
-            loop {
-                let first = next_id.fetch_add(rows, Ordering::Relaxed);
-                announce(Announcement::Intent { first, rows }).map_err(|error| error.to_string())?;
-                let batch = batch(first, rows, &bad_ids).map_err(|error| error.to_string())?;
-                let stored = wrapper.send_batch(batch).await.map_err(|error| format!("{error:?}"))?;
-                announce(Announcement::Acknowledged { first, rows }).map_err(|error| error.to_string())?;
-                if let Some(lsn) = stored.lsn.filter(|lsn| is_patient && lsn.get() % 4 == 0) {
-                    // That some of its rows are refused is told here, and intended.
-                    let _ = wrapper.wait_delivered(lsn, None).await;
-                }
-            }
-        });
-    }
-    // A sender ends only by an error; without one, the kill ends us all.
-    let ended: Result<(), String> = senders.join_next().await.ok_or("no sender")??;
-    Ok(ended?)
+    announce(&Announcement::Closing)?;
+    producing.is_over.store(true, Ordering::Relaxed);
+    producing.wrapper.shutdown().await?;
+    announce(&Announcement::Closed)?;
+    Ok(())
 }

@@ -4,7 +4,8 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -18,15 +19,23 @@ use chaos_tests::{Announcement, Orders, content};
 pub(crate) struct Oracle {
     pub(crate) intended: BTreeSet<i64>,
     pub(crate) acknowledged: BTreeSet<i64>,
-    pub(crate) opened: u64,
+    /// The rows of the batches of the life that is heard.
+    batches: BTreeMap<u64, Range<i64>>,
 }
 
 impl Oracle {
     pub(crate) fn hear(&mut self, announcement: Announcement) {
         match announcement {
-            Announcement::Open => self.opened += 1,
-            Announcement::Intent { first, rows } => self.intended.extend(first..first + rows),
-            Announcement::Acknowledged { first, rows } => self.acknowledged.extend(first..first + rows),
+            Announcement::Intent { batch, first, rows, .. } => {
+                self.batches.insert(batch, first..first + rows);
+                self.intended.extend(first..first + rows);
+            }
+            Announcement::Ack { batch, .. } => self.acknowledged.extend(self.batches[&batch].clone()),
+            Announcement::Refused { message, .. } | Announcement::Failed { message, .. } => {
+                panic!("the victim has an error of its own: {message}")
+            }
+            Announcement::Ready { .. } => self.batches.clear(),
+            _ => {}
         }
     }
 
@@ -38,11 +47,13 @@ impl Oracle {
 /// A victim that runs, and what it says until it ends.
 pub(crate) fn start_victim(orders: &Orders) -> (Child, JoinHandle<Vec<Announcement>>) {
     let mut victim = Command::new(env!("CARGO_BIN_EXE_victim"))
-        .arg(serde_json::to_string(orders).unwrap())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // It stays open: its end would have the victim close.
+    let input = victim.stdin.as_mut().unwrap();
+    writeln!(input, "{}", serde_json::to_string(orders).unwrap()).unwrap();
     let output = BufReader::new(victim.stdout.take().unwrap());
     let listener = std::thread::spawn(move || {
         let lines = output.lines().map_while(Result::ok);

@@ -1,0 +1,1 @@
+"""The faults: each module does one kind of harm, and undoes it."""

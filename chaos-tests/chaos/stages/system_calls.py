@@ -1,0 +1,213 @@
+"""Whichever system call fails, is cut short, or is the last one of its process: no acknowledged row is lost.
+
+Method: victims run under an interceptor (`faults/intercept`) that counts their file operations in the log's
+directory and hits the k-th one of a kind, for each k in turn, on one log that goes on from life to life: the
+first operations are those of the opening, the later ones those of writing, rotating, settling and
+reclaiming. A failed write or sync must be the last thing that ever happens to its segment; the interceptor
+watches that too. One life in three has the fault stay from then on, until the victim has refused or has come
+to the end of its patience.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+
+from ..faults.intercept import (
+    CHANGES,
+    EVERYTHING,
+    FOREVER,
+    SYNCS,
+    WRITES,
+    Action,
+    Intercept,
+    Operation,
+    Rule,
+)
+from ..stage import Need, Stage
+from ..trial import Trial
+from ..verdict import Expectations
+from ..victims.victim import Victim
+from .power_cut import kind_of_victim
+
+# Up to this one all operations are hit, by three trials; further trials draw up to the second one.
+LAST, LAST_LONG = 60, 500
+# Of these lives one trial is made.
+LIVES = 20
+PATIENCE_SECS = 3.0
+
+NAMES = (Operation.CREATE, Operation.RENAME, Operation.UNLINK, Operation.TRUNCATE, Operation.MAKE_DIRECTORY)
+SPACE = (*WRITES, Operation.CREATE, Operation.ALLOCATE, Operation.MAKE_DIRECTORY)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to an operation.
+
+    Attributes:
+        name: For the name of the stage.
+        what: In words, for the table.
+        rows: Of the table of faults.
+        rule: Draws the rule of one life; its first and last operation are set by the caller.
+        kills: Whether the process dies of it.
+        stays: Whether it may stay for all that follows.
+    """
+
+    name: str
+    what: str
+    rows: tuple[int, ...]
+    rule: Callable[[Random], Rule]
+    kills: bool = False
+    stays: bool = True
+
+
+def _part(random: Random) -> int:
+    """How much of a write arrives: nothing, everything, or any number of bytes."""
+    return random.choice([0, EVERYTHING, random.randint(1, 8192)])
+
+
+FAULTS = (
+    Fault(
+        "sync-eio",
+        "the k-th sync fails with EIO",
+        (9,),
+        lambda random: Rule(SYNCS, Action.FAIL, error=errno.EIO, bytes=random.choice([0, EVERYTHING])),
+    ),
+    Fault(
+        "write-eio",
+        "the k-th write fails with EIO, some of its bytes have arrived",
+        (11,),
+        lambda random: Rule(WRITES, Action.FAIL, error=errno.EIO, bytes=_part(random)),
+    ),
+    Fault(
+        "enospc",
+        "the k-th operation that needs space fails with ENOSPC",
+        (12,),
+        lambda _: Rule(SPACE, Action.FAIL, error=errno.ENOSPC),
+    ),
+    Fault(
+        "torn",
+        "of the k-th write some bytes arrive, and the process dies",
+        (1, 5),
+        lambda random: Rule(WRITES, Action.KILL, bytes=_part(random)),
+        kills=True,
+        stays=False,
+    ),
+    Fault(
+        "short",
+        "of each write from the k-th on some bytes arrive, and the system call says so",
+        (5,),
+        lambda random: Rule(WRITES, Action.SHORTEN, bytes=512 * random.randint(1, 8)),
+    ),
+    Fault(
+        "killed-at-sync",
+        "the process dies before or right behind its k-th sync",
+        (1, 2),
+        lambda random: Rule(SYNCS, Action.KILL, bytes=random.choice([0, EVERYTHING])),
+        kills=True,
+        stays=False,
+    ),
+    Fault(
+        "names",
+        "the k-th creation, renaming, removal or cut of a file fails",
+        (11, 13),
+        lambda random: Rule(
+            NAMES, Action.FAIL, error=random.choice([errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE])
+        ),
+    ),
+    Fault(
+        "killed-at-name",
+        "the process dies before or right behind the k-th renaming or removal",
+        (1, 29),
+        lambda random: Rule(
+            (Operation.RENAME, Operation.UNLINK), Action.KILL, bytes=random.choice([0, EVERYTHING])
+        ),
+        kills=True,
+        stays=False,
+    ),
+    Fault(
+        "read-eio",
+        "the k-th read of a segment or of the ledger fails with EIO",
+        (11,),
+        lambda random: Rule(
+            (Operation.READ,), Action.FAIL, error=errno.EIO, part=random.choice(["/segment-", "/ledger/"])
+        ),
+    ),
+)
+
+
+def run(trial: Trial, fault: Fault) -> None:
+    """Hits one operation after the other."""
+    trial.service()
+    operations = (*CHANGES, Operation.READ) if fault.name == "read-eio" else CHANGES
+    intercept = Intercept(trial.directory / "intercept", trial.wal_dir, operations)
+    reached = 0
+    for number in range(LIVES):
+        # Three trials share the first ones: 1, 4, 7, … and 2, 5, 8, … and 3, 6, 9, …
+        at = 1 + number * (LAST // LIVES) + trial.index
+        if at > LAST:
+            at = trial.random.randint(1, LAST_LONG)
+        stays = fault.stays and trial.random.random() < 1 / 3
+        rule = replace(fault.rule(trial.random), first=at, last=FOREVER if stays else at)
+        intercept.forget_failed_files()
+        intercept.set_rules(rule)
+        options = trial.options(wait_for="stored", segment_bytes=64 << 10, block_timeout_secs=1)
+        victim = trial.victim(options, kind=kind_of_victim(number), prefix=intercept.prefix())
+        until_hit(victim, intercept, fault)
+        reached += intercept.hits() > 0
+        trial.count("operations hit", intercept.hits())
+        if victim.is_running:
+            victim.kill()
+        else:
+            victim.wait()
+        trial.count("lives that could not open the log", int(victim.heard("failed") is not None))
+        if intercept.trouble:
+            raise AssertionError(
+                f"the interceptor could not do {intercept.trouble} things: nothing was shown"
+            )
+        if intercept.touched:
+            raise AssertionError(
+                f"R8: {intercept.touched} writes and syncs on {intercept.touched_path} after one failed"
+            )
+    trial.count("lives with a fault", reached)
+    trial.count("segments given up", intercept.failed_files)
+    if not reached:
+        raise AssertionError("no operation was hit, so nothing was shown")
+    intercept.heal()
+    # A ledger that failed is replaced by a new one, which is allowed to know nothing.
+    aside = len(list(trial.wal_dir.glob("*/writer-*/ledger.set-aside-*")))
+    trial.count("ledgers set aside", aside)
+    trial.finish(expect=Expectations(ledger_lost=aside > 0))
+
+
+def until_hit(victim: Victim, intercept: Intercept, fault: Fault) -> None:
+    """Waits until the fault was there and the victim has done something behind it, or has ended."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while victim.is_running and not intercept.hits() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    if fault.kills:
+        return
+    said = len(victim.life.events)
+    deadline = time.monotonic() + PATIENCE_SECS / 3
+    while victim.is_running and len(victim.life.events) < said + 20 and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+STAGES = tuple(
+    Stage(
+        name=f"call-{fault.name}",
+        rows=fault.rows,
+        fault=fault.what,
+        promise="no acknowledged row is lost; a segment that has failed is not touched again",
+        proof="file operations go through an interceptor; announcements compared with the table",
+        needs=frozenset({Need.CC, Need.RUST_VICTIM}),
+        trials=3 if fault.name in ("sync-eio", "write-eio", "enospc", "torn") else 1,
+        unit="lives with a fault",
+        run=partial(run, fault=fault),
+    )
+    for fault in FAULTS
+)
