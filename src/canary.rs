@@ -28,7 +28,7 @@ pub enum Canary {
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 7] = [
+    pub const ALL: [Canary; 8] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SyncAgainAfterFailure,
         Canary::CutAtFirstBadChecksum,
@@ -36,6 +36,7 @@ impl Canary {
         Canary::FreeBeforeLedgerSync,
         Canary::ForgetDirectorySync,
         Canary::TrustStoreFlush,
+        Canary::MarkBeforeLedger,
     ];
 }
 

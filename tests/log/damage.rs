@@ -214,9 +214,8 @@ fn segments_of_another_log_or_under_another_name_are_reported_and_left_alone() {
 fn bodies_damaged_from(from: usize, frames: i64) -> tempfile::TempDir {
     let dir = one_segment(frames, false);
     change(dir.path(), 0, |bytes| {
-        for at in frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).skip(from - 1) {
-            bytes[at + 80] ^= 1;
-        }
+        let batches: Vec<usize> = frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).collect();
+        batches[from - 1..].iter().for_each(|at| bytes[at + 80] ^= 1);
     });
     dir
 }
