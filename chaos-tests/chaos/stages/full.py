@@ -81,7 +81,7 @@ def drain_without_room(trial: Trial, mount: Mount, options: Any) -> None:
 
 def accepts_again(trial: Trial, mount: Mount, options: Any) -> None:
     """Sends rows to a log that was full, and is not any more."""
-    victim = trial.victim(options, wal_dir=mount.directory / "wal")
+    victim = trial.victim(options, wal_dir=mount.directory / "wal", kind="rust")
     victim.wait_for("ack", times=5)
     trial.kill(victim)
 
@@ -91,7 +91,7 @@ def run_bytes(trial: Trial, kind: Kind, *, delivery: str = "at_least_once", bad_
     service = trial.service()
     service.kill()
     with small_disk(trial, kind) as mount, trial.kept(mount.directory):
-        options = trial.options(**FULL, delivery=delivery) if delivery != "mixed" else trial.options(**FULL)
+        options = trial.options(**FULL, delivery=delivery)
         if bad_rows:
             options = replace(options.with_settings(validate="off"), bad_rows=bad_rows)
         # Large enough to come to the end of the disk soon.
@@ -165,8 +165,8 @@ def run_growing(trial: Trial, kind: Kind) -> None:
         trial.finish(mount.directory / "wal", settings={"wal_min_free_bytes": 0})
 
 
-_ON_TMPFS = frozenset({Need.ROOT})
-_ON_EXT4 = frozenset({Need.ROOT, Need.LOOP, Need.EXT4})
+_ON_TMPFS = frozenset({Need.ROOT, Need.RUST_VICTIM})
+_ON_EXT4 = frozenset({Need.ROOT, Need.LOOP, Need.EXT4, Need.RUST_VICTIM})
 
 
 def _stage(name: str, fault: str, needs: frozenset[Need], trials: int, run: Any, **how: Any) -> Stage:

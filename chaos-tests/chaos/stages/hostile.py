@@ -21,6 +21,7 @@ from ..stage import Need, Stage
 from ..trial import Trial
 from ..verdict import Expectations
 from ..victims.victim import Victim
+from .power_cut import kind_of_victim
 
 VERBS = ("status", "ls", "verify", "inspect")
 Guest = Callable[[Path, Random], None]
@@ -112,7 +113,7 @@ def opened(trial: Trial, guests: list[Path]) -> Victim:
         AssertionError: It refuses for another reason.
     """
     while True:
-        victim = trial.victim(trial.options(wait_for="stored"))
+        victim = trial.victim(trial.options(wait_for="stored"), kind=kind_of_victim(len(trial.victims)))
         if victim.wait_for("open") is not None:
             return victim
         victim.wait()
@@ -177,8 +178,8 @@ STAGES = (
         fault="files of all kinds in the directory; the command beside a live log",
         promise="no panic, no endless wait, no memory without a limit; rows are taken and delivered",
         proof="victims and the command run among them, with deadlines; announcements compared",
-        needs=frozenset({Need.ROOT}),
-        trials=2,
+        needs=frozenset({Need.ROOT, Need.RUST_VICTIM}),
+        trials=1,
         run=run,
     ),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from .. import wal_reader
-from ..stage import Stage
+from ..stage import Need, Stage
 from ..trial import Trial
 from ..verdict import Expectations
 
@@ -102,7 +102,7 @@ def run(trial: Trial, harm: Harm) -> None:
     service = trial.service()
     settings = {"wait_for": "stored", "durability": "sync", "segment_bytes": 64 << 10, "streams": 1}
     options = replace(trial.options(**settings, retain_delivered_bytes=0), rows=(20, 100))
-    first = trial.victim(options)
+    first = trial.victim(options, kind="rust")
     first.wait_for("ack", times=10)
     first.command("drain")
     first.wait_for("drained")
@@ -110,18 +110,18 @@ def run(trial: Trial, harm: Harm) -> None:
     first.close()
     kept = trial.directory / "ledger-of-before"
     shutil.copytree(directory / "ledger", kept)
-    second = trial.victim(options)
+    second = trial.victim(options, kind="rust")
     second.wait_for("ack", times=10)
     second.command("drain")
     second.wait_for("drained")
     second.close()
     service.kill()
-    third = trial.victim(options)
+    third = trial.victim(options, kind="wheel")
     third.wait_for("ack", times=5)
     trial.kill(third)
     harm(directory / "ledger", kept, trial.random)
     in_segments = sum(len(frame.rows) for log in wal_reader.logs(trial.wal_dir) for frame in log.frames)
-    fourth = trial.victim(options)
+    fourth = trial.victim(options, kind="rust")
     if fourth.wait_for("ack", times=5) is None:
         raise AssertionError(f"the log cannot be opened any more: {fourth.life.events[-1]}")
     trial.kill(fourth)
@@ -135,7 +135,7 @@ STAGES = tuple(
         fault=f"the ledger: {(harm.__doc__ or '').rstrip('.').lower()}",
         promise="rows of the frames that are there may land twice; none is lost, no number given twice",
         proof="announcements and their numbers compared with the log and the table",
-        needs=frozenset(),
+        needs=frozenset({Need.RUST_VICTIM}),
         trials=1,
         run=partial(run, harm=harm),
     )

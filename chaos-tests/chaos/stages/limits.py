@@ -134,12 +134,13 @@ def run_read_only(trial: Trial) -> None:
         options = options_of(trial)
         victim = start(trial, options, wal_dir)
         # As far as the file system knows, its journal has failed. What it had not committed is gone.
-        trial.oracle.cut(victim.life, time.monotonic_ns())
+        before_ns = time.monotonic_ns()
         mount.remount("abort")
         meanwhile(trial, victim)
         if victim.heard("refused") is None:
             raise AssertionError("nothing was refused on a read-only disk")
         victim.kill()
+        trial.oracle.cut(victim.life, before_ns)
         reader = trial.victim(options, wal_dir=wal_dir)
         reader.wait_for("opening")
         reader.wait_for("failed", timeout=20.0)

@@ -65,8 +65,10 @@ def run(trial: Trial, kind: Kind, cuts: int) -> None:
                     options = options.with_settings(wait_for="stored")
                 victim = trial.victim(options, wal_dir=wal_dir, kind=kind_of_victim(number))
                 wait_for_a_moment(trial, victim)
-                trial.oracle.cut(victim.life, power.cut())
+                before_ns = power.cut()
                 victim.kill()
+                # Now that everything it said is heard.
+                trial.oracle.cut(victim.life, before_ns)
                 power.restore()
                 trial.count("power cuts")
                 promised = sum(batch.is_promised for batch in victim.life.batches.values())

@@ -44,8 +44,9 @@ def cut(trial: Trial, device: BlockDevice, victim: Victim, percent: int) -> None
     before_ns = time.monotonic_ns()
     before = device.counts()
     after = device.cut(percent, trial.random.getrandbits(31))
-    trial.oracle.cut(victim.life, before_ns)
     victim.kill()
+    # Now that everything it said is heard.
+    trial.oracle.cut(victim.life, before_ns)
     device.restore()
     trial.count("power cuts")
     trial.count("sectors taken by cuts", after.taken - before.taken)
@@ -149,7 +150,7 @@ def run_lying(trial: Trial, kind: Kind) -> None:
             deceived.wait_for("ack", times=5)
             device.lie()
             deceived.wait_for("ack", times=30)
-            percent = SURVIVING_PERCENT[trial.index % len(SURVIVING_PERCENT)]
+            percent = SURVIVING_PERCENT[(trial.seed + trial.index) % len(SURVIVING_PERCENT)]
             taken = device.counts().taken
             device.cut(percent, trial.random.getrandbits(31))
             deceived.kill()
@@ -215,7 +216,7 @@ def stages() -> list[Stage]:
             promise="nothing is invented or altered; what is missing in the middle is reported",
             proof="the block device swallows flushes; losses are counted, and what `status` reports",
             needs=on_ext4,
-            trials=3,
+            trials=2,
             run=partial(run_lying, kind="ext4"),
         )
     )
