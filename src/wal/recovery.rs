@@ -177,9 +177,7 @@ pub(super) fn recover_with(
         begins_known |= segment.tells_lsns;
         let by_footer = sealed.map_or(Lsn::ZERO, |footer| footer.totals.last);
         // [I12] Frames that are lost at the end had their numbers.
-        let lost = segment.damage.iter().filter_map(|damage| damage.lsns.as_ref()).map(|lsns| *lsns.end());
-        let lost = lost.max().unwrap_or(Lsn::ZERO);
-        last = last.max(segment.totals.last).max(base.previous()).max(by_footer).max(lost);
+        last = last.max(segment.last_held()).max(base.previous()).max(by_footer);
         segments.push(segment);
     }
 

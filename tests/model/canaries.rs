@@ -75,7 +75,7 @@ fn the_order_shows_a_segment_that_is_used_before_its_name_is_durable() {
 
 #[test]
 fn the_model_finds_a_checkpoint_that_trusts_the_flush() {
-    finds(Canary::TrustStoreFlush, in_the_model, &["I5"]);
+    finds(Canary::TrustStoreFlush, in_the_model, &["I5", "R7"]);
 }
 
 #[test]

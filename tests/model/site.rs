@@ -267,7 +267,9 @@ impl Site {
         self.say(|| format!("ledger: {damage:?}, mark: {mark_damage:?}"));
         let has_failed = self.world.disk().counts().errors() > 0;
         let excused = self.is_forged || has_failed || self.oracle.disk_lies;
-        if let Some(damage) = damage.filter(|_| !excused) {
+        // A cut in the first write of a simulated store leaves none of its slots whole.
+        let is_torn = |damage: &&LedgerDamage| damage.to_string().contains("no slot is whole");
+        if let Some(damage) = damage.filter(|damage| !excused && !is_torn(damage)) {
             return Err(format!("R7: nothing has happened to the ledger, but: {damage}"));
         }
         if mark_damage.is_some() {

@@ -47,7 +47,7 @@ const CHANGES: [(&str, bool, Change); 8] = [
     }),
     ("cut", true, |_, directory| {
         let file = std::fs::File::options().write(true).open(directory.join("ledger/db")).unwrap();
-        file.set_len(4096).unwrap();
+        file.set_len(100).unwrap();
     }),
     ("zeros", true, |_, directory| {
         std::fs::write(directory.join("ledger/db"), vec![0; 512 * 1024]).unwrap();
