@@ -90,7 +90,7 @@ mod python;
 
 pub use admission::Full;
 pub use config::{
-    Compression, DeliveryGuarantee, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
+    Compression, DeliveryGuarantee, LogExport, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
     WrapperConfiguration,
 };
 pub use convert::{NullList, TimestampNs};

@@ -156,7 +156,7 @@ pub(super) fn status(directory: &Path) -> Result<Status, AskError> {
 
 /// Asks the owner of a log; what it does not know or refuses is an error.
 pub(super) fn ask(directory: &Path, question: &Question) -> Result<Answer, AskError> {
-    let owner = || wal::owner(&Env::os(), directory).ok().flatten().map(|owner| owner.pid);
+    let owner = || wal::owner_as_far_as_known(&Env::os(), directory).map(|owner| owner.pid);
     let no_owner = || AskError::NoOwner { directory: directory.to_owned() };
     let line = match converse(directory, question) {
         Ok(line) => line,

@@ -177,6 +177,7 @@ impl Appender {
         self.last_sync = shared.env.clock.monotonic();
         self.publish(shared);
         if let Some(entry) = shared.index().segments.last_mut() {
+            shared.written(entry.bytes, sealed.bytes);
             entry.bytes = sealed.bytes;
             entry.is_recyclable = sealed.is_recyclable;
         }
@@ -190,7 +191,9 @@ impl Appender {
         if let Some(entry) = shared.index().segments.last_mut().filter(|entry| entry.id == segment.id()) {
             entry.totals = segment.totals();
             entry.end = segment.frames_end();
-            entry.bytes = block_end(segment.frames_end());
+            let bytes = block_end(segment.frames_end());
+            shared.written(entry.bytes, bytes);
+            entry.bytes = bytes;
         }
         shared.publish(segment.totals().last);
         self.answer(shared.options.durability == Durability::Sync);

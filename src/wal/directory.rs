@@ -150,6 +150,12 @@ pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
     Ok(note.map(|note| parse_note(&note).unwrap_or(Owner { pid: 0, program: None })))
 }
 
+/// The same for those who only tell of it. A lock that cannot be read counts as one that somebody has, process 0: that it has
+/// none is not known.
+pub(crate) fn owner_as_far_as_known(env: &Env, dir: &Path) -> Option<Owner> {
+    owner(env, dir).unwrap_or(Some(Owner { pid: 0, program: None }))
+}
+
 /// Whether there is a log in this directory.
 pub fn is_log(env: &Env, dir: &Path) -> bool {
     matches!(find_log(env, dir), Ok(true))

@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind},
     ops::RangeInclusive,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use tokio::sync::watch;
@@ -208,6 +208,11 @@ impl Wal {
     /// The bytes of all segments and spare files, without what is only reserved in the open segment.
     pub fn bytes(&self) -> u64 {
         self.shared().index().bytes() + self.shared().spares.bytes()
+    }
+
+    /// What the log has taken of the disk since it was opened, as it grows. It keeps nothing of the log open.
+    pub(crate) fn written_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared().written_bytes)
     }
 
     /// How long a segment may become.

@@ -132,7 +132,31 @@ pub(super) fn open_in(
 ) -> Result<Arc<Inner>, OpenError> {
     let access = Access::new(configuration)?;
     let locked = LogDirectory::open_unchanged(&env, directory, access.destination())?;
+    if access.configuration.delivery == DeliveryGuarantee::ExactlyOnce {
+        check_stream(&locked, access.destination())?;
+    }
     start(&access, env, locked, None, Outlets::default())
+}
+
+/// A persistent stream is one of the service that the log was written for: what arrived on it nobody else can tell.
+#[cfg(feature = "cli")]
+fn check_stream(log: &LogDirectory, asked: &Destination) -> Result<(), OpenError> {
+    let written_for = log.destination();
+    let is_elsewhere =
+        written_for.endpoint != asked.endpoint || written_for.unity_catalog_url != asked.unity_catalog_url;
+    if !is_elsewhere {
+        return Ok(());
+    }
+    let remembered = crate::ledger::peek(log.path(), log.epoch())?;
+    if !remembered.streams.read.is_ok_and(|streams| streams.current.is_some()) {
+        return Ok(());
+    }
+    let allowed = format!(
+        "at_least_once, or the place that the log was written for: it has a persistent stream at {}, and only there can be \
+         told what of it arrived; drain it there first",
+        written_for.endpoint
+    );
+    Err(invalid("delivery", DeliveryGuarantee::ExactlyOnce.as_str(), &allowed).into())
 }
 
 /// What the catalog says of the table of this configuration now, as text if it does not tell; none where there is nobody to
@@ -191,6 +215,7 @@ pub(super) fn start(
     };
     let telemetry = Telemetry::new(outlets, &destination.table, &directory, &env.clock);
     wal.record(Arc::clone(telemetry.recorder()));
+    let wal_written = wal.written_bytes();
     // Without a socket, on a file system that has none, onlookers read the files.
     let socket = OwnerSocket::bind(&directory)
         .inspect_err(|error| tracing::warn!(%error, "nobody can ask this log for its status"));
@@ -231,6 +256,7 @@ pub(super) fn start(
         table: TableToRemember::new(destination.table.clone(), table.subscribe()),
         status: settler_status,
     };
+    let grace = Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay));
     let delivering = Lane {
         wal: wal.clone(),
         transport: Arc::new(transport),
@@ -245,7 +271,7 @@ pub(super) fn start(
         admission: Arc::clone(&admission),
         reads: Reads::new(),
         quarantine: quarantine.clone(),
-        grace: Arc::new(Grace::new(configuration.schema_grace, configuration.retry_max_delay)),
+        grace: Arc::clone(&grace),
         pause: pause.subscribe(),
         recorder: Arc::clone(telemetry.recorder()),
     };
@@ -273,7 +299,7 @@ pub(super) fn start(
         adoption,
     };
     let (stored, clock) = (Arc::new(stored), Arc::clone(&env.clock));
-    let pace = Arc::new(Pace::new(clock, Arc::clone(&stored), settler.clone()));
+    let pace = Arc::new(Pace::new(clock, Arc::clone(&stored), wal_written, settler.clone()));
     runtime.handle().spawn(Arc::clone(&pace).keep(stop.subscribe()));
     let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
         if let Ok(socket) = socket {
@@ -304,6 +330,8 @@ pub(super) fn start(
             settler,
             pace,
             nudge,
+            #[cfg(feature = "cli")]
+            grace,
             pause,
             pause_mark: std::sync::Mutex::default(),
             principal,

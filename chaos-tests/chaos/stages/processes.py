@@ -69,7 +69,7 @@ def writers(trial: Trial) -> None:
 
     def waiting() -> int:
         (status,) = admin.status(directories[0])
-        return status["rows"]["waiting"]
+        return status.rows.waiting
 
     if not waiting():
         raise AssertionError("nothing was shown: nothing waits in the log of the dead")

@@ -117,7 +117,7 @@ def table_trial(trial: Trial) -> None:
 
     def quarantined() -> int:
         (status,) = admin.status(directory_of(victim))
-        return status["rows"]["quarantined"]
+        return status.rows.quarantined
 
     if is_late:
         until(lambda: quarantined() > 0, lambda: f"rows in quarantine; {victim.complaints()}")

@@ -97,7 +97,7 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
     let env = Env::os();
     let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
     let quick = LogView::read(&env, directory).map_err(log_error)?;
-    let owner = wal::owner(&env, directory).ok().flatten();
+    let owner = wal::owner_as_far_as_known(&env, directory);
     // Before the log, which an owner writes first.
     let mark = ledger::peek_mark(directory, quick.epoch());
     let before = read_ledger(directory, quick.epoch(), owner.is_some());
@@ -215,7 +215,7 @@ fn read_log(
     progress.set_total(progress.done() + bytes);
     let first = read()?;
     let mut damage = first.damage().to_vec();
-    if damage.is_empty() || wal::owner(env, directory).ok().flatten().is_none() {
+    if damage.is_empty() || wal::owner_as_far_as_known(env, directory).is_none() {
         return Ok((first, damage));
     }
     progress.set_total(progress.done() + first.bytes());
