@@ -146,7 +146,7 @@ pub(super) fn open(
     found.open.flush()?;
     found.open.sync()?;
     place.hold_reserve();
-    Ok(found.ledger((place, mark_file, marked), generation, epoch, canaries)?)
+    found.ledger((place, mark_file, marked), generation, epoch, canaries)
 }
 
 /// A store in the place of one that is not believed, with what the mark says, if there is one.

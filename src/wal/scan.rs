@@ -249,7 +249,7 @@ impl<'a> Scan<'a> {
 
     /// The last batch behind the whole ones that a header behind it knows to have been durable.
     fn vouched_by_headers(&self) -> Lsn {
-        if !self.pending.is_some_and(|(pending, _)| pending.start < self.durable) {
+        if self.pending.is_none_or(|(pending, _)| pending.start >= self.durable) {
             return Lsn::ZERO;
         }
         let before =
