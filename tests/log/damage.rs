@@ -330,20 +330,30 @@ fn a_segment_whose_damage_is_found_when_it_is_read_is_set_aside_too_and_after_a_
 
 #[test]
 fn a_format_of_the_future_is_refused_and_left_untouched() {
-    for sealed in [true, false] {
+    let of_the_future = |bytes: &mut Vec<u8>| {
+        bytes[8] = 2;
+        let crc = crc32fast::hash(&bytes[..4092]);
+        bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
+    };
+    // The newest segment is looked at before anything else is done, the others when they are opened.
+    for (sealed, is_newest) in [(true, true), (false, true), (true, false), (false, false)] {
         let dir = one_segment(3, sealed);
-        change(dir.path(), 0, |bytes| {
-            bytes[8] = 2;
-            let crc = crc32fast::hash(&bytes[..4092]);
-            bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
+        if !is_newest {
+            let (wal, _) = open(dir.path());
+            append(&wal, 4..=5);
+        }
+        change(dir.path(), 0, of_the_future);
+        let paths = segments(dir.path());
+        let before: Vec<_> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        let opened = LogDirectory::open(&Env::os(), dir.path(), &destination());
+        assert_eq!(opened.is_err(), is_newest);
+        let opened = opened.and_then(|directory| {
+            Wal::open(&Env::os(), directory, options(Durability::Sync), Lsn::ZERO).map(drop)
         });
-        let path = segments(dir.path()).remove(0);
-        let before = std::fs::read(&path).unwrap();
-        let directory = LogDirectory::open(&Env::os(), dir.path(), &destination()).unwrap();
-        let error = Wal::open(&Env::os(), directory, options(Durability::Sync), Lsn::ZERO).unwrap_err();
+        let error = opened.unwrap_err();
         assert!(matches!(error, OpenError::UnsupportedVersion { version: 2, known: 1, .. }), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), before);
-        assert_eq!(segments(dir.path()).len(), 1);
+        assert_eq!(segments(dir.path()), paths);
+        assert!(paths.iter().map(|path| std::fs::read(path).unwrap()).eq(before));
     }
     let dir = one_segment(3, true);
     let identity = dir.path().join("LOG");
