@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from . import _core, _options
 from ._errors import ZerobusError
+from ._fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
@@ -269,7 +270,7 @@ def _forget() -> None:
         instruments.forget()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)
 
 
 def _instruments_of(provider: MeterProvider) -> _Instruments:

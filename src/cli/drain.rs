@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
 use super::output::print;
-use super::{Failure, next, root};
+use super::{Failure, root};
 use crate::admin::{self, StatusError};
 use crate::config::{DeliveryGuarantee, WrapperConfiguration};
 use crate::error::{ErrorCode, chain};
+use crate::platform::signals::{self, EndRequests};
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
@@ -59,6 +59,7 @@ pub(super) struct DrainArgs {
 }
 
 pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
+    signals::survive_file_limits();
     let root = root(args.directory.as_ref())?;
     let directories = admin::find_logs(&root)?;
     if directories.is_empty() {
@@ -103,20 +104,10 @@ fn drain(
     let before = &before.unwrap_or_else(|| wrapper.status());
     let runtime = wrapper.runtime();
     let outcome = runtime.block_on(async {
-        // A limit on file sizes shall be an error of the write, not the end of the process.
-        let _file_too_large = signal(SignalKind::from_raw(libc::SIGXFSZ));
-        let mut interrupt = signal(SignalKind::interrupt()).ok();
-        let mut terminate = signal(SignalKind::terminate()).ok();
-        let caught = async {
-            tokio::select! {
-                Some(()) = next(interrupt.as_mut()) => {}
-                Some(()) = next(terminate.as_mut()) => {}
-                else => std::future::pending().await,
-            }
-        };
+        let mut ends = EndRequests::catch().ok();
         tokio::select! {
             flushed = flush(&wrapper, args, before) => flushed,
-            () = caught => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
+            () = signals::next(ends.as_mut()) => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
             never = show_progress(&wrapper, before) => match never {},
         }
     });

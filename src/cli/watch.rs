@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use console::Term;
 use indicatif::{HumanBytes, HumanCount};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::status::{Seen, look};
 use super::time::human;
-use super::{Failure, next, no_log};
+use super::{Failure, no_log};
 use crate::error::ErrorCode;
+use crate::platform::signals::{self, EndRequests};
 use crate::wrapper::Status;
 
 /// So many depths are remembered.
@@ -80,13 +80,11 @@ pub(super) fn watch(
     let failed =
         |error: io::Error| Failure { code: ErrorCode::Storage, text: format!("cannot watch: {error}") };
     runtime.map_err(failed)?.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).ok();
-        let mut terminate = signal(SignalKind::terminate()).ok();
+        let mut ends = EndRequests::catch().ok();
         let is_terminal = io::stdout().is_terminal();
         let screen = is_terminal.then(Screen::open).transpose().map_err(failed)?;
         tokio::select! {
-            Some(()) = next(interrupt.as_mut()) => Ok(()),
-            Some(()) = next(terminate.as_mut()) => Ok(()),
+            () = signals::next(ends.as_mut()) => Ok(()),
             ended = draw(root, interval, screen.as_ref(), print) => ended,
         }
     })

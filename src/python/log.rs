@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -23,6 +21,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::io::{Clock, OsClock};
+use crate::platform::wake::{self, Socket};
 use crate::telemetry::event::{Seen, area};
 use crate::telemetry::{export_event, exported_level};
 
@@ -52,7 +51,7 @@ struct Queue {
 
 struct State {
     /// The end that wakes, and the end that Python waits at.
-    sockets: (UnixStream, UnixStream),
+    sockets: (Socket, Socket),
     records: VecDeque<Record>,
     /// Records that found no place since the last ones were taken.
     dropped: u64,
@@ -88,10 +87,7 @@ fn queue() -> Option<&'static Queue> {
 
 impl Queue {
     fn new() -> io::Result<Queue> {
-        let sockets = UnixStream::pair()?;
-        sockets.0.set_nonblocking(true)?;
-        sockets.1.set_nonblocking(true)?;
-        let state = State { sockets, records: VecDeque::new(), dropped: 0 };
+        let state = State { sockets: wake::pair()?, records: VecDeque::new(), dropped: 0 };
         Ok(Queue { pid: std::process::id(), state: Mutex::new(state) })
     }
 
@@ -208,10 +204,10 @@ fn python_level(level: Level) -> u8 {
 /// Has events wait for Python from now on, and returns the descriptor that becomes readable when there are some. A forked
 /// child begins anew.
 #[pyfunction]
-pub(super) fn start_log() -> io::Result<i32> {
+pub(super) fn start_log() -> io::Result<i64> {
     static INSTALLED: Once = Once::new();
     let queue = Queue::new()?;
-    let descriptor = queue.lock().sockets.1.as_raw_fd();
+    let descriptor = wake::descriptor(&queue.lock().sockets.1);
     // The one of a parent may be in use by nobody, and locked.
     QUEUE.store(Box::leak(Box::new(queue)), Ordering::Release);
     INSTALLED.call_once(|| {

@@ -107,7 +107,10 @@ impl LogDirectory {
                     asked: destination.table.clone(),
                 });
             }
-            Some(stored) => stored.epoch,
+            Some(stored) => {
+                refuse_newest_of_the_future(env, dir)?;
+                stored.epoch
+            }
             None => epoch_of_segments(env, dir)?.unwrap_or_else(|| Epoch::new(env.rng.next_u64())),
         };
         let destination = match &stored {
@@ -319,6 +322,19 @@ pub(crate) fn write_new_identity(
     let created_unix_micros = env.clock.unix_micros();
     let destination = destination.clone();
     write_identity(env, dir, &Identity { format: FORMAT_VERSION, epoch, destination, created_unix_micros })
+}
+
+/// A later version of this program was here last if it wrote the newest segment. That is to be known before anything of the
+/// log is touched, such as the ledger, which changes its files when it is opened. What cannot be read is found by recovery.
+fn refuse_newest_of_the_future(env: &Env, dir: &Path) -> Result<(), OpenError> {
+    let Some(newest) = segments(env, dir)?.ids.last().copied() else { return Ok(()) };
+    let path = dir.join(segment_name(newest));
+    match read_segment_header(env, &path) {
+        Ok(Err(SegmentHeaderFault::Version(version))) => {
+            Err(OpenError::UnsupportedVersion { path, version, known: FORMAT_VERSION })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The epoch in the newest segment whose header is whole; none if there are no segments.

@@ -558,7 +558,7 @@ def test_of_a_log_that_has_delivered_and_refused_rows_everything_is_told(tmp_pat
             batch = pa.record_batch({"id": ids, "value": pa.array(values, pa.int64())})
             asyncio.run(wrapper.send_batch(batch))
         with pytest.raises(TransmissionError, match="4 rows"):
-            asyncio.run(wrapper.flush(timeout=30))
+            asyncio.run(wrapper.flush(timeout=60))
         log = Path(wrapper.status()["directory"])
     assert [report.findings for report in admin.verify(log)] == [[]]
     frames = [admin.inspect_frame(lsn, log).report for lsn in (1, 2, 3)]
