@@ -198,7 +198,9 @@ class Trial:
         for service in self._services:
             service.heal()
         at_rest = wal_reader.logs(root)
-        last = verdict.judge_logs(self.oracle.batches, at_rest, expect)
+        last = verdict.judge_logs(
+            self.oracle.batches, at_rest, expect, was_cut=any(life.cut_ns for life in self.oracle.lives)
+        )
         self.counts.update(last.figures)
         drainer, statuses = self._drain(root, expect, settings or {}, drain_secs)
         for service in self._services:

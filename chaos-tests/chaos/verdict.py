@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from .announcements import Batch
@@ -126,10 +127,13 @@ def judge(
     return verdict
 
 
-def judge_logs(batches: Sequence[Batch], logs: Sequence[Log], expect: Expectations) -> Verdict:
+def judge_logs(
+    batches: Sequence[Batch], logs: Sequence[Log], expect: Expectations, *, was_cut: bool = False
+) -> Verdict:
     """Judges the frames of logs that nobody owns.
 
-    Each is a whole batch as it was sent, under the number that was told, and none is there twice.
+    Each is a whole batch as it was sent, under the number that was told, none is there twice, and there is no
+    gap, unless the disk was cut or has failed: then a number may be gone with a frame that was not promised.
     """
     verdict = Verdict()
     known = _Batches(batches)
@@ -152,11 +156,24 @@ def judge_logs(batches: Sequence[Batch], logs: Sequence[Log], expect: Expectatio
                 altered.append(f"batch {batch.name} in frame {frame.lsn}")
             if batch.is_promised and batch.directory == str(log.directory) and batch.lsn != frame.lsn:
                 numbered.append(f"batch {batch.name} was told {batch.lsn} and is {frame.lsn}")
+    has_failed = any(batch.refused and not batch.refused.startswith("Closed") for batch in batches)
+    if not (was_cut or has_failed or expect.damaged or expect.damage_reported):
+        verdict.broken("R3", "gaps in the numbers of the log", gaps(logs))
     verdict.broken("R2", "frames in the log were never announced", invented)
     verdict.broken("R2", "frames in the log are not as they were sent", altered)
     verdict.broken("R10", "frames have another number than was told", numbered)
     verdict.broken("R10", "numbers of frames are there twice", twice)
     return verdict
+
+
+def gaps(logs: Sequence[Log]) -> list[str]:
+    """Where the numbers of frames leap."""
+    return [
+        f"{log.directory.name}: {after.lsn} follows {before.lsn}"
+        for log in logs
+        for before, after in pairwise(log.frames)
+        if after.lsn > before.lsn + 1
+    ]
 
 
 def digest_of(rows: Iterable[tuple[int, str | None]]) -> str:

@@ -264,6 +264,21 @@ def test_frames_that_wait_are_judged_too(rows: range, lsn: int, rule: str | None
     assert judged.problems == [] if rule is None else judged.problems[0].startswith(rule)
 
 
+def test_a_gap_in_the_numbers_is_told_unless_the_disk_has_failed() -> None:
+    frames = [
+        Frame(DIRECTORY / "segment", 4096, lsn, tuple((i, content(i)) for i in batch_of(lsn).ids), 0, 0)
+        for lsn in (1, 3)
+    ]
+    logs, batches = [Log(DIRECTORY, epoch=1, frames=frames)], Case().batches
+    told = ["R3: 1 gaps in the numbers of the log: writer-001: 3 follows 1"]
+    assert verdict.judge_logs(batches, logs, Expectations()).problems == told
+    assert verdict.judge_logs(batches, logs, Expectations(), was_cut=True).problems == []
+    batches[0].refused = "ClosedError: the wrapper was shut down"
+    assert verdict.judge_logs(batches, logs, Expectations()).problems == told
+    batches[0].refused = "StorageError: no space left"
+    assert verdict.judge_logs(batches, logs, Expectations()).problems == []
+
+
 @pytest.mark.parametrize(
     ("durability", "ambiguous"),
     [
