@@ -154,20 +154,31 @@ def read_quarantine(log: Log) -> None:
 
 
 def _header(path: Path, data: bytes, log: Log) -> _Header | None:
-    if len(data) < _BLOCK or not any(data[:_BLOCK]):
-        # A segment that a crash has left before its header was durable holds nothing.
-        if any(data):
-            log.problems.append(f"{path.name}: {len(data)} bytes are no segment")
+    if len(data) < _BLOCK or (not any(data[:_BLOCK]) and not _has_own_frames(path, data, log)):
+        # A segment that a crash has left before its header was durable holds nothing. What stands behind may
+        # be of another segment, whose file this was.
         return None
     (checksum,) = struct.unpack_from("<I", data, _BLOCK - 4)
     magic, version, reserved, epoch, segment, base, previous, _ = _SEGMENT_HEADER.unpack_from(data)
     if magic != b"ZBWALSEG" or checksum != zlib.crc32(data[: _BLOCK - 4]):
-        log.problems.append(f"{path.name}: its header is damaged")
+        if _has_own_frames(path, data, log) or not _is_begun(data):
+            log.problems.append(f"{path.name}: its header is damaged")
         return None
     if version != 1 or reserved != 0 or segment != int(path.stem.partition("-")[2]):
         log.problems.append(f"{path.name}: version {version}, reserved {reserved}, segment {segment}")
         return None
     return _Header(epoch, segment, base, previous)
+
+
+def _is_begun(data: bytes) -> bool:
+    """Whether the first block may be a header of which a crash has let only one end arrive."""
+    return not any(data[:8]) or not any(data[_BLOCK - 4 : _BLOCK])
+
+
+def _has_own_frames(path: Path, data: bytes, log: Log) -> bool:
+    """Whether a frame of this segment stands anywhere in it."""
+    header = _Header(log.epoch or 0, int(path.stem.partition("-")[2]), 0, 0)
+    return any(isinstance(_frame(data, at, header), tuple) for at in range(_BLOCK, len(data), 8))
 
 
 def _frames(path: Path, data: bytes, header: _Header, log: Log) -> Iterator[tuple[int, Any, bytes]]:

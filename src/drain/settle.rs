@@ -99,6 +99,7 @@ impl Settler {
     pub(crate) async fn run(mut self) {
         // What an earlier owner has settled may be there still.
         self.acknowledged.mark_changed();
+        self.admission.keep_free(self.ledger.missing_reserve_bytes());
         loop {
             let expiry = self.next_expiry.map(|expiry| expiry.min(RETENTION_INTERVAL));
             tokio::select! {
@@ -137,6 +138,7 @@ impl Settler {
                 recorded = self.checkpoint();
                 freed = self.reclaim();
             }
+            self.admission.keep_free(self.ledger.missing_reserve_bytes());
             let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =
