@@ -38,7 +38,7 @@ from .power_cut import kind_of_victim
 # makes one for each fault; further trials draw up to the last one here.
 LIVES, THIRDS = 20, 3
 LAST_LONG = 500
-PATIENCE_SECS = 3.0
+PATIENCE_SECS = 2.0
 
 NAMES = (Operation.CREATE, Operation.RENAME, Operation.UNLINK, Operation.TRUNCATE, Operation.MAKE_DIRECTORY)
 SPACE = (*WRITES, Operation.CREATE, Operation.ALLOCATE, Operation.MAKE_DIRECTORY)
@@ -55,6 +55,7 @@ class Fault:
         rule: Draws the rule of one life; its first and last operation are set by the caller.
         kills: Whether the process dies of it.
         stays: Whether it may stay for all that follows.
+        is_rare: Whether there are few such operations: a third of the first sixty are hit then.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Fault:
     rule: Callable[[Random], Rule]
     kills: bool = False
     stays: bool = True
+    is_rare: bool = False
 
 
 def _part(random: Random) -> int:
@@ -128,6 +130,7 @@ FAULTS = (
         ),
         kills=True,
         stays=False,
+        is_rare=True,
     ),
     Fault(
         "read-eio",
@@ -136,6 +139,7 @@ FAULTS = (
         lambda random: Rule(
             (Operation.READ,), Action.FAIL, error=errno.EIO, part=random.choice(["/segment-", "/ledger/"])
         ),
+        is_rare=True,
     ),
 )
 
@@ -151,6 +155,8 @@ def run(trial: Trial, fault: Fault) -> None:
         at = 1 + number * THIRDS + (trial.seed + trial.index) % THIRDS
         if trial.index >= THIRDS:
             at = trial.random.randint(1, LAST_LONG)
+        if fault.is_rare:
+            at = 1 + at // THIRDS
         stays = fault.stays and trial.random.random() < 1 / 3
         rule = replace(fault.rule(trial.random), first=at, last=FOREVER if stays else at)
         intercept.forget_failed_files()
