@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -62,6 +63,9 @@ def tell(outcome: Outcome) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs stages; 0 if every promise was kept."""
+    # However it is ended, and also where a shell has it ignore Ctrl-C: nothing that it has started stays.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     known = collect()
     unknown = [name for name in arguments.stages if name not in known]
     if unknown:

@@ -180,6 +180,9 @@ class Announcements:
                 batch = life.batches[f"{life.number}:{event['batch']}"]
                 batch.ack_ns, batch.lsn = event["at_ns"], event["lsn"]
                 batch.directory, batch.durable = event["directory"], event["durable"]
+                if life.cut_ns is not None:
+                    # It was on its way while the cut was told.
+                    _mark(life, life.cut_ns, is_cut=True)
             case "refused":
                 batch = life.batches[f"{life.number}:{event['batch']}"]
                 batch.refused = f"{event['error']}: {event['message']}"

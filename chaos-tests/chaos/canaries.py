@@ -37,7 +37,7 @@ CANARIES: dict[str, Canary] = {
     "AcknowledgeBeforeSync": Canary(("power-cut-ext4", "power-cut-xfs")),
     "SyncAgainAfterFailure": Canary(("sectors-ext4", "fsyncgate-ext4", "call-sync-eio", "call-write-eio")),
     "CutAtFirstBadChecksum": Canary(("rot-segments", "sectors-ext4")),
-    "ReuseLsn": Canary(("ledger-lost", "ledger-old", "kill-rust")),
+    "ReuseLsn": Canary(("ledger-ahead", "power-cut-ext4")),
     "FreeBeforeLedgerSync": Canary(
         ("power-cut-ext4", "power-cut-xfs"),
         why="the ledger is synced some milliseconds later, and a lost ledger costs duplicates only",

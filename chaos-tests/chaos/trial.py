@@ -108,7 +108,7 @@ class Trial:
             prefix: A command that runs it, such as ``ip netns exec``.
         """
         to = service or self._services[0]
-        if self.canary and options.producers:
+        if self.canary:
             # Only the Rust victim can have a bug; the wheel is as it is published.
             kind, options = "rust", replace(options, canary=self.canary, api="async")
         settings = {

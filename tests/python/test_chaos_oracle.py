@@ -279,6 +279,7 @@ def test_a_gap_in_the_numbers_is_told_unless_the_disk_has_failed() -> None:
     assert verdict.judge_logs(batches, logs, Expectations()).problems == []
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["heard before", "heard behind the cut"])
 @pytest.mark.parametrize(
     ("durability", "ambiguous"),
     [
@@ -294,7 +295,7 @@ def test_a_gap_in_the_numbers_is_told_unless_the_disk_has_failed() -> None:
     ],
 )
 def test_an_acknowledgement_that_races_a_cut_is_ambiguous_and_no_other(
-    tmp_path: Path, durability: str, ambiguous: dict[str, str]
+    tmp_path: Path, durability: str, ambiguous: dict[str, str], is_late: bool
 ) -> None:
     oracle = Announcements(tmp_path / "announcements.jsonl")
     life = oracle.begin("wheel", {"durability": durability, "sync_interval_ms": 100, "client_secret": "s"})
@@ -302,8 +303,11 @@ def test_an_acknowledgement_that_races_a_cut_is_ambiguous_and_no_other(
         said = {"batch": number, "producer": 0, "first": number, "rows": 1, "hash": ""}
         oracle.hear(life, json.dumps({"event": "intent", "at_ns": 0} | said))
         ack = {"batch": number, "lsn": number, "directory": "d", "durable": True}
+        if is_late and number == 3:
+            oracle.cut(life, 10_000_000_000)
         oracle.hear(life, json.dumps({"event": "ack", "at_ns": ack_ns} | ack))
-    oracle.cut(life, 10_000_000_000)
+    if not is_late:
+        oracle.cut(life, 10_000_000_000)
     assert {batch.name: batch.ambiguous for batch in oracle.batches if batch.ambiguous} == ambiguous
     oracle.close()
     assert '"s"' not in (tmp_path / "announcements.jsonl").read_text()

@@ -143,7 +143,8 @@ def processes_of(group: int) -> Iterator[int]:
                 continue
 
 
-def test_ctrl_c_ends_everything_that_a_run_has_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_everything_that_a_run_has_started(tmp_path: Path, number: signal.Signals) -> None:
     running = subprocess.Popen(
         [
             sys.executable,
@@ -167,7 +168,7 @@ def test_ctrl_c_ends_everything_that_a_run_has_started(tmp_path: Path) -> None:
 
     until(lambda: any(len(list(processes_of(pid))) > 1 for pid in children()), "a victim runs")
     groups = children()
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     said, _ = running.communicate(timeout=DEADLINE_SECS)
     assert running.returncode == 130, said.decode()
     until(lambda: not any(list(processes_of(group)) for group in groups), "everything has ended")
