@@ -4,12 +4,16 @@
 what needs more.
 """
 
+import contextlib
 import os
+import signal
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _ROOT = Path("/sys/fs/cgroup")
+_EMPTY_SECS = 10.0
 
 
 def missing() -> str | None:
@@ -51,7 +55,19 @@ class MemoryLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._group.rmdir()
+        for pid in (self._group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        # The kernel lets go of a process some moments after its end.
+        deadline = time.monotonic() + _EMPTY_SECS
+        while True:
+            try:
+                self._group.rmdir()
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def prefix(self) -> list[str]:
         """What stands before the command of a process that is to live in the group; it keeps its id."""

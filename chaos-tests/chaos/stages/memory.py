@@ -20,7 +20,6 @@ from ..faults.memory import MemoryLimit
 from ..faults.mounts import MIB
 from ..stage import Need, Stage
 from ..trial import Trial
-from ..victims.victim import Victim
 from .kill import wait_for_acknowledgements
 
 LIMITS = (144 * MIB, 192 * MIB, 256 * MIB)
@@ -32,11 +31,6 @@ BACKLOG_SECS = 60.0
 def group_of(trial: Trial, limit_bytes: int) -> MemoryLimit:
     """A control group for this trial alone."""
     return MemoryLimit(f"chaos-{os.getpid()}-{trial.index}", limit_bytes)
-
-
-def ends_in_group(victim: Victim) -> int:
-    """Kills a victim and waits until the kernel has let its group go."""
-    return victim.kill() if victim.is_running else victim.wait()
 
 
 def run_limit(trial: Trial) -> None:
