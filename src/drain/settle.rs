@@ -99,7 +99,6 @@ impl Settler {
     pub(crate) async fn run(mut self) {
         // What an earlier owner has settled may be there still.
         self.acknowledged.mark_changed();
-        self.admission.keep_free(self.ledger.missing_reserve_bytes());
         loop {
             let expiry = self.next_expiry.map(|expiry| expiry.min(RETENTION_INTERVAL));
             tokio::select! {
