@@ -64,10 +64,18 @@ mod planned {
         LEFT[death as usize].store(nth, Ordering::Relaxed);
     }
 
+    /// At once, without a last word.
+    fn die() {
+        #[cfg(unix)]
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        #[cfg(windows)]
+        std::process::abort();
+    }
+
     pub(crate) fn reached(death: Death) {
         let left = &LEFT[death as usize];
         if left.load(Ordering::Relaxed) > 0 && left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            die();
         }
     }
 }

@@ -13,6 +13,10 @@
 //! [`ZerobusWrapper::send_batch`] appends the batch to the log of its table and returns once it is durable.
 //! A lane reads the log behind it, converts and sends, retries for as long as it takes, and settles
 //! only what the service has acknowledged. After a crash the next owner of the log goes on from there.
+#![cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "what others ask of an owner comes over a socket that only Unix has")
+)]
 
 pub mod types;
 
@@ -54,6 +58,8 @@ mod quarantine;
 
 pub mod io;
 
+mod platform;
+
 pub mod reclaim;
 
 pub mod canary;
@@ -68,7 +74,7 @@ mod pause;
 
 mod recent;
 
-#[cfg(feature = "jemalloc")]
+#[cfg(all(feature = "jemalloc", unix))]
 mod allocator;
 
 mod reserve;
@@ -90,7 +96,7 @@ mod python;
 
 pub use admission::Full;
 pub use config::{
-    Compression, DeliveryGuarantee, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
+    Compression, DeliveryGuarantee, LogExport, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
     WrapperConfiguration,
 };
 pub use convert::{NullList, TimestampNs};

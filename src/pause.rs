@@ -39,6 +39,17 @@ impl Pause {
     }
 }
 
+impl Pause {
+    /// A log that is paused already stays so since then and for the reason that was given first.
+    pub(crate) fn after(mut self, before: Option<&Pause>) -> Pause {
+        if let Some(before) = before {
+            self.since_unix_micros = before.since_unix_micros;
+            self.reason = before.reason.clone().or(self.reason);
+        }
+        self
+    }
+}
+
 impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("delivery was paused")?;

@@ -201,13 +201,24 @@ def _frames(path: Path, data: bytes, header: _Header, log: Log) -> Iterator[tupl
             yield at, fields, body
             at += _FRAME_HEADER.size + len(body)
             continue
+        following = _next_magic(data, at + 8, end)
         if frame is not None:
             torn.append(f"{path.name} at {at}: {frame}")
-        at += 8 if at % _BLOCK and frame is not None else _BLOCK - at % _BLOCK
+        elif rest := data[at:following].lstrip(b"\0"):
+            start = (following - len(rest)) // 8 * 8
+            torn.append(f"{path.name} at {start}: {following - start} bytes are no frame")
+        at = following
     if footer is not None:
         # Below a footer nothing is torn: what is damaged there was whole.
         log.problems += torn
         yield len(data) - _BLOCK, footer[0], footer[1]
+
+
+def _next_magic(data: bytes, at: int, end: int) -> int:
+    """Where a frame may begin next; the end if nowhere."""
+    while (at := data.find(b"ZBfr", at, end)) >= 0 and at % 8:
+        at += 1
+    return at if at >= 0 else end
 
 
 def _frame(data: bytes, at: int, header: _Header) -> tuple[Any, bytes] | str | None:

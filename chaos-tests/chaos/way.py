@@ -8,6 +8,7 @@ lost or changed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,7 +120,7 @@ def directory_of(victim: Victim) -> Path:
 def lane(victim: Victim) -> dict[str, Any]:
     """What the delivery of a victim that runs is doing, as its owner tells."""
     (status,) = admin.status(directory_of(victim))
-    return dict(status["lane"] or {"state": "none"})
+    return {"state": "none"} if status.lane is None else dataclasses.asdict(status.lane)
 
 
 def wait_for_lane(victim: Victim, state: str, why: str) -> dict[str, Any]:

@@ -6,13 +6,13 @@ exits, and a thread cannot be ended that way inside of ``_core``.
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from . import _core
+from ._fork import after_fork_in_child
+from ._readable import Readable
 from ._results import TransmissionResult
 
 # A signal that comes right before the wait begins would be noticed only at its end.
@@ -28,8 +28,7 @@ class _Waiter:
 
     def __init__(self) -> None:
         self.queue = _core.CompletionQueue(TransmissionResult)
-        self.poll = select.poll()
-        self.poll.register(self.queue.fileno(), select.POLLIN)
+        self.outcomes = Readable(self.queue.fileno())
 
 
 _idle: list[_Waiter] = []
@@ -62,7 +61,7 @@ def run(
     try:
         stop = start(waiter.queue, _TOKEN)
         while not (told := waiter.queue.take(1)):
-            waiter.poll.poll(interval_ms)
+            waiter.outcomes.wait(interval_ms)
     except BaseException:
         # The queue goes: an outcome may still come into it.
         if stop is not None:
@@ -112,4 +111,4 @@ def _forget_parent() -> None:
     _idle.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+after_fork_in_child(_forget_parent)

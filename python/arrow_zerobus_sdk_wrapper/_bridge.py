@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from . import _core
+from ._fork import after_fork_in_child
 from ._results import TransmissionResult
+from ._watcher import watch
 
 # So many outcomes are told in one turn of the loop: with more, each would be out of the processor's cache
 # before its task runs, and no task would give the core new work meanwhile.
@@ -32,7 +33,11 @@ class Bridge:
         self._queue = _core.CompletionQueue(TransmissionResult)
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        loop.add_reader(self._queue.fileno(), self._settle)
+        self._end_watch: Callable[[], None] | None = None
+        try:
+            loop.add_reader(self._queue.fileno(), self._settle)
+        except NotImplementedError:
+            self._end_watch = watch(loop, self._queue.fileno(), self._settle)
 
     async def run(
         self,
@@ -93,6 +98,8 @@ class Bridge:
 
     def close(self) -> None:
         """Closes the socket; outcomes that come later go nowhere."""
+        if self._end_watch is not None:
+            self._end_watch()
         self._queue.close()
         self._waiting.clear()
 
@@ -136,4 +143,4 @@ def _forget_parent() -> None:
     _bridges.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+after_fork_in_child(_forget_parent)

@@ -101,6 +101,7 @@ class Settings(TypedDict):
     observability_headers: str | None
     observability_service_name: str | None
     observability_resource_attributes: str | None
+    observability_logs: str
     observability_interval_secs: float
     metrics_port: int | None
     metrics_address: str | None

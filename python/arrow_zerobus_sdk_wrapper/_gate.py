@@ -8,9 +8,10 @@ exit waits a moment for those that are inside, and lets no other thread in any m
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from types import TracebackType
+
+from ._fork import after_fork_in_child
 
 # Most exporters give a batch sooner; for one that does not the exit waits no longer.
 _EXIT_WAIT_SECS = 1.0
@@ -61,4 +62,4 @@ gate = Gate()
 
 atexit.register(gate.close)
 # The parent's threads do not run in the child, and one of them may have held the lock.
-os.register_at_fork(after_in_child=gate.reopen)
+after_fork_in_child(gate.reopen)

@@ -1,7 +1,7 @@
 """From the core's log to Python's ``logging``.
 
 No thread of ``_core`` ever takes the GIL. Its records wait in a bounded queue; one daemon thread of Python's,
-started with the first wrapper of a process, waits in ``poll`` until there are some and hands them to
+started with the first wrapper of a process, waits until there are some and hands them to
 ``arrow_zerobus_sdk_wrapper.<area>``. A handler that blocks or raises holds up that thread and nobody else:
 what finds no place meanwhile is counted, and the count is a record of its own.
 """
@@ -11,14 +11,14 @@ from __future__ import annotations
 import atexit
 import json
 import logging
-import os
-import select
 import sys
 import threading
 import traceback
 from typing import Any
 
 from . import _core
+from ._fork import after_fork_in_child
+from ._readable import Readable
 
 _ROOT = logging.getLogger(__package__)
 # As libraries do: a program that has not set up logging sees nothing on stderr.
@@ -57,10 +57,10 @@ class _Carrier:
         self._has_given_up = True
 
     def _carry(self, descriptor: int) -> None:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
+        waiting = Readable(descriptor)
         while True:
-            if any(events & select.POLLNVAL for _, events in poller.poll(_LOOK_INTERVAL_MS)):
+            waiting.wait(_LOOK_INTERVAL_MS)
+            if not waiting.is_open:
                 # Somebody closed every descriptor of the process, as daemons do.
                 return
             # Read before the queue: what was logged before the end is handed over.
@@ -148,4 +148,4 @@ def _forget_parent() -> None:
     _carrier, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+after_fork_in_child(_forget_parent)

@@ -1,8 +1,8 @@
 """Telemetry from the side of Python: the arguments, and the program's own meter provider.
 
 The core exports by itself, on threads of its own. A meter provider of Python's cannot be handed to it; where
-the program has one and gives no endpoint, the instruments are registered here, and the core exports spans at
-most. They read the core when the provider collects, in the provider's thread.
+the program has one and gives no endpoint, the instruments are registered here, and the core exports spans and
+log records at most. They read the core when the provider collects, in the provider's thread.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from urllib.parse import quote
 
 from . import _core, _options
 from ._errors import ZerobusError
+from ._fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
-_KEYS = ("endpoint", "protocol", "headers", "service_name", "resource_attributes", "interval_secs")
+_KEYS = ("endpoint", "protocol", "headers", "service_name", "resource_attributes", "logs", "interval_secs")
+_LOGS = ("off", "error", "warning", "info", "debug")
 _SCOPE = "arrow_zerobus_sdk_wrapper"
 _GRPC_DEFAULT = "http://localhost:4317"
 _HTTP_DEFAULT = "http://localhost:4318"
-_TRACES_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_METRICS_ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", _ENDPOINT)
+_TRACES_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", _ENDPOINT)
+_LOGS_ENDPOINTS = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", _ENDPOINT)
 
 
 class _Measured(Protocol):
@@ -53,6 +58,7 @@ class Observability:
         headers: object,
         service_name: object,
         resource_attributes: object,
+        logs: object,
         interval_secs: object,
     ) -> None:
         arguments = {
@@ -61,6 +67,7 @@ class Observability:
             "headers": headers,
             "service_name": service_name,
             "resource_attributes": resource_attributes,
+            "logs": None if logs == "info" else logs,
             "interval_secs": None if interval_secs == 60 else interval_secs,
         }
         given = arguments | _of_config(config, arguments)
@@ -74,16 +81,21 @@ class Observability:
         self.resource_attributes = _options.optional_text(
             "observability_resource_attributes", given["resource_attributes"]
         )
+        level = given["logs"]
+        self.logs = _options.choice("observability_logs", "info" if level is None else level, _LOGS)
         interval = given["interval_secs"]
         self.interval_secs = _options.seconds(
             "observability_interval_secs", 60 if interval is None else interval
         )
         self._provider = self._provider_of_the_program()
+        if self.enabled and self.endpoint is None and _program_exports_logs():
+            # A handler of the program's takes them from `logging`.
+            self.logs = "off"
         if (
             self.enabled
             and self._provider is None
             and self.endpoint is None
-            and not _environment_has_endpoint()
+            and not _has_any(_METRICS_ENDPOINTS)
         ):
             # What every exporter of OpenTelemetry does without one.
             over_http = (self.protocol or _environment_protocol()) == "http/protobuf"
@@ -96,9 +108,11 @@ class Observability:
 
     @property
     def core_exports(self) -> bool:
-        """Whether the core exports anything: with a provider of the program spans, if it is said where to."""
-        has_endpoint = any(os.environ.get(name) for name in _TRACES_ENDPOINTS)
-        return self.enabled and (self._provider is None or has_endpoint)
+        """Whether the core exports anything.
+
+        With a provider of the program these are spans and log records, if it is said where to.
+        """
+        return self.enabled and (self._provider is None or _has_any(_TRACES_ENDPOINTS + _LOGS_ENDPOINTS))
 
     def observe(self, wrapper: _Measured) -> None:
         """Registers the instruments with the program's own provider, if that is who exports."""
@@ -153,9 +167,18 @@ def _wrong(message: str) -> Exception:
     return _options.wrong("observability_config", f"observability_config {message}")
 
 
-def _environment_has_endpoint() -> bool:
-    names = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    return any(os.environ.get(name) for name in names)
+def _has_any(variables: tuple[str, ...]) -> bool:
+    return any(os.environ.get(name) for name in variables)
+
+
+def _program_exports_logs() -> bool:
+    """Whether the program has set a logger provider in the package ``opentelemetry``."""
+    try:
+        from opentelemetry import _logs
+    except ImportError:
+        return False
+    # Those of the API itself stand in for one that nobody has set.
+    return not type(_logs.get_logger_provider()).__module__.startswith("opentelemetry._logs")
 
 
 def _environment_protocol() -> str | None:
@@ -247,7 +270,7 @@ def _forget() -> None:
         instruments.forget()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)
 
 
 def _instruments_of(provider: MeterProvider) -> _Instruments:

@@ -73,6 +73,7 @@ class WrapperArguments(TypedDict, total=False):
     observability_headers: str | None
     observability_service_name: str | None
     observability_resource_attributes: str | None
+    observability_logs: Literal["off", "error", "warning", "info", "debug"]
     observability_interval_secs: float
     metrics_port: int | None
     metrics_address: str | None

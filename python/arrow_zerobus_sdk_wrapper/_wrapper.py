@@ -45,14 +45,14 @@ class ZerobusWrapper:
             once, by the constructor.
         proxy: URL of an HTTP proxy for everything, ``http://host:port``. None: that of the environment
             (``https_proxy`` and its relatives).
-        observability_enabled: Exports metrics and spans with OpenTelemetry: to ``observability_endpoint``;
-            without one, metrics through the meter provider that the program has set in the package
-            ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a collector on this
-            machine. No receiver, whatever it does, holds up sending or delivery.
+        observability_enabled: Exports metrics, spans and log records with OpenTelemetry: to
+            ``observability_endpoint``; without one, metrics through the meter provider that the program has
+            set in the package ``opentelemetry``; without that, to ``OTEL_EXPORTER_OTLP_ENDPOINT``, else to a
+            collector on this machine. No receiver, whatever it does, holds up sending or delivery.
             ``docs/operations/observability.md``
         observability_config: The ``observability_*`` arguments below as a dict, without that prefix:
             ``endpoint``, ``protocol``, ``headers`` and ``resource_attributes``, which may be dicts here,
-            ``service_name``, ``interval_secs``.
+            ``service_name``, ``logs``, ``interval_secs``.
         debug_enabled: Writes each batch that was stored into debug files too, which pyarrow and protobuf
             read: ``<debug_output_dir>/zerobus/arrow/<table>.arrows`` and ``zerobus/proto/<table>.binpb`` with
             ``<table>.desc``. They are no part of what is promised: what they cannot take in time is left out
@@ -136,13 +136,16 @@ class ZerobusWrapper:
         writer_disabled: Delivers nothing: batches are stored and written into the debug files, which are
             needed for it, without network or credentials. They wait in the log, and a later wrapper without
             this delivers them. ``flush`` waits for the files; ``wait_delivered`` raises.
-        observability_endpoint: Where metrics and spans go, ``http://host[:port]``.
+        observability_endpoint: Where metrics, spans and log records go, ``http://host[:port]``.
         observability_protocol: ``"grpc"`` or ``"http/protobuf"``. None: ``OTEL_EXPORTER_OTLP_PROTOCOL``, else
             ``"grpc"``.
         observability_headers: Headers of each export, ``name=value`` with commas between them and percent
             signs where needed. Never shown or logged.
         observability_service_name: The ``service.name``. None: ``OTEL_SERVICE_NAME``, else ``arrow-zerobus``.
         observability_resource_attributes: More attributes of the resource, written as the headers are.
+        observability_logs: Of which level on what is logged is exported: ``"off"``, ``"error"``,
+            ``"warning"``, ``"info"`` or ``"debug"``; whatever the levels of ``logging`` are. Nothing is
+            where there is no endpoint and the program has a logger provider of its own.
         observability_interval_secs: How many seconds lie between two exports.
         metrics_port: A port on which ``/metrics`` is served for Prometheus, and ``/healthz``, which answers
             503 with the reason when a log makes no progress. Wrappers of one process share it; one that
@@ -236,6 +239,7 @@ class ZerobusWrapper:
         observability_headers: str | None = None,
         observability_service_name: str | None = None,
         observability_resource_attributes: str | None = None,
+        observability_logs: Literal["off", "error", "warning", "info", "debug"] = "info",
         observability_interval_secs: float = 60,
         metrics_port: int | None = None,
         metrics_address: str | None = None,
@@ -248,6 +252,7 @@ class ZerobusWrapper:
             headers=observability_headers,
             service_name=observability_service_name,
             resource_attributes=observability_resource_attributes,
+            logs=observability_logs,
             interval_secs=observability_interval_secs,
         )
         self._endpoint = _options.text("endpoint", endpoint)
@@ -314,6 +319,7 @@ class ZerobusWrapper:
             "observability_headers": observability.headers,
             "observability_service_name": observability.service_name,
             "observability_resource_attributes": observability.resource_attributes,
+            "observability_logs": observability.logs,
             "observability_interval_secs": observability.interval_secs,
             "metrics_port": _options.optional_integer("metrics_port", metrics_port, _options.PORT_MAX),
             "metrics_address": _options.optional_text("metrics_address", metrics_address),

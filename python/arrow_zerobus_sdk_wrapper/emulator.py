@@ -11,13 +11,12 @@ import http
 import http.client
 import json
 import os
-import select
-import signal
+import queue
 import ssl
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 import urllib.parse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
@@ -232,6 +231,7 @@ class Emulator:
             env=environment,
             # Ctrl-C is for the program that uses us; it decides when the service stops.
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         try:
             ready: dict[str, str] = json.loads(self._first_line())
@@ -411,24 +411,23 @@ class Emulator:
         process = self._process
         if process is None or process.stdout is None:
             raise EmulatorError("the emulator is not running")
-        output = process.stdout.fileno()
-        deadline = time.monotonic() + self._start_timeout_secs
-        line = b""
-        while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([output], [], [], left)[0]:
-                raise EmulatorError(f"the emulator was not ready in {self._start_timeout_secs} s")
-            piece = os.read(output, 4096)
-            if not piece:
-                exit_code = process.wait()
-                raise EmulatorError(f"the emulator did not start: {self._last_words()}", exit_code)
-            line += piece
+        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        output = process.stdout
+        # Windows cannot wait at a pipe for a while. Whoever gives up kills the process, which ends this too.
+        threading.Thread(target=lambda: lines.put(output.readline()), daemon=True).start()
+        try:
+            line = lines.get(timeout=self._start_timeout_secs)
+        except queue.Empty:
+            raise EmulatorError(f"the emulator was not ready in {self._start_timeout_secs} s") from None
+        if not line.endswith(b"\n"):
+            exit_code = process.wait()
+            raise EmulatorError(f"the emulator did not start: {self._last_words()}", exit_code)
         return line
 
     def _terminate(self) -> None:
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGTERM)
+        _ask_to_end(self._process)
         try:
             exit_code = self._process.wait(_STOP_TIMEOUT_SECS)
         except subprocess.TimeoutExpired:
@@ -459,3 +458,11 @@ class Emulator:
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt" and process.stdin is not None:
+        # It has no signal to act on. Elsewhere that is better: a forked child may hold this end too.
+        process.stdin.close()
+    else:
+        process.terminate()

@@ -140,7 +140,11 @@ fn violations(status: &Status, limits: &Limits, silence: Option<&AskError>) -> V
         }
         // Whoever may not ask cannot tell; what the files say counts all the same.
         (Some(pid), None) if !silence.is_some_and(AskError::is_forbidden) => {
-            let text = format!("process {pid} owns the log and does not answer; look whether it hangs");
+            let text = match pid {
+                0 => "whether somebody owns the log is not known, and nobody answers; ask as the user of the program"
+                    .to_owned(),
+                _ => format!("process {pid} owns the log and does not answer; look whether it hangs"),
+            };
             add(ViolationKind::Silent, text);
         }
         _ => {}

@@ -93,7 +93,7 @@ fn of_status(status: &Status) -> ListedLog {
 
 fn unreadable(error: &StatusError) -> ListedLog {
     let directory = error.directory().to_owned();
-    let owner = wal::owner(&Env::os(), &directory).ok().flatten();
+    let owner = wal::owner_as_far_as_known(&Env::os(), &directory);
     ListedLog {
         writer: writer_of(&directory),
         directory,

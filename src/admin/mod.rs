@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod kept;
 pub mod list;
 mod pausing;
+#[cfg(unix)]
 mod peer;
 mod progress;
 mod protocol;
@@ -30,6 +31,10 @@ pub mod replay;
 #[cfg(feature = "cli")]
 mod select;
 pub mod settings;
+#[cfg(unix)]
+pub mod socket;
+#[cfg(not(unix))]
+#[path = "no_socket.rs"]
 pub mod socket;
 mod status;
 #[cfg(test)]

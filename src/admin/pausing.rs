@@ -96,11 +96,7 @@ pub fn pause(directory: &Path, reason: Option<&str>) -> Result<PauseChange, Paus
     }
     let env = Env::os();
     let before = status(directory)?;
-    let mut now = Pause::new(&env, reason);
-    if let Some(before) = &before.paused {
-        now.since_unix_micros = before.since_unix_micros;
-        now.reason = now.reason.or_else(|| before.reason.clone());
-    }
+    let now = Pause::new(&env, reason).after(before.paused.as_ref());
     let failed = |source| mark_error("write", directory, source);
     pause::mark(&env, directory, &now).map_err(failed)?;
     // Somebody may have taken the log meanwhile, who looked for the mark before it was there.

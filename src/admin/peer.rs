@@ -10,6 +10,7 @@ pub(super) fn may_ask(user: u32) -> bool {
 }
 
 /// The user of the process that has bound the socket which this is connected to.
+#[cfg(target_os = "linux")]
 pub(super) fn user_of(stream: &UnixStream) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
@@ -26,6 +27,16 @@ pub(super) fn user_of(stream: &UnixStream) -> io::Result<u32> {
         )
     };
     if outcome == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The user of the process that has bound the socket which this is connected to.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn user_of(stream: &UnixStream) -> io::Result<u32> {
+    let (mut user, mut group) = (u32::MAX, u32::MAX);
+    // SAFETY: the descriptor is open as long as `stream` is borrowed, and both numbers are ours.
+    #[expect(unsafe_code, reason = "the standard library does not ask for it yet")]
+    let outcome = unsafe { libc::getpeereid(stream.as_raw_fd(), &raw mut user, &raw mut group) };
+    if outcome == 0 { Ok(user) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -155,6 +155,11 @@ impl Lsns {
         self.ranges.first().map_or(Lsn::FIRST, |range| *range.start())
     }
 
+    /// Whether they have an end: `5-` asks for what is still to come too.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.ranges.last().is_some_and(|range| *range.end() < Lsn::new(u64::MAX))
+    }
+
     /// Whether this frame is one of them.
     pub fn contains(&self, lsn: Lsn) -> bool {
         self.ranges.iter().any(|range| range.contains(&lsn))

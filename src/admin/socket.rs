@@ -44,7 +44,7 @@ impl OwnerSocket {
             _ => {}
         }
         let opened = File::open(directory)?;
-        let listener = std::os::unix::net::UnixListener::bind(short_path(&opened))?;
+        let listener = std::os::unix::net::UnixListener::bind(short_path(directory, &opened))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(OwnerSocket { listener })
@@ -156,7 +156,7 @@ pub(super) fn status(directory: &Path) -> Result<Status, AskError> {
 
 /// Asks the owner of a log; what it does not know or refuses is an error.
 pub(super) fn ask(directory: &Path, question: &Question) -> Result<Answer, AskError> {
-    let owner = || wal::owner(&Env::os(), directory).ok().flatten().map(|owner| owner.pid);
+    let owner = || wal::owner_as_far_as_known(&Env::os(), directory).map(|owner| owner.pid);
     let no_owner = || AskError::NoOwner { directory: directory.to_owned() };
     let line = match converse(directory, question) {
         Ok(line) => line,
@@ -235,7 +235,7 @@ impl From<io::Error> for Broken {
 /// One line there, one line back. An empty one means that the other side hung up.
 fn converse(directory: &Path, question: &Question) -> Result<String, Broken> {
     let opened = File::open(directory)?;
-    let path = short_path(&opened);
+    let path = short_path(directory, &opened);
     let file = fs::symlink_metadata(&path)?;
     if file.mode() & 0o077 != 0 {
         let reason = format!("others than its user may connect to it (mode {:o})", file.mode() & 0o777);
@@ -261,7 +261,11 @@ fn converse(directory: &Path, question: &Question) -> Result<String, Broken> {
     }
 }
 
-/// A socket's path may have 108 bytes, a writer directory's any number: go through the open directory.
-fn short_path(directory: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/{FILE_NAME}", directory.as_raw_fd()))
+/// A socket's path may have 108 bytes, a writer directory's any number: go through the open directory, where the system
+/// has a name for that.
+fn short_path(directory: &Path, opened: &File) -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return PathBuf::from(format!("/proc/self/fd/{}/{FILE_NAME}", opened.as_raw_fd()));
+    }
+    directory.join(FILE_NAME)
 }

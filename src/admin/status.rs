@@ -124,7 +124,13 @@ fn status_of_files(directory: &Path, is_forbidden: bool) -> Result<Status, Statu
         let (action, path) = ("read the mark of a pause in", directory.to_owned());
         log_error(OpenError::Storage { action, path, source })
     })?;
-    let owner_pid = wal::owner(&env, directory).ok().flatten().map(|owner| owner.pid);
+    let owner = wal::owner(&env, directory);
+    let unknown_owner = owner.as_ref().err().map(|error| {
+        format!(
+            "whether somebody owns the log is not known, its file LOCK cannot be read ({error}); ask as the user of the program"
+        )
+    });
+    let owner_pid = wal::owner_as_far_as_known(&env, directory).map(|owner| owner.pid);
     let settled = record.settled;
     let behind = view
         .count_from(settled.through.next())
@@ -184,6 +190,7 @@ fn status_of_files(directory: &Path, is_forbidden: bool) -> Result<Status, Statu
             cached.as_ref().map_or(0, |cached| cached.read_unix_micros),
             now,
             Some(match owner_pid {
+                Some(_) if unknown_owner.is_some() => unknown_owner.unwrap_or_default(),
                 Some(_) if is_forbidden => "this user may not ask the owner of the log".to_owned(),
                 Some(_) => "the owner of the log does not answer".to_owned(),
                 None => "nobody owns the log, so the catalog is not asked".to_owned(),

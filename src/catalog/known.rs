@@ -65,6 +65,11 @@ impl KnownTable {
         Arc::clone(&self.known.borrow())
     }
 
+    /// Whether the last one who was asked did not tell.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.known.borrow().doubt, Some(Doubt::Failed(_)))
+    }
+
     /// For those who want to hear of every change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Known>> {
         self.known.subscribe()

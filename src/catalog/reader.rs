@@ -1,4 +1,5 @@
-//! Asks the catalog whenever somebody wants to know, one question at a time and not too often.
+//! Asks the catalog whenever somebody wants to know, and again while it does not answer; one question at a time and not too
+//! often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,13 @@ impl Reader {
         let mut next_at = Duration::ZERO;
         let mut asked_as = self.catalog.generation();
         loop {
-            self.table.rereads.wanted().await;
+            tokio::select! {
+                () = self.table.rereads.wanted() => {}
+                // What is said of a catalog that did not answer is to be true now, and not since the last stream.
+                () = tokio::time::sleep(self.patience.max(BELIEVED_FOR)), if self.table.is_unanswered() => {
+                    self.table.rereads.ask();
+                }
+            }
             // Whoever asks from here on may mean a newer table than the one that is read now.
             let number = self.table.rereads.newest();
             let began = self.clock.monotonic();

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use crate::config::{Compression, ConfigError, TransportKind, Value, WrapperConfiguration, invalid, setting};
 use crate::convert::{NullList, TimestampNs};
+use crate::wal::Destination;
 use crate::wrapper::Status;
 
 /// Where to deliver to, and who we are there.
@@ -110,10 +111,25 @@ pub(super) struct FormOptions {
 impl DestinationOptions {
     /// The settings of a wrapper that delivers this log, in its own directory.
     pub(super) fn configuration(&self, log: &Status) -> WrapperConfiguration {
-        let mut configuration = self.configuration_for(&log.endpoint, log.table.as_str(), &log.directory);
+        let destination = Destination {
+            table: log.table.clone(),
+            endpoint: log.endpoint.clone(),
+            unity_catalog_url: log.unity_catalog_url.clone(),
+        };
+        self.configuration_to(&destination, &log.directory)
+    }
+
+    /// The same for the log in this directory, which was written for this destination.
+    pub(super) fn configuration_to(&self, log: &Destination, directory: &Path) -> WrapperConfiguration {
+        let mut configuration = self.configuration_for(&log.endpoint, log.table.as_str(), directory);
         let workspace = self.unity_catalog_url.clone().or_else(|| log.unity_catalog_url.clone());
         configuration.unity_catalog_url = workspace;
         configuration
+    }
+
+    /// The endpoint that was given, and the workspace.
+    pub(super) fn place(&self) -> Option<(String, Option<String>)> {
+        self.endpoint.clone().map(|endpoint| (endpoint, self.unity_catalog_url.clone()))
     }
 
     /// The settings of a wrapper of this table. Without `--endpoint` it delivers there.

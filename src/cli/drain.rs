@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
 use super::output::print;
-use super::{Failure, next, root};
-use crate::admin;
+use super::{Failure, root};
+use crate::admin::{self, StatusError};
 use crate::config::{DeliveryGuarantee, WrapperConfiguration};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, chain};
+use crate::platform::signals::{self, EndRequests};
 use crate::wrapper::{DeliveryError, Status, ZerobusWrapper};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
@@ -59,6 +59,7 @@ pub(super) struct DrainArgs {
 }
 
 pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
+    signals::survive_file_limits();
     let root = root(args.directory.as_ref())?;
     let directories = admin::find_logs(&root)?;
     if directories.is_empty() {
@@ -78,32 +79,35 @@ pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
 }
 
 fn drain_one(args: &DrainArgs, directory: &Path) -> Result<(), Failure> {
-    let before = admin::status(directory)?;
-    if before.rows.waiting == 0 {
-        return print(&format!("{}: nothing waits", before.name()));
+    match admin::status(directory) {
+        Ok(log) if log.rows.waiting == 0 => print(&format!("{}: nothing waits", log.name())),
+        Ok(log) => drain(args, directory, args.destination.configuration(&log), Some(log)),
+        // The log deals with that by itself, as it does for a wrapper.
+        Err(error @ (StatusError::NoIdentity { .. } | StatusError::Ledger { .. })) => {
+            let destination = admin::repair::destination(directory, args.destination.place())?;
+            eprintln!("warning: {}; what waits is delivered all the same", chain(&error));
+            drain(args, directory, args.destination.configuration_to(&destination, directory), None)
+        }
+        Err(error) => Err(error.into()),
     }
-    drain(args, directory, &before)
 }
 
-fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Failure> {
-    let configuration = configuration(args, before);
+/// Drains a log of which this was known before; none if its files do not tell.
+fn drain(
+    args: &DrainArgs,
+    directory: &Path,
+    mut configuration: WrapperConfiguration,
+    before: Option<Status>,
+) -> Result<(), Failure> {
+    configure(args, &mut configuration);
     let wrapper = ZerobusWrapper::open_in(configuration, directory)?;
+    let before = &before.unwrap_or_else(|| wrapper.status());
     let runtime = wrapper.runtime();
     let outcome = runtime.block_on(async {
-        // A limit on file sizes shall be an error of the write, not the end of the process.
-        let _file_too_large = signal(SignalKind::from_raw(libc::SIGXFSZ));
-        let mut interrupt = signal(SignalKind::interrupt()).ok();
-        let mut terminate = signal(SignalKind::terminate()).ok();
-        let caught = async {
-            tokio::select! {
-                Some(()) = next(interrupt.as_mut()) => {}
-                Some(()) = next(terminate.as_mut()) => {}
-                else => std::future::pending().await,
-            }
-        };
+        let mut ends = EndRequests::catch().ok();
         tokio::select! {
-            flushed = flush(&wrapper, args.timeout.map(Duration::from_secs)) => flushed.map_err(Failure::from),
-            () = caught => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
+            flushed = flush(&wrapper, args, before) => flushed,
+            () = signals::next(ends.as_mut()) => Err(Failure { code: ErrorCode::Closed, text: "interrupted".to_owned() }),
             never = show_progress(&wrapper, before) => match never {},
         }
     });
@@ -147,27 +151,40 @@ fn drain(args: &DrainArgs, directory: &Path, before: &Status) -> Result<(), Fail
     }
 }
 
-/// Waits until all is delivered, through every failure that passes by itself.
-async fn flush(wrapper: &ZerobusWrapper, timeout: Option<Duration>) -> Result<(), DeliveryError> {
+/// Waits until all is delivered, through every failure that passes by itself, and until the time of a refused schema is over.
+async fn flush(wrapper: &ZerobusWrapper, args: &DrainArgs, before: &Status) -> Result<(), Failure> {
     let patient = async {
         loop {
             match wrapper.flush(None).await {
                 Err(DeliveryError::RetryExhausted { .. }) => {}
-                ended => return ended,
+                Err(DeliveryError::Refused(reason)) if wrapper.waits_for_schema() => {
+                    eprintln!(
+                        "{}: the table refuses a schema, which is waited for until it was refused for {} s \
+                         (--schema-grace-secs); then its frames go into quarantine: {reason}",
+                        before.name(),
+                        args.schema_grace_secs.as_secs_f64(),
+                    );
+                    while wrapper.waits_for_schema() {
+                        tokio::time::sleep(REDRAW_INTERVAL).await;
+                    }
+                }
+                ended => return ended.map_err(Failure::from),
             }
         }
     };
-    match timeout {
-        None => patient.await,
-        Some(timeout) => {
-            tokio::time::timeout(timeout, patient).await.unwrap_or(Err(DeliveryError::Timeout { timeout }))
+    let Some(timeout) = args.timeout.map(Duration::from_secs) else { return patient.await };
+    tokio::time::timeout(timeout, patient).await.unwrap_or_else(|_| {
+        let mut failure = Failure::from(DeliveryError::Timeout { timeout });
+        if let Some(lane) = wrapper.status().lane {
+            failure.text.push_str(&format!("; the lane is {}", lane.state.as_str()));
+            lane.reason.iter().for_each(|reason| failure.text.push_str(&format!(": {reason}")));
         }
-    }
+        Err(failure)
+    })
 }
 
-fn configuration(args: &DrainArgs, log: &Status) -> WrapperConfiguration {
-    let mut configuration = args.destination.configuration(log);
-    args.form.apply_to(&mut configuration);
+fn configure(args: &DrainArgs, configuration: &mut WrapperConfiguration) {
+    args.form.apply_to(configuration);
     configuration.delivery = args.delivery;
     configuration.streams = args.streams;
     configuration.schema_grace = args.schema_grace_secs;
@@ -176,7 +193,6 @@ fn configuration(args: &DrainArgs, log: &Status) -> WrapperConfiguration {
     if args.keep {
         configuration.retain_delivered = KEPT_FOR_EVER;
     }
-    configuration
 }
 
 /// A bar on a terminal, a line now and then elsewhere.

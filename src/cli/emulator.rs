@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::emulator::{Credentials, Emulator, EmulatorError, EmulatorOptions, Sink, TlsOptions};
+use crate::platform::signals::EndRequests;
 
 /// Run a local Zerobus that lands rows in Delta tables on disk.
 ///
@@ -116,9 +116,9 @@ pub(super) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
     let start = |source| EmulatorError::Start { source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
     // Signals are caught before the ready line, so that whoever reads it can stop us cleanly at once.
-    let (mut terminate, mut interrupt) = {
+    let mut ends = {
         let _context = runtime.enter();
-        (signal(SignalKind::terminate()).map_err(start)?, signal(SignalKind::interrupt()).map_err(start)?)
+        EndRequests::catch().map_err(start)?
     };
     let emulator = Emulator::start(args.options())?;
     announce(&emulator).map_err(start)?;
@@ -136,8 +136,7 @@ pub(super) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
         let mut look = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
+                () = ends.next() => return,
                 _ = &mut orphaned => return,
                 _ = look.tick() => if emulator.is_down() { return },
             }

@@ -7,12 +7,13 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::output::{Format, number, print_one, table};
 use super::progress::{Unit, watched};
-use super::rows::{RowsOptions, survive_file_limits, warn_unreadable};
+use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
 use crate::admin::export::{
     EXPORT_VERSION, ExportError, ExportOptions, ExportReport, Format as RowsFormat, Target,
 };
 use crate::admin::{RowState, Selection, export};
+use crate::platform::signals;
 
 /// Write stored rows into files: Parquet, Arrow, CSV or JSON Lines.
 ///
@@ -72,7 +73,7 @@ pub(super) fn run_selection(
     selection: Selection,
     file: &FileOptions,
 ) -> Result<(), Failure> {
-    survive_file_limits();
+    signals::survive_file_limits();
     let is_stream = file.output.as_os_str() == "-";
     let target = match is_stream {
         true => Target::Stream(Box::new(std::io::stdout())),

@@ -8,10 +8,13 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::telemetry::{export_event, exported_level};
+
 /// Where the core is. Events of others stay where they are: nobody has looked through them for secrets \[I9\].
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
-/// Writes events of this crate to stderr, one in a line.
+/// Writes events of this crate to stderr, one in a line, and hands them to those that export them: a program that runs the command
+/// may have such wrappers.
 struct ToStderr {
     wanted: LevelFilter,
 }
@@ -26,14 +29,18 @@ pub(super) fn start(is_verbose: bool) {
 impl Subscriber for ToStderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_ours = metadata.target().split("::").next() == Some(CRATE);
-        metadata.is_event() && is_ours && *metadata.level() <= self.wanted
+        metadata.is_event() && is_ours && *metadata.level() <= self.wanted.max(exported_level())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.wanted)
+        Some(self.wanted.max(exported_level()))
     }
 
     fn event(&self, event: &Event<'_>) {
+        export_event(event);
+        if *event.metadata().level() > self.wanted {
+            return;
+        }
         let mut line = Line::default();
         event.record(&mut line);
         // Nobody may read it any more.

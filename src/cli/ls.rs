@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 use indicatif::HumanBytes;
 
-use super::output::{Format, number, print_all, table};
+use super::output::{Format, number, owner, print_all, table};
 use super::time::human;
 use super::{Failure, no_log, root};
 use crate::admin::list::{ListedLog, list};
@@ -49,8 +49,8 @@ fn tables(logs: &[ListedLog]) -> String {
         ["table", "log", "owner", "frames waiting", "rows waiting", "oldest", "log size", "endpoint"];
     let mut table = table(header);
     for log in logs {
-        let owner = match log.owner_pid {
-            Some(pid) => format!("pid {pid}"),
+        let owned = match log.owner_pid {
+            Some(pid) => owner(pid),
             None if log.is_orphan => "orphan".to_owned(),
             None => "-".to_owned(),
         };
@@ -64,7 +64,7 @@ fn tables(logs: &[ListedLog]) -> String {
         table.add_row([
             Cell::new(log.table.as_deref().unwrap_or("-")),
             Cell::new(&log.writer),
-            Cell::new(owner),
+            Cell::new(owned),
             log.waiting_frames.map_or_else(unknown, number),
             log.waiting_rows.map_or_else(unknown, number),
             Cell::new(log.oldest_waiting_secs.map_or("-".to_owned(), human)),

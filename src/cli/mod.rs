@@ -158,8 +158,3 @@ fn no_log(root: &Path) -> Failure {
     let text = format!("no log in or below {}; give the wal_dir of the program", root.display());
     Failure { code: ErrorCode::Configuration, text }
 }
-
-/// The next signal; none where signals cannot be had.
-async fn next(signal: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
-    signal?.recv().await
-}

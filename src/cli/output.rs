@@ -5,7 +5,8 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use console::Term;
 use indicatif::HumanCount;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -74,7 +75,25 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(header);
+    if let Some(width) = terminal_width() {
+        fold(&mut table, width);
+    }
     table
+}
+
+/// How wide stdout is, if it is a terminal. What is read by a program or written to a file is never folded.
+pub(super) fn terminal_width() -> Option<u16> {
+    Term::stdout().size_checked().map(|(_, width)| width)
+}
+
+/// Folds the cells of a table so that it is no wider than this.
+fn fold(table: &mut Table, width: u16) {
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+}
+
+/// The owner of a log as people call it. Process 0 is one of which nothing is known, not even that there is one.
+pub(super) fn owner(pid: u32) -> String {
+    if pid == 0 { "unknown".to_owned() } else { format!("pid {pid}") }
 }
 
 /// A count in a table.
@@ -90,5 +109,27 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
             Err(Failure { code: ErrorCode::Storage, text: format!("cannot write to stdout: {error}") })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_no_wider_than_the_terminal_and_leaves_nothing_out() {
+        let path = "/var/lib/arrow-zerobus/main.default.events/writer-001/quarantine/0000000000000007.arrow";
+        let mut table = table(["", "what", "of", "found", "what to do"]);
+        let row =
+            ["failed", "connection", path, "connection refused", "start the service, or give its address"];
+        table.add_row(row);
+        let lines = |table: &Table| table.to_string().lines().map(|line| line.chars().count()).max();
+        assert!(lines(&table) > Some(80));
+        fold(&mut table, 80);
+        assert!(lines(&table) <= Some(80), "{table}");
+        let shown: String = table.to_string().chars().filter(|it| it.is_ascii_graphic()).collect();
+        let kept =
+            |text: &str| text.split([' ', '/']).all(|word| shown.contains(word.get(..5).unwrap_or(word)));
+        assert!(row.iter().all(|cell| kept(cell)), "{table}");
     }
 }

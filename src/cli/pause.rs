@@ -9,6 +9,7 @@ use super::output::{Format, print_all};
 use super::{Failure, root};
 use crate::admin::{self, PAUSE_VERSION, PauseChange, PauseError};
 use crate::error::{Coded, ErrorCode, chain};
+use crate::pause::Pause;
 
 /// Send nothing of these logs until `zerobus-wal resume`, as before the maintenance of a table.
 ///
@@ -72,6 +73,9 @@ pub(super) fn name(change: &PauseChange) -> String {
 fn told(change: &PauseChange) -> String {
     let waiting = HumanCount(change.waiting_rows);
     let how = match (change.owner_pid, &change.before) {
+        (_, Some(Pause { reason: Some(reason), .. })) => {
+            format!("was paused already, and is still, for the reason that was given then: {reason}")
+        }
         (_, Some(_)) => "was paused already, and is still".to_owned(),
         (Some(pid), None) => format!("paused by its owner, process {pid}"),
         (None, None) => "paused for its next owner; nobody owns it now".to_owned(),

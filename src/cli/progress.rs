@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::admin::Progress;
+use crate::platform::signals::{self, EndRequests};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,13 +62,11 @@ async fn show(prefix: &str, unit: Unit, progress: &Progress, mut end: oneshot::R
     };
     let interval = if bar.is_hidden() { LINE_INTERVAL } else { REDRAW_INTERVAL };
     let mut redraw = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
-    let mut interrupt = signal(SignalKind::interrupt()).ok();
-    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut ends = EndRequests::catch().ok();
     loop {
         tokio::select! {
             _ = &mut end => break,
-            Some(()) = super::next(interrupt.as_mut()) => progress.stop(),
-            Some(()) = super::next(terminate.as_mut()) => progress.stop(),
+            () = signals::next(ends.as_mut()) => progress.stop(),
             _ = redraw.tick() => {
                 let (done, total) = (progress.done(), progress.total());
                 if bar.is_hidden() {

@@ -73,19 +73,40 @@ fn keys(title: &str, counts: &[KeyCount]) -> String {
     if counts.is_empty() {
         return String::new();
     }
-    let mut keys = table(["key", "delivered", "found", "log", "frame", "row"]);
-    for count in counts {
-        let key: Vec<&str> = count.key.iter().map(|value| value.as_deref().unwrap_or("null")).collect();
+    let mut keys = table(["key", "rows", "delivered", "found", "log", "frame", "row"]);
+    for run in counts.chunk_by(follows) {
+        let [first, ..] = run else { continue };
+        let last = run.last().unwrap_or(first);
         keys.add_row([
-            key.join(", ").into(),
-            number(count.delivered),
-            number(count.found),
-            count.log.display().to_string().into(),
-            number(count.lsn.get()),
-            number(count.row.into()),
+            from_to(named(first), named(last)).into(),
+            number(run.len() as u64),
+            number(first.delivered),
+            number(first.found),
+            first.log.display().to_string().into(),
+            from_to(first.lsn.to_string(), last.lsn.to_string()).into(),
+            from_to(first.row.to_string(), last.row.to_string()).into(),
         ]);
     }
     format!("{title}\n{keys}\n")
+}
+
+/// Whether a row stands behind another one in the log, and the same is to be said of both.
+fn follows(one: &KeyCount, next: &KeyCount) -> bool {
+    let is_behind = match next.lsn == one.lsn {
+        true => next.row == one.row + 1,
+        false => next.lsn == one.lsn.next() && next.row == 0,
+    };
+    is_behind && next.log == one.log && (next.delivered, next.found) == (one.delivered, one.found)
+}
+
+fn named(count: &KeyCount) -> String {
+    let values: Vec<&str> = count.key.iter().map(|value| value.as_deref().unwrap_or("null")).collect();
+    values.join(", ")
+}
+
+/// Both ends of a run, as ranges of numbers are written: `5..=9`.
+fn from_to(first: String, last: String) -> String {
+    if first == last { first } else { format!("{first}..={last}") }
 }
 
 fn tables(report: &ReconcileReport) -> String {
@@ -108,4 +129,31 @@ fn tables(report: &ReconcileReport) -> String {
         text.push_str(&format!("\nnote: {limit}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Lsn;
+
+    #[test]
+    fn rows_that_stand_together_are_one_line() {
+        let count = |id: u64, lsn: u64, row: u32, found: u64| KeyCount {
+            key: vec![Some(id.to_string())],
+            delivered: 1,
+            found,
+            log: "/wal/writer-001".into(),
+            lsn: Lsn::new(lsn),
+            row,
+        };
+        let mut missing: Vec<_> = (5..10).map(|id| count(id, 1, id as u32 - 5, 0)).collect();
+        missing.push(count(10, 2, 0, 0));
+        missing.push(count(11, 2, 1, 2));
+        missing.push(count(20, 4, 0, 0));
+        let shown = keys("missing", &missing);
+        for text in ["5..=10", "1..=2", " 6 ", " 11 ", " 20 "] {
+            assert!(shown.contains(text), "{text}: {shown}");
+        }
+        assert_eq!(shown.matches("writer-001").count(), 3, "{shown}");
+    }
 }

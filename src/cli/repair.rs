@@ -9,7 +9,7 @@ use super::output::{Format, print_all, table};
 use super::progress::{Unit, watched};
 use super::{Failure, root};
 use crate::admin;
-use crate::admin::repair::{REPAIR_VERSION, Repair, RepairOptions, repair};
+use crate::admin::repair::{REPAIR_VERSION, Repair, RepairAction, RepairOptions, repair};
 use crate::error::{Coded, ErrorCode, chain};
 
 /// Mend logs that cannot be opened, or that report the same files at each opening. A plan, unless --execute is given.
@@ -102,6 +102,17 @@ fn described(repair: &Repair) -> String {
     }
     for left in &repair.left {
         text.push_str(&format!("\nleft as it is: {left}"));
+    }
+    if let Some(command) = &repair.salvage {
+        let is_nameless = repair.steps.iter().any(|step| step.action == RepairAction::WriteIdentity);
+        let when = match repair.executed {
+            true => "",
+            false if is_nameless => "; it can be read once the log is mended",
+            false => "; do that first, to see what is there",
+        };
+        text.push_str(&format!(
+            "\nwhat can still be read of damaged frames, if there are any, is exported with: {command}{when}"
+        ));
     }
     text
 }

@@ -9,7 +9,7 @@ use indicatif::HumanCount;
 use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
 use super::output::{Format, number, print_one, table};
 use super::progress::{Unit, watched};
-use super::rows::{RowsOptions, survive_file_limits, warn_unreadable};
+use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
 use crate::admin::replay::{
     DryRun, REPLAY_VERSION, ReplayOptions, ReplayOutcome, ReplayReport, replay, replay_dry_run,
@@ -17,6 +17,7 @@ use crate::admin::replay::{
 use crate::admin::{RowState, Selection, rfc3339};
 use crate::config::{DeliveryGuarantee, WrapperConfiguration};
 use crate::error::ErrorCode;
+use crate::platform::signals;
 use crate::types::TableName;
 use crate::wal::Destination;
 
@@ -111,7 +112,7 @@ pub(super) fn run_selection(
         warn_unreadable(&run.unreadable);
         return print_one(how.format, REPLAY_VERSION, &run, dry);
     }
-    survive_file_limits();
+    signals::survive_file_limits();
     let report = watched("replay", Unit::Rows, |progress| replay(&options, progress))?;
     warn_unreadable(&report.unreadable);
     print_one(how.format, REPLAY_VERSION, &report, told)?;

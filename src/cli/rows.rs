@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Lsns, Moment, RowState, Selection, Unreadable};
 use crate::types::TableName;
@@ -50,14 +49,5 @@ pub(super) fn warn_unreadable(unreadable: &[Unreadable]) {
             false => format!("frames {first_lsn} to {last_lsn}"),
         };
         eprintln!("warning: {frames} of {} cannot be read: {reason}", directory.display());
-    }
-}
-
-/// A limit on file sizes shall be an error of the write, not the end of the process.
-pub(super) fn survive_file_limits() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    if let Ok(runtime) = runtime {
-        // Once there is a handler there always is.
-        let _ = runtime.block_on(async { signal(SignalKind::from_raw(libc::SIGXFSZ)) });
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 use indicatif::{HumanBytes, HumanCount};
 
-use super::output::{Format, number, print, print_all, print_one, table, versioned};
+use super::output::{Format, number, owner, print, print_all, print_one, table, versioned};
 use super::time::human;
 use super::watch::watch;
 use super::{Failure, no_log, root};
@@ -162,7 +162,7 @@ fn tables(found: &[Status]) -> String {
         "log size",
     ]);
     for status in found {
-        let owner = status.owner_pid.map_or("none".to_owned(), |pid| format!("pid {pid}"));
+        let owned = status.owner_pid.map_or("none".to_owned(), owner);
         let lane = status.lane.as_ref().map_or("-", |lane| lane.state.as_str());
         let oldest = status.oldest_waiting_secs.map_or("-".to_owned(), human);
         let drained =
@@ -170,7 +170,7 @@ fn tables(found: &[Status]) -> String {
         table.add_row([
             Cell::new(&status.table),
             Cell::new(status.writer()),
-            Cell::new(owner),
+            Cell::new(owned),
             Cell::new(lane),
             number(status.rows.stored),
             number(status.rows.delivered),
@@ -227,7 +227,10 @@ fn remarks(status: &Status) -> Vec<String> {
             Some(columns) => format!("{columns} columns are known from before"),
             None => "they are taken from the batches".to_owned(),
         };
-        remarks.push(format!("the table's columns cannot be read, {known}: {reason}"));
+        remarks.push(match status.owner_pid {
+            Some(0) => reason.clone(),
+            _ => format!("the table's columns cannot be read, {known}: {reason}"),
+        });
     }
     if status.floored_timestamps > 0 {
         remarks.push(format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
-use super::output::{Format, print_all};
+use super::output::{Format, owner, print_all};
 use super::progress::{Unit, watched};
 use super::{Failure, no_log, root};
 use crate::admin::list::search;
@@ -89,7 +89,7 @@ fn text_of(report: &VerifyReport) -> String {
         counted(report.segments, "segment"),
         report.last_lsn,
         report.settled_lsn,
-        report.owner_pid.map_or(String::new(), |pid| format!("; owned by pid {pid}")),
+        report.owner_pid.map_or(String::new(), |pid| format!("; owner: {}", owner(pid))),
     );
     report.findings.iter().for_each(|finding| text.push_str(&finding_text(finding)));
     text

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use console::Term;
 use indicatif::{HumanBytes, HumanCount};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::status::{Seen, look};
 use super::time::human;
-use super::{Failure, next, no_log};
+use super::{Failure, no_log};
 use crate::error::ErrorCode;
+use crate::platform::signals::{self, EndRequests};
 use crate::wrapper::Status;
 
 /// So many depths are remembered.
@@ -80,13 +80,11 @@ pub(super) fn watch(
     let failed =
         |error: io::Error| Failure { code: ErrorCode::Storage, text: format!("cannot watch: {error}") };
     runtime.map_err(failed)?.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).ok();
-        let mut terminate = signal(SignalKind::terminate()).ok();
+        let mut ends = EndRequests::catch().ok();
         let is_terminal = io::stdout().is_terminal();
         let screen = is_terminal.then(Screen::open).transpose().map_err(failed)?;
         tokio::select! {
-            Some(()) = next(interrupt.as_mut()) => Ok(()),
-            Some(()) = next(terminate.as_mut()) => Ok(()),
+            () = signals::next(ends.as_mut()) => Ok(()),
             ended = draw(root, interval, screen.as_ref(), print) => ended,
         }
     })
@@ -149,14 +147,14 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Draws as much of it as the terminal has place for.
-    fn draw(&self, lines: &[String]) -> io::Result<()> {
+    /// Draws it; what the terminal has no place for is counted in its last line.
+    fn draw(&self, blocks: &[Vec<String>]) -> io::Result<()> {
         let (height, width) = self.terminal.size();
         let mut text = String::from("\x1b[H");
-        for (number, line) in lines.iter().take(height.into()).enumerate() {
+        for (number, line) in fitted(blocks, height.into(), width.into()).iter().enumerate() {
             let end_of_line = if number > 0 { "\r\n" } else { "" };
             text.push_str(end_of_line);
-            text.extend(line.chars().filter(|shown| !shown.is_control()).take(width.into()));
+            text.push_str(line);
             text.push_str("\x1b[K");
         }
         text.push_str("\x1b[J");
@@ -176,23 +174,77 @@ impl Drop for Screen {
     }
 }
 
-/// What the screen shows.
-fn page(root: &Path, interval: Duration, seen: &Seen, histories: &BTreeMap<PathBuf, History>) -> Vec<String> {
-    let title =
-        format!("zerobus-wal status {}   every {} s, Ctrl-C ends", root.display(), interval.as_secs_f64());
-    let mut lines = vec![title];
-    for status in &seen.logs {
-        lines.push(String::new());
-        lines.extend(log_lines(status, histories.get(&status.directory)));
-    }
-    for failure in &seen.unreadable {
-        lines.extend([String::new(), failure.text.clone()]);
+/// The lines of blocks as a screen has place for them: long lines go on below, blocks that do not fit become one line each, and
+/// what is left out even then is counted.
+fn fitted(blocks: &[Vec<String>], height: usize, width: usize) -> Vec<String> {
+    let folded: Vec<Vec<String>> = blocks.iter().map(|block| folded(block, width)).collect();
+    let needed: usize = folded.iter().map(|block| block.len() + 1).sum::<usize>().saturating_sub(1);
+    let mut lines: Vec<String> = if needed <= height {
+        folded.join(&String::new())
+    } else {
+        let first = |block: &Vec<String>| block.first().cloned().unwrap_or_default();
+        // The title, and of each log the line that says most.
+        folded.iter().map(first).collect()
+    };
+    if lines.len() > height {
+        let hidden = lines.len() + 1 - height;
+        lines.truncate(height.saturating_sub(1));
+        lines.push(cut(&format!("{hidden} more; make the terminal higher, or name a directory"), width));
+    } else if needed > height {
+        // There is room for the whole of the first ones.
+        let mut room = height - lines.len();
+        let mut shown = Vec::new();
+        for block in &folded {
+            let more = block.len().saturating_sub(1);
+            if more <= room {
+                room -= more;
+                shown.extend(block.iter().cloned());
+            } else {
+                shown.extend(block.first().cloned());
+            }
+        }
+        lines = shown;
     }
     lines
 }
 
+/// Lines that are no longer than this; what follows a break is set in.
+fn folded(block: &[String], width: usize) -> Vec<String> {
+    const INDENT: &str = "           ";
+    let width = width.max(INDENT.len() + 10);
+    let mut lines = Vec::new();
+    for line in block {
+        let shown: Vec<char> = line.chars().filter(|shown| !shown.is_control()).collect();
+        let (first, rest) = shown.split_at(shown.len().min(width));
+        lines.push(first.iter().collect());
+        let rest = rest.chunks(width - INDENT.len());
+        lines.extend(rest.map(|part| format!("{INDENT}{}", part.iter().collect::<String>())));
+    }
+    lines
+}
+
+fn cut(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
+}
+
+/// What the screen shows: a title, and a block for each log.
+fn page(
+    root: &Path,
+    interval: Duration,
+    seen: &Seen,
+    histories: &BTreeMap<PathBuf, History>,
+) -> Vec<Vec<String>> {
+    let title =
+        format!("zerobus-wal status {}   every {} s, Ctrl-C ends", root.display(), interval.as_secs_f64());
+    let mut blocks = vec![vec![title]];
+    blocks.extend(seen.logs.iter().map(|status| log_lines(status, histories.get(&status.directory))));
+    blocks.extend(seen.unreadable.iter().map(|failure| vec![failure.text.clone()]));
+    blocks
+}
+
 fn log_lines(status: &Status, history: Option<&History>) -> Vec<String> {
     let owner = match (status.owner_pid, status.rows.waiting) {
+        (Some(0), _) => "owner unknown".to_owned(),
         (Some(pid), _) => format!("pid {pid}"),
         (None, 0) => "nobody owns it".to_owned(),
         (None, _) => "ORPHAN, nobody delivers it".to_owned(),
@@ -206,7 +258,7 @@ fn log_lines(status: &Status, history: Option<&History>) -> Vec<String> {
     let oldest =
         status.oldest_waiting_secs.map_or(String::new(), |secs| format!(", the oldest for {}", human(secs)));
     let mut lines = vec![
-        format!("{}   {owner}   lane {lane}", status.name()),
+        format!("{}   {owner}   lane {lane}   {} rows wait", status.name(), HumanCount(status.rows.waiting)),
         format!("  waiting  {} rows{oldest}", HumanCount(status.rows.waiting)),
         format!("  depth    {}", history.map(History::sparkline).unwrap_or_default()),
         format!("  in       {}", rate(|(stored, _)| stored)),
@@ -254,5 +306,36 @@ mod tests {
         assert_eq!(history.sparkline(), "▁▂█▅");
         history.0.extend((4..100).map(|secs| sample(secs, u64::MAX, 0)));
         assert_eq!(history.sparkline(), "█".repeat(SPARKLINE_WIDTH));
+    }
+
+    fn block(name: &str, lines: usize) -> Vec<String> {
+        (0..lines).map(|line| if line == 0 { name.to_owned() } else { format!("  of {name}") }).collect()
+    }
+
+    #[test]
+    fn a_screen_shows_every_log_at_least_in_a_line_and_says_what_it_hides() {
+        let blocks = |logs: usize| {
+            let mut blocks = vec![vec!["title".to_owned()]];
+            blocks.extend((0..logs).map(|log| block(&format!("log {log}"), 8)));
+            blocks
+        };
+        let whole = fitted(&blocks(2), 24, 80);
+        assert_eq!((whole.len(), whole[1].as_str()), (1 + 2 * 9, ""));
+        let five = fitted(&blocks(5), 24, 80);
+        assert!(five.len() <= 24, "{five:?}");
+        for log in 0..5 {
+            assert!(five.contains(&format!("log {log}")), "{five:?}");
+        }
+        assert!(five.contains(&"  of log 0".to_owned()), "the first ones are whole: {five:?}");
+        let many = fitted(&blocks(100), 24, 80);
+        assert_eq!((many.len(), &many[23][..8]), (24, "78 more;"));
+    }
+
+    #[test]
+    fn a_long_line_goes_on_below() {
+        let reason = format!("  reason   {}", "x".repeat(300));
+        let lines = fitted(&[vec!["title".to_owned()], vec!["log".to_owned(), reason]], 24, 80);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+        assert_eq!(lines.concat().matches('x').count(), 300);
     }
 }

@@ -6,11 +6,12 @@
 #![expect(clippy::disallowed_methods, reason = "a file of settings is no part of the log")]
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use toml::de::{DeTable, DeValue};
+
+use crate::platform::files::is_public;
 
 /// More than any settings need; somebody may name another file by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -69,8 +70,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
         Syntax::Toml => from_toml(text)?,
         Syntax::Yaml => from_yaml(text)?,
     };
-    let is_public = metadata.permissions().mode() & 0o004 != 0;
-    Ok(Contents { entries, is_public })
+    Ok(Contents { entries, is_public: is_public(&metadata) })
 }
 
 fn from_toml(text: &str) -> Result<Vec<Entry>, String> {

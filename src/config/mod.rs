@@ -30,7 +30,7 @@ use transport::STREAMS_MAX;
 
 pub(crate) use access::{Credentials, Secret, check_client_id, check_client_secret};
 pub use bounds::OnFull;
-pub use observability::OtlpProtocol;
+pub use observability::{LogExport, OtlpProtocol};
 pub(crate) use observability::{headers, resource_attributes};
 #[cfg(feature = "cli")]
 pub(crate) use parse::{a_time, seconds};
@@ -188,7 +188,7 @@ pub struct WrapperConfiguration {
     pub debug_protobuf_enabled: bool,
     /// Whether nothing is delivered: batches are stored and written into the debug files, and no network is touched.
     pub writer_disabled: bool,
-    /// Whether metrics and spans are exported over OTLP.
+    /// Whether metrics, spans and log records are exported over OTLP.
     pub observability_enabled: bool,
     /// Where to, `http://host[:port]`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, else the global providers.
     pub observability_endpoint: Option<String>,
@@ -200,6 +200,8 @@ pub struct WrapperConfiguration {
     pub observability_service_name: Option<String>,
     /// Attributes of the resource, `name=value` with commas between them.
     pub observability_resource_attributes: Option<String>,
+    /// Of which level on what is logged is exported, if there is an endpoint.
+    pub observability_logs: LogExport,
     /// How often metrics are exported.
     pub observability_interval: Duration,
     /// A port on which metrics are served for Prometheus, and the health of the log.
@@ -263,6 +265,7 @@ impl WrapperConfiguration {
             observability_headers: None,
             observability_service_name: None,
             observability_resource_attributes: None,
+            observability_logs: LogExport::Info,
             observability_interval: Duration::from_secs(60),
             metrics_port: None,
             metrics_address: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing::Level;
 
 use super::{ConfigError, SECONDS_MAX, WrapperConfiguration, invalid};
 
@@ -30,6 +31,43 @@ impl OtlpProtocol {
         match self {
             OtlpProtocol::Grpc => "grpc",
             OtlpProtocol::Http => "http/protobuf",
+        }
+    }
+}
+
+/// Of which level on what is logged is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogExport {
+    /// Nothing is.
+    Off,
+    /// Errors.
+    Error,
+    /// Warnings and errors.
+    Warning,
+    /// What happens, too.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+impl LogExport {
+    /// Each with the name that settings have for it.
+    pub(super) const NAMED: [(&'static str, LogExport); 5] = [
+        ("off", LogExport::Off),
+        ("error", LogExport::Error),
+        ("warning", LogExport::Warning),
+        ("info", LogExport::Info),
+        ("debug", LogExport::Debug),
+    ];
+
+    /// The most verbose level that is exported, if any is.
+    pub(crate) fn level(self) -> Option<Level> {
+        match self {
+            LogExport::Off => None,
+            LogExport::Error => Some(Level::ERROR),
+            LogExport::Warning => Some(Level::WARN),
+            LogExport::Info => Some(Level::INFO),
+            LogExport::Debug => Some(Level::DEBUG),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! constructor and the page of reference. A new setting is a field of [`WrapperConfiguration`] and an entry here.
 
 use super::setting::{Named, Place, SYNC_INTERVAL, Setting};
-use super::{Compression, DeliveryGuarantee, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor};
+use super::{
+    Compression, DeliveryGuarantee, LogExport, OnFull, OtlpProtocol, TransportKind, Validate, WaitFor,
+};
 use crate::convert::{NullList, TimestampNs};
 use crate::wal::Durability;
 
@@ -363,7 +365,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "observability_enabled",
-        meaning: "export metrics and spans over OTLP ([operations/observability.md](operations/observability.md))",
+        meaning: "export metrics, spans and log records over OTLP ([operations/observability.md](operations/observability.md))",
         place: Place::Flag(|c| &mut c.observability_enabled),
         ..PLAIN
     },
@@ -406,6 +408,12 @@ pub static SETTINGS: &[Setting] = &[
         meaning: "more attributes of the resource, `name=value` with commas between them, beside those of \
                   `OTEL_RESOURCE_ATTRIBUTES`",
         place: Place::Text(|c| &mut c.observability_resource_attributes),
+        ..PLAIN
+    },
+    Setting {
+        name: "observability_logs",
+        meaning: "of which level on what is logged is exported, if there is an endpoint: `off`, `error`, `warning`, `info` or `debug`",
+        place: Place::Choice(&Named { field: |c| &mut c.observability_logs, named: &LogExport::NAMED }),
         ..PLAIN
     },
     Setting {

@@ -77,6 +77,12 @@ impl Grace {
         left
     }
 
+    /// Whether a refused schema is still waited for.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.lock().iter().any(|refused| refused.next_probe.is_none())
+    }
+
     /// Why the frames of a schema are given up, if they are.
     ///
     /// Batches without a plan are probed by asking the catalog, streams by opening one: then it is time for the next try,

@@ -21,7 +21,8 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::sql::Change;
-use super::store::{DurableStore, create_directories, sync_directory};
+use super::store::{DurableStore, create_directories};
+use crate::platform::files::sync_directory;
 
 const ENGINE_INFO: &str = concat!("arrow-zerobus-sdk-wrapper-emulator/", env!("CARGO_PKG_VERSION"));
 const LOG_DIRECTORY: &str = "_delta_log";

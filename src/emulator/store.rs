@@ -17,6 +17,8 @@ use delta_kernel::object_store::{
 };
 use futures::stream::BoxStream;
 
+use crate::platform::files::sync_directory;
+
 /// An object store over the whole local file system with durable puts.
 #[derive(Debug)]
 pub(super) struct DurableStore {
@@ -47,11 +49,6 @@ pub(super) fn create_directories(path: &FsPath) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &FsPath) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 fn failure(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -1,8 +1,7 @@
 //! Certificates of the emulator: a private CA of its own, or files that somebody gives.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::EmulatorError;
 use super::store::create_directories;
+use crate::platform::files::create_private;
 
 /// How to serve over TLS.
 #[derive(Clone, Debug, Default)]
@@ -154,8 +154,7 @@ fn made(own: &Path) -> Result<(TlsFiles, Option<(PathBuf, PathBuf)>), Failure> {
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
-    let mut file: File =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file = create_private(&unfinished)?;
     file.write_all(text.as_bytes())?;
     fs::rename(unfinished, path)
 }

@@ -3,9 +3,8 @@
 //! A token carries its own expiry and a tag that only the holder of the key can make. The key lies in
 //! the data directory, so a token outlives the process that gave it out, as it does at the service.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::store::sync_directory;
+use crate::platform::files::{create_private, sync_directory};
 
 const KEY_BYTES: usize = 32;
 const EXPIRY_BYTES: usize = 8;
@@ -124,8 +123,7 @@ fn now() -> Duration {
 fn new_key(path: &Path) -> io::Result<Vec<u8>> {
     let key = rand::random::<[u8; KEY_BYTES]>();
     let unfinished = path.with_extension("new");
-    let mut file: File =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file = create_private(&unfinished)?;
     file.write_all(&key)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;

@@ -5,18 +5,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE};
 use crate::io::{OsStorage, Storage};
+use crate::platform::files;
 use crate::reserve::Reserve;
 
 /// The file in which sled 0.34 keeps everything.
@@ -35,6 +33,8 @@ const SET_ASIDE_MAX: u32 = 8;
 /// A sled in a directory below the writer directory.
 #[derive(Debug)]
 pub(super) struct SledPlace {
+    storage: Arc<dyn Storage>,
+    directory: PathBuf,
     path: PathBuf,
     reserve: Reserve,
 }
@@ -43,13 +43,26 @@ impl SledPlace {
     pub(super) fn of(writer_directory: &Path) -> SledPlace {
         let storage: Arc<dyn Storage> = Arc::new(OsStorage);
         let reserve = Reserve::of(&storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES);
-        SledPlace { path: writer_directory.join(DIRECTORY), reserve }
+        let (directory, path) = (writer_directory.to_owned(), writer_directory.join(DIRECTORY));
+        SledPlace { storage, directory, path, reserve }
     }
 }
 
 impl LedgerPlace for SledPlace {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
@@ -136,7 +149,9 @@ impl SledStore {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = Handle(Some(config.open().map_err(failure("open", path))?));
         let large = Handle(Some(db.open_tree(LARGE_TREE).map_err(failure("open", path))?));
-        let file = File::open(path.join(SLED_FILE)).map_err(LedgerError::io("open", path))?;
+        // Windows syncs only what may be written.
+        let file = File::options().read(true).write(true).open(path.join(SLED_FILE));
+        let file = file.map_err(LedgerError::io("open", path))?;
         sync_directory(path)?;
         if let Some(parent) = path.parent() {
             sync_directory(parent)?;
@@ -233,20 +248,20 @@ fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
         file => file.map_err(LedgerError::io("open", path))?,
     };
     for _ in 0..LOCK_TRIES {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             // Given back when the file is closed.
             Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_INTERVAL),
-            Err(error) => return Err(LedgerError::io("lock", path)(error.into())),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+            Err(TryLockError::Error(error)) => return Err(LedgerError::io("lock", path)(error)),
         }
     }
-    Err(LedgerError::io("lock", path)(Errno::WOULDBLOCK.into()))
+    Err(LedgerError::io("lock", path)(std::io::ErrorKind::WouldBlock.into()))
 }
 
 /// Makes sled read what the disk has: a failed sync can have left records in the page cache that are nowhere else, and
 /// what is freed because of them would be missing after a power cut \[I13\].
 fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
-    let file = match File::open(path.join(SLED_FILE)) {
+    let file = match File::options().read(true).write(true).open(path.join(SLED_FILE)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(LedgerError::io("open", path))?,
     };
@@ -258,7 +273,7 @@ fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), LedgerError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(LedgerError::io("sync", path))
+    files::sync_directory(path).map_err(LedgerError::io("sync", path))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {

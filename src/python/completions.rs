@@ -5,8 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -16,6 +14,7 @@ use super::failure::Failure;
 use super::results;
 use super::sends::Sends;
 use crate::error::ErrorCode;
+use crate::platform::wake::{self, Socket};
 use crate::wrapper::TransmissionResult;
 
 /// Queues that were closed with calls under way, until these have ended.
@@ -41,7 +40,7 @@ struct Completion {
 #[derive(Default)]
 struct State {
     /// The end that calls write to and the end that the loop watches; none once closed.
-    sockets: Option<(UnixStream, UnixStream)>,
+    sockets: Option<(Socket, Socket)>,
     completions: VecDeque<Completion>,
 }
 
@@ -60,10 +59,7 @@ impl CompletionQueue {
     #[new]
     fn new(result_class: Py<PyType>) -> io::Result<CompletionQueue> {
         free_orphans();
-        let (writer, reader) = UnixStream::pair()?;
-        writer.set_nonblocking(true)?;
-        reader.set_nonblocking(true)?;
-        let state = State { sockets: Some((writer, reader)), completions: VecDeque::new() };
+        let state = State { sockets: Some(wake::pair()?), completions: VecDeque::new() };
         Ok(CompletionQueue {
             state: Arc::new(Mutex::new(state)),
             sends: Mutex::default(),
@@ -73,8 +69,8 @@ impl CompletionQueue {
     }
 
     /// The descriptor that becomes readable when there are outcomes; -1 once closed.
-    fn fileno(&self) -> i32 {
-        lock(&self.state).sockets.as_ref().map_or(-1, |(_, reader)| reader.as_raw_fd())
+    fn fileno(&self) -> i64 {
+        lock(&self.state).sockets.as_ref().map_or(-1, |(_, reader)| wake::descriptor(reader))
     }
 
     /// The next outcomes, at most so many: each a token, and after it a result, None or an exception. While there

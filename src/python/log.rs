@@ -5,10 +5,7 @@
 //! never gives the GIL away in here and cannot be ended here when the interpreter exits.
 
 use std::collections::VecDeque;
-use std::fmt::{Debug, Write as _};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -18,24 +15,22 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde::Serialize;
 use serde_json::Value;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::io::{Clock, OsClock};
+use crate::platform::wake::{self, Socket};
+use crate::telemetry::event::{Seen, area};
+use crate::telemetry::{export_event, exported_level};
 
 /// Records that wait for Python; those that come when it is full are counted and not kept.
 const RECORDS_MAX: usize = 1000;
-/// Longest text of one field in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
-/// Where the areas are.
-const CRATE: &str = env!("CARGO_CRATE_NAME");
 
 /// The queue of this process; null before somebody listens.
 static QUEUE: AtomicPtr<Queue> = AtomicPtr::new(ptr::null_mut());
-/// The most verbose level that somebody wants, an index of [`LEVELS`].
+/// The most verbose level that Python wants, an index of [`LEVELS`].
 static WANTED: AtomicU8 = AtomicU8::new(0);
 
 const LEVELS: [LevelFilter; 6] = [
@@ -56,7 +51,7 @@ struct Queue {
 
 struct State {
     /// The end that wakes, and the end that Python waits at.
-    sockets: (UnixStream, UnixStream),
+    sockets: (Socket, Socket),
     records: VecDeque<Record>,
     /// Records that found no place since the last ones were taken.
     dropped: u64,
@@ -92,10 +87,7 @@ fn queue() -> Option<&'static Queue> {
 
 impl Queue {
     fn new() -> io::Result<Queue> {
-        let sockets = UnixStream::pair()?;
-        sockets.0.set_nonblocking(true)?;
-        sockets.1.set_nonblocking(true)?;
-        let state = State { sockets, records: VecDeque::new(), dropped: 0 };
+        let state = State { sockets: wake::pair()?, records: VecDeque::new(), dropped: 0 };
         Ok(Queue { pid: std::process::id(), state: Mutex::new(state) })
     }
 
@@ -136,7 +128,7 @@ impl State {
     }
 }
 
-/// Puts the events of this crate into the queue. Those of others stay where they are: nobody has looked through them for
+/// Puts the events of this crate into the queue, and hands them to those that export them. Those of others stay where they are: nobody has looked through them for
 /// secrets \[I9\].
 struct Forwarder;
 
@@ -157,8 +149,12 @@ impl Subscriber for Forwarder {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let Some(queue) = queue() else { return };
+        export_event(event);
         let metadata = event.metadata();
+        if *metadata.level() > wanted_by_python() {
+            return;
+        }
+        let Some(queue) = queue() else { return };
         let mut seen = Seen::default();
         event.record(&mut seen);
         queue.push(Record {
@@ -186,78 +182,13 @@ impl Subscriber for Forwarder {
     fn exit(&self, _: &Id) {}
 }
 
-/// What an event says.
-#[derive(Default)]
-struct Seen {
-    message: String,
-    fields: Vec<(&'static str, Value)>,
-}
-
-impl Seen {
-    fn add(&mut self, field: &Field, value: Value) {
-        self.fields.push((field.name(), value));
-    }
-}
-
-impl Visit for Seen {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let mut text = Short::default();
-        // It is cut where it is too long, which is no failure.
-        let _ = write!(text, "{value:?}");
-        match field.name() {
-            "message" => self.message = text.0,
-            _ => self.add(field, text.0.into()),
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let mut text = Short::default();
-        let _ = text.write_str(value);
-        self.add(field, text.0.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, value.into());
-    }
-}
-
-/// A text that takes no more than [`TEXT_BYTES_MAX`].
-#[derive(Default)]
-struct Short(String);
-
-impl std::fmt::Write for Short {
-    fn write_str(&mut self, more: &str) -> std::fmt::Result {
-        let room = TEXT_BYTES_MAX - self.0.len();
-        let fits = |end: &usize| more.is_char_boundary(*end);
-        let end = (0..=room.min(more.len())).rev().find(fits).unwrap_or(0);
-        self.0.push_str(&more[..end]);
-        if end < more.len() { Err(std::fmt::Error) } else { Ok(()) }
-    }
-}
-
+/// What somebody wants, here or elsewhere.
 fn wanted() -> LevelFilter {
-    LEVELS.get(usize::from(WANTED.load(Ordering::Relaxed))).copied().unwrap_or(LevelFilter::OFF)
+    wanted_by_python().max(exported_level())
 }
 
-/// The part of this crate that a target is in, if it is.
-fn area(target: &str) -> Option<&str> {
-    let path = target.strip_prefix(CRATE)?;
-    match path.strip_prefix("::") {
-        Some(path) => path.split("::").next(),
-        None => path.is_empty().then_some(""),
-    }
+fn wanted_by_python() -> LevelFilter {
+    LEVELS.get(usize::from(WANTED.load(Ordering::Relaxed))).copied().unwrap_or(LevelFilter::OFF)
 }
 
 fn python_level(level: Level) -> u8 {
@@ -273,10 +204,10 @@ fn python_level(level: Level) -> u8 {
 /// Has events wait for Python from now on, and returns the descriptor that becomes readable when there are some. A forked
 /// child begins anew.
 #[pyfunction]
-pub(super) fn start_log() -> io::Result<i32> {
+pub(super) fn start_log() -> io::Result<i64> {
     static INSTALLED: Once = Once::new();
     let queue = Queue::new()?;
-    let descriptor = queue.lock().sockets.1.as_raw_fd();
+    let descriptor = wake::descriptor(&queue.lock().sockets.1);
     // The one of a parent may be in use by nobody, and locked.
     QUEUE.store(Box::leak(Box::new(queue)), Ordering::Release);
     INSTALLED.call_once(|| {

@@ -1,4 +1,4 @@
-//! What the world sees of a log in numbers and traces: over OTLP, for Prometheus, and through the program's own providers.
+//! What the world sees of a log in numbers, traces and log records: over OTLP, for Prometheus, and through the program's own providers.
 //!
 //! ```text
 //!  names (the table) ─► instruments of a meter ◄── read when somebody exports: status, recorder
@@ -11,8 +11,10 @@
 //! of a receiver, sending and delivery do not notice.
 
 mod context;
+pub(crate) mod event;
 mod health;
 mod instruments;
+mod logs;
 pub mod names;
 mod otlp;
 mod prometheus;
@@ -48,6 +50,9 @@ pub(crate) use context::Contexts;
 pub use context::TraceContext;
 pub use health::STALLED_AFTER;
 pub(crate) use instruments::Read;
+pub use logs::export_event;
+#[cfg(feature = "cli")]
+pub(crate) use logs::exported_level;
 #[cfg(feature = "python")]
 pub(crate) use reading::Sample;
 pub(crate) use reading::{Opened, Reading};
@@ -55,6 +60,7 @@ pub(crate) use recorder::Recorder;
 pub(crate) use spans::{Fate, Sending, SentRequest, Spans};
 
 use self::health::{LogHealth, Progress};
+use self::logs::{Destination, LogHandle};
 use self::otlp::{Reporting, Way};
 use self::prometheus::Page;
 use self::queue::{SpanQueue, SpanReporting};
@@ -80,13 +86,16 @@ pub(crate) enum MetricsExport {
     OfPython,
 }
 
-/// The ways out of the process that the settings ask for. Nothing is sent or read before there is a log.
+/// The ways out of the process that the settings ask for. Nothing is sent or read before there is a log, but for what is
+/// said of its opening.
 #[derive(Default)]
 pub(crate) struct Outlets {
     otlp: Option<(Reporting, Duration)>,
     is_global: bool,
     spans: Option<(SpanReporting, Duration)>,
     has_global_spans: bool,
+    /// It exports what is said while the log is opened, too.
+    logs: Option<LogHandle>,
     server: Option<Arc<Server>>,
     resource: Option<Resource>,
 }
@@ -118,6 +127,14 @@ impl Outlets {
             outlets.has_global_spans = !otlp::TRACES.has_endpoint(configuration);
             if !outlets.has_global_spans {
                 outlets.spans = Some((way(otlp::TRACES)?.spans()?, interval));
+            }
+            // Without an endpoint the program's own log is the way, as it always is.
+            if let Some(level) = configuration.observability_logs.level()
+                && otlp::LOGS.has_endpoint(configuration)
+            {
+                let way = way(otlp::LOGS)?;
+                let destination = Destination::of(&way, configuration, resource(configuration)?);
+                outlets.logs = Some(logs::join(destination, level, || way.logs())?);
             }
         }
         if let Some(port) = configuration.metrics_port {
@@ -164,6 +181,7 @@ pub(crate) struct Telemetry {
     attributes: Vec<KeyValue>,
     provider: Option<SdkMeterProvider>,
     tracer_provider: Option<SdkTracerProvider>,
+    logs: Option<Arc<LogHandle>>,
     /// The port, and what is served there of this log.
     served: Option<(Arc<Server>, OnDemand)>,
     scraped: OnceLock<Arc<Scraped>>,
@@ -183,7 +201,8 @@ impl Telemetry {
             KeyValue::new(names::TABLE, table.as_str().to_owned()),
             KeyValue::new(names::WRITER, writer),
         ];
-        let Outlets { otlp, is_global, spans, has_global_spans, server, resource } = outlets;
+        let Outlets { otlp, is_global, spans, has_global_spans, logs, server, resource } = outlets;
+        let log_counts = logs.as_ref().map(|logs| Arc::clone(logs.counts()));
         let served = server.map(|server| (server, OnDemand::default()));
         let queue = spans.map(|(exporter, interval)| SpanQueue::new(exporter, interval));
         let span_counts = queue.as_ref().map(|queue| Arc::clone(queue.counts()));
@@ -214,9 +233,10 @@ impl Telemetry {
         let own = provider.as_ref().map(|provider| provider.meter(names::SCOPE));
         let global = is_global.then(|| opentelemetry::global::meter(names::SCOPE));
         let meters: Vec<Meter> = own.into_iter().chain(global).collect();
-        let recorder = Arc::new(Recorder::new(&meters, attributes.clone(), spans, span_counts));
+        let recorder = Arc::new(Recorder::new(&meters, attributes.clone(), spans, span_counts, log_counts));
         let (scraped, pid) = (OnceLock::new(), std::process::id());
-        Telemetry { recorder, meters, attributes, provider, tracer_provider, served, scraped, pid }
+        let logs = logs.map(Arc::new);
+        Telemetry { recorder, meters, attributes, provider, tracer_provider, logs, served, scraped, pid }
     }
 
     /// Where the data path puts its counts.
@@ -244,9 +264,11 @@ impl Telemetry {
     /// Exports a last time, as far as the receiver takes it soon, and ends.
     pub(crate) async fn close(&self) {
         let (metrics, spans) = (self.provider.clone(), self.tracer_provider.clone());
+        let logs = self.logs.clone();
         tokio::join!(
             closed("metrics", metrics.map(|provider| move || provider.shutdown())),
             closed("spans", spans.map(|provider| move || provider.shutdown())),
+            closed("log records", logs.map(|logs| move || logs.close())),
         );
     }
 }

@@ -172,6 +172,8 @@ metrics! {
     ADOPTION_LEFT = "zerobus.adoption.logs.left" UpDownCounter "{log}" [], &[];
     /// Spans that no receiver has got, because it failed or was too slow, since the wrapper was opened
     SPANS_LOST = "zerobus.spans.lost" Counter "{span}" [], &[];
+    /// Log records of this process that no receiver has got, because it failed or was too slow; logs that are exported to one place have one count
+    LOG_RECORDS_LOST = "zerobus.log_records.lost" Counter "{record}" [], &[];
     /// How long the log took to open
     RECOVERY_DURATION = "zerobus.recovery.duration" Gauge "s" [], &[];
     /// Frames that were in the log when it was opened

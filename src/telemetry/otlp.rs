@@ -1,10 +1,9 @@
-//! Where metrics and spans are sent: OTLP exporters over gRPC or HTTP, made of the settings and, where they are silent, of
+//! Where metrics, spans and log records are sent: OTLP exporters over gRPC or HTTP, made of the settings and, where they are silent, of
 //! the variables of the environment that OpenTelemetry defines.
 //!
-//! A thread of the SDK's own for each of the two exports, one export at a time; what it waits for holds up nobody else.
+//! A thread of the SDK's own for each of these exports, one export at a time; what it waits for holds up nobody else.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    ExporterBuildError, LogExporter, MetricExporter, OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_LOGS_ENDPOINT, OTEL_EXPORTER_OTLP_LOGS_PROTOCOL, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
     OTEL_EXPORTER_OTLP_METRICS_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
@@ -24,9 +24,8 @@ use tokio::runtime::Handle;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::queue::SpanReporting;
+use super::queue::{Complaint, LogReporting, SpanReporting};
 use crate::config::{ConfigError, OtlpProtocol, WrapperConfiguration, headers, invalid};
-use crate::error::chain;
 use crate::http as limited;
 use crate::trust::Trust;
 
@@ -52,6 +51,11 @@ pub(super) const TRACES: Signal = Signal {
     endpoint_variable: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
     protocol_variable: OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
 };
+pub(super) const LOGS: Signal = Signal {
+    path: "/v1/logs",
+    endpoint_variable: OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
+    protocol_variable: OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
+};
 
 /// The first of these variables that is set, and its value.
 fn variable(names: [&'static str; 2]) -> Option<(&'static str, String)> {
@@ -63,7 +67,7 @@ fn variable(names: [&'static str; 2]) -> Option<(&'static str, String)> {
 
 impl Signal {
     /// Where the settings or the environment say that it goes.
-    fn endpoint(&self, configuration: &WrapperConfiguration) -> Option<String> {
+    pub(super) fn endpoint(&self, configuration: &WrapperConfiguration) -> Option<String> {
         let of_environment = || variable([self.endpoint_variable, OTEL_EXPORTER_OTLP_ENDPOINT]);
         let given = configuration.observability_endpoint.clone();
         given.or_else(|| of_environment().map(|(_, endpoint)| endpoint))
@@ -77,7 +81,7 @@ impl Signal {
     /// A collector is named by its address alone, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it.
     fn http_endpoint(&self, endpoint: &str) -> String {
         let endpoint = endpoint.trim_end_matches('/');
-        let paths = [METRICS.path, TRACES.path];
+        let paths = [METRICS.path, TRACES.path, LOGS.path];
         let address = paths.into_iter().find_map(|path| endpoint.strip_suffix(path)).unwrap_or(endpoint);
         format!("{address}{}", self.path)
     }
@@ -140,7 +144,9 @@ impl<'a> Way<'a> {
             OtlpProtocol::Grpc => self.over_grpc(MetricExporter::builder().with_tonic()).build(),
             OtlpProtocol::Http => self.over_http(MetricExporter::builder().with_http()).build(),
         };
-        Ok(Reporting { exporter: self.built(exporter)?, is_failing: AtomicBool::new(false) })
+        let complaint =
+            Complaint::about("metrics", "; delivery goes on, and the next export has all of them");
+        Ok(Reporting { exporter: self.built(exporter)?, complaint })
     }
 
     /// The exporter of spans.
@@ -156,6 +162,29 @@ impl<'a> Way<'a> {
             OtlpProtocol::Http => self.over_http(SpanExporter::builder().with_http()).build(),
         };
         Ok(SpanReporting::new(self.built(exporter)?))
+    }
+
+    /// The exporter of log records.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as for [`Way::of`].
+    pub(super) fn logs(self) -> Result<LogReporting, ConfigError> {
+        // As above.
+        let _entered = self.runtime.enter();
+        let exporter = match self.protocol {
+            OtlpProtocol::Grpc => self.over_grpc(LogExporter::builder().with_tonic()).build(),
+            OtlpProtocol::Http => self.over_http(LogExporter::builder().with_http()).build(),
+        };
+        Ok(LogReporting::new(self.built(exporter)?))
+    }
+
+    pub(super) fn protocol(&self) -> OtlpProtocol {
+        self.protocol
+    }
+
+    pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
     }
 
     fn over_grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> B {
@@ -228,24 +257,17 @@ impl HttpClient for Client {
     }
 }
 
-/// Says in the log that exports fail, and that they work again, once each.
+/// Exports, and tells of failures.
 #[derive(Debug)]
 pub(super) struct Reporting {
     exporter: MetricExporter,
-    is_failing: AtomicBool,
+    complaint: Complaint,
 }
 
 impl PushMetricExporter for Reporting {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let exported = self.exporter.export(metrics).await;
-        match (&exported, self.is_failing.swap(exported.is_err(), Ordering::Relaxed)) {
-            (Err(error), false) => tracing::warn!(
-                reason = chain(error),
-                "metrics cannot be exported; delivery goes on, and the next export has all of them"
-            ),
-            (Ok(()), true) => tracing::info!("metrics are exported again"),
-            (Ok(()), false) | (Err(_), true) => {}
-        }
+        self.complaint.hear(&exported);
         exported
     }
 

@@ -103,6 +103,7 @@ impl Reading {
         add(&names::ADOPTED_LOGS, status.adoption.drained_logs as f64);
         add(&names::ADOPTION_LEFT, status.adoption.left.len() as f64);
         add(&names::SPANS_LOST, counted.spans_lost as f64);
+        add(&names::LOG_RECORDS_LOST, counted.log_records_lost as f64);
         add(&names::RECOVERY_DURATION, opened.duration.as_secs_f64());
         add(&names::RECOVERY_FRAMES, opened.frames as f64);
         add(&names::RECOVERY_TORN, opened.torn_bytes as f64);

@@ -10,7 +10,7 @@ use opentelemetry::metrics::{Histogram, Meter};
 
 use super::Spans;
 use super::names::{ACKNOWLEDGEMENT_DURATION, APPEND_DURATION, Metric, SYNC_DURATION, SYNC_FRAMES};
-use super::queue::SpanCounts;
+use super::queue::Counts;
 use crate::transport::ErrorClass;
 
 /// The counts of one wrapper, and its histograms if telemetry is on.
@@ -23,7 +23,8 @@ pub(crate) struct Recorder {
     failures_in_a_row: AtomicU32,
     histograms: Option<Histograms>,
     spans: Option<Spans>,
-    span_counts: Option<Arc<SpanCounts>>,
+    span_counts: Option<Arc<Counts>>,
+    log_counts: Option<Arc<Counts>>,
 }
 
 /// Every class with the name that the attribute has for it.
@@ -37,6 +38,7 @@ pub(crate) struct Counted {
     pub(super) requests_acknowledged: u64,
     pub(super) attempts_failed: Vec<(&'static str, u64)>,
     pub(super) spans_lost: u64,
+    pub(super) log_records_lost: u64,
 }
 
 /// One instrument of each kind for each meter.
@@ -55,7 +57,8 @@ impl Recorder {
         meters: &[Meter],
         attributes: Vec<KeyValue>,
         spans: Option<Spans>,
-        span_counts: Option<Arc<SpanCounts>>,
+        span_counts: Option<Arc<Counts>>,
+        log_counts: Option<Arc<Counts>>,
     ) -> Recorder {
         let histogram = |metric: &Metric| {
             let made = meters.iter().map(|meter| {
@@ -75,7 +78,7 @@ impl Recorder {
             acknowledgement: histogram(&ACKNOWLEDGEMENT_DURATION),
             attributes,
         });
-        Recorder { histograms, spans, span_counts, ..Recorder::default() }
+        Recorder { histograms, spans, span_counts, log_counts, ..Recorder::default() }
     }
 
     /// Who makes spans, if somebody wants any.
@@ -140,6 +143,7 @@ impl Recorder {
             attempts_failed: failed
                 .map(|((_, name), count)| (*name, count.load(Ordering::Relaxed)))
                 .collect(),
+            log_records_lost: self.log_counts.as_ref().map_or(0, |counts| counts.lost()),
             spans_lost: self.span_counts.as_ref().map_or(0, |counts| counts.lost()),
         }
     }

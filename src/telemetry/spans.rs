@@ -130,6 +130,11 @@ impl Sending {
         self.context
     }
 
+    /// The span as the one that is current where the batch is stored.
+    pub(crate) fn active(&self) -> Context {
+        Context::new().with_remote_span_context(self.context.span_context())
+    }
+
     pub(crate) fn ended(mut self, outcome: &Result<TransmissionResult, SendError>) {
         let lsn = outcome.as_ref().map_or_else(Coded::lsn, |result| result.lsn);
         if let Some(lsn) = lsn {

@@ -146,7 +146,7 @@ impl Appender {
         let id = self.next_segment;
         // A number is used once, whatever becomes of its file.
         self.next_segment = id.next();
-        let previous = shared.index().segments.last().map_or(Lsn::ZERO, |segment| segment.totals.last);
+        let previous = shared.index().segments.last().map_or(Lsn::ZERO, Segment::last_held);
         let header = SegmentHeader {
             epoch: shared.epoch,
             id,
@@ -177,6 +177,7 @@ impl Appender {
         self.last_sync = shared.env.clock.monotonic();
         self.publish(shared);
         if let Some(entry) = shared.index().segments.last_mut() {
+            shared.written(entry.bytes, sealed.bytes);
             entry.bytes = sealed.bytes;
             entry.is_recyclable = sealed.is_recyclable;
         }
@@ -190,7 +191,9 @@ impl Appender {
         if let Some(entry) = shared.index().segments.last_mut().filter(|entry| entry.id == segment.id()) {
             entry.totals = segment.totals();
             entry.end = segment.frames_end();
-            entry.bytes = block_end(segment.frames_end());
+            let bytes = block_end(segment.frames_end());
+            shared.written(entry.bytes, bytes);
+            entry.bytes = bytes;
         }
         shared.publish(segment.totals().last);
         self.answer(shared.options.durability == Durability::Sync);

@@ -107,7 +107,10 @@ impl LogDirectory {
                     asked: destination.table.clone(),
                 });
             }
-            Some(stored) => stored.epoch,
+            Some(stored) => {
+                refuse_newest_of_the_future(env, dir)?;
+                stored.epoch
+            }
             None => epoch_of_segments(env, dir)?.unwrap_or_else(|| Epoch::new(env.rng.next_u64())),
         };
         let destination = match &stored {
@@ -148,6 +151,12 @@ impl LogDirectory {
 pub fn owner(env: &Env, dir: &Path) -> io::Result<Option<Owner>> {
     let note = env.storage.lock_note(&dir.join(LOCK_FILE))?;
     Ok(note.map(|note| parse_note(&note).unwrap_or(Owner { pid: 0, program: None })))
+}
+
+/// The same for those who only tell of it. A lock that cannot be read counts as one that somebody has, process 0: that it has
+/// none is not known.
+pub(crate) fn owner_as_far_as_known(env: &Env, dir: &Path) -> Option<Owner> {
+    owner(env, dir).unwrap_or(Some(Owner { pid: 0, program: None }))
 }
 
 /// Whether there is a log in this directory.
@@ -313,6 +322,19 @@ pub(crate) fn write_new_identity(
     let created_unix_micros = env.clock.unix_micros();
     let destination = destination.clone();
     write_identity(env, dir, &Identity { format: FORMAT_VERSION, epoch, destination, created_unix_micros })
+}
+
+/// A later version of this program was here last if it wrote the newest segment. That is to be known before anything of the
+/// log is touched, such as the ledger, which changes its files when it is opened. What cannot be read is found by recovery.
+fn refuse_newest_of_the_future(env: &Env, dir: &Path) -> Result<(), OpenError> {
+    let Some(newest) = segments(env, dir)?.ids.last().copied() else { return Ok(()) };
+    let path = dir.join(segment_name(newest));
+    match read_segment_header(env, &path) {
+        Ok(Err(SegmentHeaderFault::Version(version))) => {
+            Err(OpenError::UnsupportedVersion { path, version, known: FORMAT_VERSION })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The epoch in the newest segment whose header is whole; none if there are no segments.

@@ -50,14 +50,14 @@ pub(crate) use copy::FrameCopy;
 pub use damage::{Damage, DamageReason};
 pub(crate) use directory::find_log;
 pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
-pub(crate) use directory::{identity, identity_path, lock, write_new_identity};
+pub(crate) use directory::{identity, identity_path, lock, owner_as_far_as_known, write_new_identity};
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
 pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
-pub use log::{Reclaimed, Wal};
+pub use log::{Known, Reclaimed, Wal};
 pub(crate) use look::{Bodies, FramePiece, Head, Piece, PieceKind, Pieces, SegmentLook, is_set_aside};
 pub(crate) use mend::{Stray, Strays, epoch, strays};
 pub use queue::{Append, Appended};

@@ -9,7 +9,10 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -113,11 +116,18 @@ pub(super) struct Shared {
     index: Mutex<Index>,
     durable: watch::Sender<Lsn>,
     poisoned: Mutex<Option<Arc<str>>>,
+    /// What the log has taken of the disk since it was opened: whole blocks, headers, schemas and footers.
+    pub(super) written_bytes: Arc<AtomicU64>,
     /// Who measures syncs, once somebody wants that.
     recorder: OnceLock<Arc<Recorder>>,
 }
 
 impl Shared {
+    /// A segment counts for more than before.
+    pub(super) fn written(&self, before: u64, now: u64) {
+        self.written_bytes.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+    }
+
     pub(super) fn new(
         env: &Env,
         dir: PathBuf,
@@ -139,6 +149,7 @@ impl Shared {
             durable: watch::Sender::new(appender.last()),
             appender: Mutex::new(appender),
             poisoned: Mutex::new(None),
+            written_bytes: Arc::default(),
             recorder: OnceLock::new(),
         }
     }

@@ -32,7 +32,8 @@ impl Inner {
     }
 
     /// Sends nothing from now on, once what is in flight is acknowledged; batches are stored all the same. It outlives
-    /// this process. One that is paused already stays so since then, with the new reason if there is one.
+    /// this process. One that is paused already stays so since then, with the
+    /// reason that was given first.
     ///
     /// Writes to the disk.
     ///
@@ -41,11 +42,7 @@ impl Inner {
     /// When the mark of it cannot be written; then delivery is as it was.
     pub(crate) fn pause(&self, reason: Option<&str>) -> io::Result<Pause> {
         let _one_at_a_time = self.pause_mark.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pause = Pause::new(&self.env, reason);
-        if let Some(before) = &*self.pause.borrow() {
-            pause.since_unix_micros = before.since_unix_micros;
-            pause.reason = pause.reason.or_else(|| before.reason.clone());
-        }
+        let pause = Pause::new(&self.env, reason).after(self.pause.borrow().as_ref());
         pause::mark(&self.env, &self.directory, &pause)?;
         tracing::warn!(directory = %self.directory.display(), %pause, "nothing more is sent from this log");
         self.pause.send_replace(Some(pause.clone()));

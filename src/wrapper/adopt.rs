@@ -223,8 +223,15 @@ impl Orphans {
             return false;
         }
         self.settled.remove(directory);
-        if wal::owner(&self.env, directory).ok().flatten().is_some() {
-            return false;
+        match wal::owner(&self.env, directory) {
+            Ok(None) => {}
+            Ok(Some(_)) => return false,
+            Err(error) => {
+                let reason =
+                    format!("whether somebody owns it is not known, its file LOCK cannot be read: {error}");
+                self.leave(directory, changed, &reason, Some(RETRY_INTERVAL));
+                return false;
+            }
         }
         match admin::status(directory) {
             Ok(status) if status.owner_pid.is_some() => {}

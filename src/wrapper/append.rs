@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use opentelemetry::trace::FutureExt as _;
 
 use super::delivery::{self, Awaited};
 use super::{BatchState, Inner, SendError, SendFailure, Settings, TransmissionResult};
@@ -23,18 +24,15 @@ pub(super) struct Stored {
     last_lsn: AtomicU64,
     frames: AtomicU64,
     rows: AtomicU64,
-    /// Of the frames that this process has appended.
-    bytes: AtomicU64,
 }
 
 impl Stored {
     pub(super) fn new(last: Lsn, frames: u64, rows: u64) -> Stored {
-        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into(), bytes: 0.into() }
+        Stored { last_lsn: last.get().into(), frames: frames.into(), rows: rows.into() }
     }
 
-    fn add(&self, lsn: Lsn, rows: u32, bytes: u64) {
+    fn add(&self, lsn: Lsn, rows: u32) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.rows.fetch_add(rows.into(), Ordering::Relaxed);
         // Last, so that who sees the frame sees it counted.
         self.last_lsn.fetch_max(lsn.get(), Ordering::Release);
@@ -51,10 +49,6 @@ impl Stored {
 
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -81,10 +75,10 @@ pub(super) async fn send_batch(
     let spans = inner.telemetry.recorder().spans();
     let sending = caller.and_then(|caller| spans?.sending(&caller, batch.num_rows()));
     let encoding = Encoding { sharing, context: sending.as_ref().map(Sending::context) };
-    let outcome = store(inner, batch, encoding).await;
-    if let Some(sending) = sending {
-        sending.ended(&outcome);
-    }
+    let Some(sending) = sending else { return store(inner, batch, encoding).await };
+    // What is logged on the way belongs to the span.
+    let outcome = store(inner, batch, encoding).with_context(sending.active()).await;
+    sending.ended(&outcome);
     outcome
 }
 
@@ -244,7 +238,7 @@ impl Future for CountedAppend {
         let Some((append, _)) = &mut self.append else { return Poll::Ready(Err(AppendError::Closed)) };
         let outcome = ready!(Pin::new(append).poll(context));
         if let Ok(appended) = &outcome {
-            self.inner.stored.add(appended.lsn, self.rows, appended.frame_bytes);
+            self.inner.stored.add(appended.lsn, self.rows);
             let copied = self.copied.take();
             if let Some((files, copied)) = self.inner.debug_files.as_ref().zip(copied) {
                 files.offer(copied);

@@ -48,6 +48,8 @@ use crate::admission::Admission;
 use crate::catalog::KnownTable;
 use crate::config::{OnFull, Validate, WaitFor, WrapperConfiguration};
 use crate::debug_files::DebugFiles;
+#[cfg(feature = "cli")]
+use crate::drain::Grace;
 use crate::drain::{LaneStatus, SettlerStatus};
 use crate::io::Env;
 use crate::pause::Pause;
@@ -80,6 +82,8 @@ pub(crate) struct Inner {
     destination: Destination,
     directory: std::path::PathBuf,
     damage: Vec<Damage>,
+    /// What was wrong with the ledger when it was opened.
+    ledger_damage: Vec<String>,
     admission: Arc<Admission>,
     stored: Arc<Stored>,
     /// Where what is stored is shown too, if somebody wants that.
@@ -97,6 +101,9 @@ pub(crate) struct Inner {
     settler: watch::Receiver<SettlerStatus>,
     pace: Arc<Pace>,
     nudge: Arc<Notify>,
+    /// The schemas that are refused now.
+    #[cfg(feature = "cli")]
+    grace: Arc<Grace>,
     /// Since when delivery is paused, if it is.
     pause: watch::Sender<Option<Pause>>,
     /// One change of the mark at a time.
@@ -295,6 +302,12 @@ impl ZerobusWrapper {
     pub(crate) fn settled_rows(&self) -> u64 {
         let settled = self.inner.settler.borrow().settled;
         settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows
+    }
+
+    /// Whether a schema that the table refuses is waited for, before its frames are put into quarantine.
+    #[cfg(feature = "cli")]
+    pub(crate) fn waits_for_schema(&self) -> bool {
+        self.inner.grace.is_waiting()
     }
 
     /// What the metrics are now.

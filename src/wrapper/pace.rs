@@ -1,6 +1,7 @@
 //! How fast a log fills and empties, by what the last minute saw, and what follows if that goes on.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ const SPAN_MIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sample {
     stored_rows: u64,
-    stored_bytes: u64,
+    /// What that took of the disk.
+    written_bytes: u64,
     /// Delivered, in quarantine, or dropped.
     settled_rows: u64,
 }
@@ -35,7 +37,7 @@ struct Samples(VecDeque<(Duration, Sample)>);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rates {
     stored_rows: f64,
-    stored_bytes: f64,
+    written_bytes: f64,
     settled_rows: f64,
 }
 
@@ -44,6 +46,7 @@ pub(super) struct Rates {
 pub(super) struct Pace {
     clock: Arc<dyn Clock>,
     stored: Arc<Stored>,
+    written_bytes: Arc<AtomicU64>,
     settler: watch::Receiver<SettlerStatus>,
     samples: Mutex<Samples>,
 }
@@ -52,9 +55,10 @@ impl Pace {
     pub(super) fn new(
         clock: Arc<dyn Clock>,
         stored: Arc<Stored>,
+        written_bytes: Arc<AtomicU64>,
         settler: watch::Receiver<SettlerStatus>,
     ) -> Pace {
-        let pace = Pace { clock, stored, settler, samples: Mutex::default() };
+        let pace = Pace { clock, stored, written_bytes, settler, samples: Mutex::default() };
         // What was before this process says nothing of its pace; what comes before the first tick does.
         pace.lock().add(pace.clock.monotonic(), pace.sample());
         pace
@@ -81,7 +85,7 @@ impl Pace {
         let settled = self.settler.borrow().settled;
         Sample {
             stored_rows: self.stored.rows(),
-            stored_bytes: self.stored.bytes(),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
             settled_rows: settled.delivered_rows + settled.quarantined.rows + settled.dropped.rows,
         }
     }
@@ -108,7 +112,7 @@ impl Samples {
         let per_sec = |first: u64, last: u64| last.saturating_sub(first) as f64 / span.as_secs_f64();
         (span >= SPAN_MIN).then(|| Rates {
             stored_rows: per_sec(first.stored_rows, sample.stored_rows),
-            stored_bytes: per_sec(first.stored_bytes, sample.stored_bytes),
+            written_bytes: per_sec(first.written_bytes, sample.written_bytes),
             settled_rows: per_sec(first.settled_rows, sample.settled_rows),
         })
     }
@@ -118,7 +122,7 @@ impl Rates {
     /// Seconds until so many bytes are filled; none if the log does not grow.
     pub(super) fn full_in_secs(self, room_bytes: u64) -> Option<f64> {
         let growing = 1.0 - self.settled_rows / self.stored_rows;
-        let rate = self.stored_bytes * growing;
+        let rate = self.written_bytes * growing;
         // Neither is true of what is no number.
         (rate > 0.0).then(|| room_bytes as f64 / rate)
     }
@@ -139,7 +143,7 @@ mod tests {
     }
 
     fn sample(stored_rows: u64, settled_rows: u64) -> Sample {
-        Sample { stored_rows, stored_bytes: stored_rows * 10, settled_rows }
+        Sample { stored_rows, written_bytes: stored_rows * 10, settled_rows }
     }
 
     #[test]
@@ -188,5 +192,36 @@ mod tests {
         assert!((rates.settled_rows - 200.0 / 60.0).abs() < 1e-9, "{rates:?}");
         // After a pause of the whole process the old samples say nothing.
         assert_eq!(pace.until(at(500), sample(1000, 500)), None);
+    }
+
+    #[test]
+    fn what_is_written_is_counted_in_blocks_of_the_disk() {
+        use crate::io::Env;
+        use crate::types::Lsn;
+        use crate::wal::{Destination, Durability, LogDirectory, PreparedFrame, Wal, WalOptions};
+
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination {
+            table: "a.b.c".parse().unwrap(),
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            unity_catalog_url: None,
+        };
+        let env = Env::os();
+        let locked = LogDirectory::open(&env, dir.path(), &destination).unwrap();
+        let options =
+            WalOptions { segment_bytes: 64 * 1024, durability: Durability::Sync, spare_segments: 0 };
+        let (wal, _) = Wal::open(&env, locked, options, Lsn::ZERO).unwrap();
+        let ids: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![1, 2, 3]));
+        let batch = arrow_array::RecordBatch::try_from_iter([("id", ids)]).unwrap();
+        let (before, mut bodies) = (wal.bytes(), 0);
+        // More than one segment.
+        for _ in 0..40 {
+            bodies += wal.append_blocking(PreparedFrame::new(&batch).unwrap()).unwrap().frame_bytes;
+        }
+        let written = wal.written_bytes().load(Ordering::Relaxed);
+        assert!(written >= 40 * 4096 && written > 3 * bodies, "{written} for {bodies}");
+        let headers = 4 * 4096;
+        assert!(written.abs_diff(wal.bytes() - before) <= headers, "{written}, {}", wal.bytes() - before);
+        wal.close();
     }
 }

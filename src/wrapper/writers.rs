@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::chain;
 use crate::io::Env;
 use crate::types::TableName;
 use crate::wal::{self, Destination, LogDirectory};
@@ -41,7 +42,8 @@ pub(super) fn writers(env: &Env, table_directory: &Path) -> io::Result<Vec<PathB
     Ok(writers)
 }
 
-/// Takes the first writer directory that nobody owns.
+/// Takes the first writer directory that nobody owns. One that has lost its identity beyond what the log can mend by itself is
+/// left as it is for `zerobus-wal repair`, and the next one taken: it is reported with the orphans, and the program goes on.
 ///
 /// # Errors
 ///
@@ -59,6 +61,13 @@ pub(super) fn claim(
     loop {
         match LogDirectory::open(env, &table_directory.join(writer_name(number)), destination) {
             Err(wal::OpenError::Locked { .. }) if !is_exclusive && number < WRITERS_MAX => number += 1,
+            Err(error @ wal::OpenError::Identity { .. }) if !is_exclusive && number < WRITERS_MAX => {
+                tracing::error!(
+                    error = chain(&error),
+                    "a log does not say whose it is and is left alone; nothing of it is lost: zerobus-wal repair"
+                );
+                number += 1;
+            }
             claimed => return claimed,
         }
     }

@@ -14,8 +14,9 @@ use arrow_array::cast::AsArray as _;
 use databricks_zerobus_ingest_sdk::{AckCallback, OffsetId, PersistentStream, ProtoMessage, ZerobusResult};
 use prost_types::DescriptorProto;
 
+use crate::process::{Process, ROWS_PER_REQUEST};
+use crate::site::{EVENTS, Event, by_id, descriptor, event, sdk};
 use crate::support::read_table;
-use crate::{EVENTS, Process, ROWS_PER_REQUEST, by_id, descriptor, event, sdk};
 
 const KILLS: usize = 30;
 
@@ -47,7 +48,7 @@ async fn open(
 }
 
 /// The rows of one request; its offset says which.
-fn request(offset: i64) -> impl Iterator<Item = ProtoMessage<crate::Event>> {
+fn request(offset: i64) -> impl Iterator<Item = ProtoMessage<Event>> {
     let ids = offset * ROWS_PER_REQUEST..(offset + 1) * ROWS_PER_REQUEST;
     ids.map(|id| ProtoMessage(event(id, &format!("row {id}"))))
 }

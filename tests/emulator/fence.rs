@@ -16,7 +16,7 @@ use arrow_zerobus_sdk_wrapper::emulator::faults::{Fault, Rule};
 use tonic::Code;
 
 use crate::persistent_call::{Payload, PersistentCall, resumption};
-use crate::{DEADLINE, EVENTS, Service, serve};
+use crate::site::{DEADLINE, EVENTS, Service, serve};
 
 /// Who wrote each row, with how often it is there.
 fn authors(service: &Service) -> BTreeMap<(i64, String), usize> {

@@ -12,7 +12,8 @@ use prost_types::field_descriptor_proto::Type;
 use tonic::{Code, Status};
 
 use crate::persistent_call::{Payload, PersistentCall, authorised, client, creation, resumption};
-use crate::{EVENT_COLUMNS, EVENTS, Event, Process, Service, by_id, event, refusal, sdk, serve};
+use crate::process::Process;
+use crate::site::{EVENT_COLUMNS, EVENTS, Event, Service, by_id, event, refusal, sdk, serve};
 
 /// The client crate's own way to a persistent stream of events.
 async fn open(service: &Service, stream_id: Option<&str>) -> ZerobusResult<PersistentStream> {

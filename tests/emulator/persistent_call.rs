@@ -9,7 +9,7 @@ use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::{DEADLINE, EVENTS, Service, bearer, event};
+use crate::site::{DEADLINE, EVENTS, Service, bearer, event};
 
 type Client = api::zerobus_client::ZerobusClient<Channel>;
 

@@ -21,7 +21,7 @@ from arrow_zerobus_sdk_wrapper.emulator import Emulator
 UNREACHABLE = "http://127.0.0.1:9"
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT, name STRING"
-DEADLINE_SECS = 20.0
+DEADLINE_SECS = 60.0
 # How a program of a test is run. From 3.12 on Python warns when a process with threads forks, as pyarrow has.
 PYTHON = (sys.executable, "-X", "faulthandler", "-W", "ignore:This process:DeprecationWarning")
 

@@ -56,7 +56,7 @@ batch = pa.record_batch({{"id": [1, 2, 3], "name": ["a", "b", None]}})
 _WRAPPER = """\
 import time
 wrapper = SyncZerobusWrapper(**settings)
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 60
 while wrapper.status()["table_schema"]["columns"] is None and time.monotonic() < deadline:
     time.sleep(0.01)
 wrapper.send_batch(pa.record_batch({"id": pa.array([7, None], pa.int64()), "name": ["a", "b"]}))

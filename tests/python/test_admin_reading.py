@@ -223,7 +223,8 @@ def test_a_user_who_may_only_read_can_verify_and_inspect(dead: Path) -> None:
 def test_a_log_of_another_process_is_read_beside_it(live: tuple[Path, int]) -> None:
     wal_dir, pid = live
     (status,) = admin.status(wal_dir)
-    assert (status["owner_pid"], status["rows"]["waiting"], status["poisoned"]) == (pid, 9, None)
+    assert (status.owner_pid, status.rows.waiting, status.poisoned) == (pid, 9, None)
+    assert status.lane is not None
     (listed,) = admin.ls(wal_dir)
     assert (listed.owner_pid, listed.is_orphan, listed.waiting_rows) == (pid, False, 9)
     (verified,) = admin.verify(wal_dir)
@@ -488,7 +489,13 @@ def test_a_log_of_this_process_is_read_too(offline: MakeWrapper) -> None:
     asyncio.run(wrapper.send_batch(make_batch()))
     directory = Path(wrapper.status()["directory"])
     (status,) = admin.status(directory)
-    assert (status["table"], status["owner_pid"]) == (TABLE, os.getpid())
+    assert (status.table, status.owner_pid) == (TABLE, os.getpid())
+    told = wrapper.status()
+    assert {it.name for it in dataclasses.fields(status)} == set(told) - {"version"}
+    assert status.lane is not None and told["lane"] is not None
+    assert {it.name for it in dataclasses.fields(status.lane)} == set(told["lane"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        status.table = "another"  # type: ignore[misc]
     assert [report.findings for report in admin.verify(directory)] == [[]]
 
 
@@ -551,7 +558,7 @@ def test_of_a_log_that_has_delivered_and_refused_rows_everything_is_told(tmp_pat
             batch = pa.record_batch({"id": ids, "value": pa.array(values, pa.int64())})
             asyncio.run(wrapper.send_batch(batch))
         with pytest.raises(TransmissionError, match="4 rows"):
-            asyncio.run(wrapper.flush(timeout=30))
+            asyncio.run(wrapper.flush(timeout=60))
         log = Path(wrapper.status()["directory"])
     assert [report.findings for report in admin.verify(log)] == [[]]
     frames = [admin.inspect_frame(lsn, log).report for lsn in (1, 2, 3)]

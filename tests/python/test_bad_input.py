@@ -94,6 +94,7 @@ from conftest import TABLE, UNREACHABLE, MakeWrapper, make_batch
         ("observability_headers", "authorization"),
         ("observability_service_name", " "),
         ("observability_resource_attributes", "site"),
+        ("observability_logs", "loud"),
         ("observability_interval_secs", 0),
         ("metrics_port", 0),
         ("metrics_port", 65536),

@@ -70,7 +70,7 @@ def test_the_batches_of_a_stream_land_in_its_order(emulator: Emulator, online: M
             one = await wrapper.send_batch(make_batch())
             assert result.batch_size_bytes == 20 * one.batch_size_bytes
             assert result.latency_ms is not None
-            delivered = await wrapper.wait_delivered(result, timeout=30)
+            delivered = await wrapper.wait_delivered(result, timeout=60)
             assert (delivered.state, delivered.lsns) == ("delivered", result.lsns)
             assert wrapper.status()["settled_lsn"] >= 20
 
@@ -108,7 +108,7 @@ def test_the_timeout_of_a_wait_is_one_for_all_frames(emulator: Emulator, online:
     async def main() -> None:
         async with online(retry_max_attempts=2**32 - 1) as wrapper:
             first = await wrapper.send_batch(make_batch())
-            await wrapper.wait_delivered(first, timeout=30)
+            await wrapper.wait_delivered(first, timeout=60)
             emulator.kill()
             rest = await wrapper.send_batch(reader(numbered(50)))
             both = TransmissionResult(True, None, 0, 0, 0, "stored", rest.lsn, True, first.lsns + rest.lsns)
@@ -118,7 +118,7 @@ def test_the_timeout_of_a_wait_is_one_for_all_frames(emulator: Emulator, online:
             assert caught.value.lsn == 2
             assert asyncio.get_running_loop().time() - started < DEADLINE_SECS
             emulator.restart()
-            assert numbers(await wrapper.wait_delivered(both, timeout=30)) == list(range(1, 52))
+            assert numbers(await wrapper.wait_delivered(both, timeout=60)) == list(range(1, 52))
 
     asyncio.run(main())
 
@@ -139,7 +139,7 @@ def test_the_numbers_of_streams_that_are_sent_at_once_are_told_truly(
                 for one, r in zip(told, results, strict=True)
             )
             assert sorted(lsn for one in told for lsn in one) == list(range(1, 151))
-            await wrapper.flush(timeout=30)
+            await wrapper.flush(timeout=60)
 
     asyncio.run(main())
     ids = [row["id"] for row in landed(emulator)]

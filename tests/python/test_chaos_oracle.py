@@ -367,7 +367,7 @@ def test_a_commit_that_is_missing_is_told(written: tuple[Path, Path], tmp_path: 
         delta_reader.read(table)
 
 
-@pytest.mark.parametrize("at", [4, 60, 72, 76, 90, 400], ids=lambda at: f"byte {at} of a frame")
+@pytest.mark.parametrize("at", [0, 4, 60, 72, 76, 90, 400], ids=lambda at: f"byte {at} of a frame")
 def test_a_bit_that_flips_in_a_frame_is_told_and_hides_no_other_frame(
     written: tuple[Path, Path], tmp_path: Path, at: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import page, report, runner
+from chaos import canaries, page, report, runner
 from chaos.runner import Order, Outcome, Run
 from chaos.stage import Stage
 from chaos.stages import collect
@@ -131,6 +132,14 @@ def test_every_stage_names_rows_that_there_are_and_says_what_it_does() -> None:
         assert set(stage.rows) <= set(page.ROWS), stage.name
         assert all((stage.fault, stage.promise, stage.proof)), stage.name
         assert stage.trials > 0, stage.name
+
+
+def test_every_planted_bug_is_looked_for_by_stages_that_there_are() -> None:
+    source = (SUITE.parent / "src" / "canary.rs").read_text()
+    named = set(re.findall(r"^        Canary::(\w+),$", source, re.MULTILINE))
+    assert named
+    assert named <= set(canaries.CANARIES)
+    assert {stage for canary in canaries.CANARIES.values() for stage in canary.stages} <= set(collect())
 
 
 def processes_of(group: int) -> Iterator[int]:

@@ -73,6 +73,7 @@ DESIGN_DEFAULTS = {
     "observability_headers": None,
     "observability_service_name": None,
     "observability_resource_attributes": None,
+    "observability_logs": "info",
     "observability_interval_secs": 60,
     "metrics_port": None,
     "metrics_address": None,

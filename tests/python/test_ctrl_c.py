@@ -17,7 +17,7 @@ from test_process import finish
 PRELUDE = """
 import signal, threading, time
 from arrow_zerobus_sdk_wrapper import (
-    ClosedError, FlushTimeoutError, SyncZerobusWrapper, ZerobusWrapper, _blocking,
+    ClosedError, FlushTimeoutError, SyncZerobusWrapper, ZerobusWrapper, _readable,
 )
 
 # Started by a shell in the background, a process ignores it.
@@ -29,13 +29,13 @@ def make(**settings):
 
 def waits():
     frame = sys._current_frames()[threading.main_thread().ident]
-    return frame.f_code.co_filename == _blocking.__file__
+    return frame.f_code.co_filename == _readable.__file__
 
 def interrupted(call, may_interrupt=lambda: True):
     sent = []
 
     def interrupt():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (waits() and may_interrupt()):
             if time.monotonic() > deadline:
                 os._exit(9)

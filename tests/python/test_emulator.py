@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT NOT NULL, name STRING, price DECIMAL(10,2)"
-DEADLINE_SECS = 30.0
+DEADLINE_SECS = 60.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

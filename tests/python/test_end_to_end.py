@@ -33,7 +33,7 @@ def test_what_was_stored_lands_once_flushed(emulator: Emulator, online: MakeWrap
         async with online() as wrapper:
             for first in range(0, 1000, 100):
                 await wrapper.send_batch(make_batch(first, 100))
-            await wrapper.flush(timeout=30)
+            await wrapper.flush(timeout=60)
             assert wrapper.status()["rows"]["waiting"] == 0
 
     asyncio.run(main())
@@ -60,7 +60,7 @@ def test_wait_delivered_takes_a_result_and_a_number(emulator: Emulator, online: 
             assert result.state == "stored"
             for handle in (result, result.lsn):
                 assert handle is not None
-                delivered = await wrapper.wait_delivered(handle, timeout=30)
+                delivered = await wrapper.wait_delivered(handle, timeout=60)
                 assert (delivered.state, delivered.lsn) == ("delivered", result.lsn)
 
     asyncio.run(main())
@@ -97,7 +97,7 @@ def test_every_type_of_this_version_keeps_its_values(online: MakeWrapper, tmp_pa
                 # Slices, so that offsets count.
                 await wrapper.send_batch(batch.slice(1))
                 await wrapper.send_batch(batch.slice(0, 1))
-                await wrapper.flush(timeout=30)
+                await wrapper.flush(timeout=60)
 
         asyncio.run(main())
         assert landed(typed) == rows
@@ -107,7 +107,7 @@ def test_a_killed_service_costs_time_and_no_rows(emulator: Emulator, online: Mak
     async def main() -> None:
         async with online() as wrapper:
             await wrapper.send_batch(make_batch(0))
-            await wrapper.flush(timeout=30)
+            await wrapper.flush(timeout=60)
             emulator.kill()
             await wrapper.send_batch(make_batch(3))
             until(lambda: reason(wrapper) is not None, "the status says why nothing is delivered")
@@ -116,7 +116,7 @@ def test_a_killed_service_costs_time_and_no_rows(emulator: Emulator, online: Mak
             delivered = False
             while not delivered:
                 try:
-                    await wrapper.flush(timeout=30)
+                    await wrapper.flush(timeout=60)
                     delivered = True
                 except ZerobusError as error:
                     assert error.retryable, error
@@ -135,8 +135,8 @@ def test_what_one_wrapper_left_is_delivered_by_the_next(emulator: Emulator, onli
         async with online() as wrapper:
             assert wrapper.status()["rows"]["waiting"] == 3
             assert (await wrapper.send_batch(make_batch(3))).lsn == 2
-            await wrapper.wait_delivered(1, timeout=30)
-            await wrapper.flush(timeout=30)
+            await wrapper.wait_delivered(1, timeout=60)
+            await wrapper.flush(timeout=60)
 
     asyncio.run(main())
     assert landed(emulator) == make_batch(0, 6).to_pylist()
@@ -157,7 +157,7 @@ def test_a_refusal_parks_the_batch_and_says_why(
         async with online(**settings, shutdown_timeout_secs=0) as wrapper:
             assert (await wrapper.send_batch(make_batch())).state == "stored"
             with pytest.raises(error) as caught:
-                await wrapper.flush(timeout=30)
+                await wrapper.flush(timeout=60)
             assert "wrong" not in str(caught.value)
             status = wrapper.status()
             assert status["lane"] is not None
@@ -180,7 +180,7 @@ def test_a_table_that_is_made_later_gets_everything(
                 table_name="main.default.fresh",
             ) as wrapper:
                 await wrapper.send_batch(make_batch())
-                await wrapper.flush(timeout=30)
+                await wrapper.flush(timeout=60)
 
         asyncio.run(main())
         assert landed(other, "main.default.fresh") == make_batch().to_pylist()

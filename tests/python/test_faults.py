@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TABLE = "main.default.events"
 COLUMNS = "id BIGINT, name STRING"
 SECRET = "s3cret"
-DEADLINE_SECS = 30.0
+DEADLINE_SECS = 60.0
 
 
 def in_a_loop(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:

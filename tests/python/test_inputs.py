@@ -115,7 +115,7 @@ def test_what_a_library_exports_lands_with_its_values(service: Emulator, tmp_pat
             frames = wrapper.status()["frames"]["stored"]
             assert result.lsns == (range(1, frames + 1),)
             assert result.lsn == frames
-            delivered = await wrapper.wait_delivered(result, timeout=30)
+            delivered = await wrapper.wait_delivered(result, timeout=60)
             assert (delivered.state, delivered.lsns) == ("delivered", result.lsns)
 
     asyncio.run(main())
@@ -246,7 +246,7 @@ def test_a_buffer_that_changes_after_the_call_changes_nothing(
                     await wrapper.send_batch(batch(first))
             memory[:] = b"\xff" * len(memory)
             emulator.restart()
-            await wrapper.wait_delivered(3, timeout=30)
+            await wrapper.wait_delivered(3, timeout=60)
 
     asyncio.run(main())
     assert [row["id"] for row in landed(emulator)] == list(range(1, 10))

@@ -41,12 +41,16 @@ class Collector:
 
     def __init__(self) -> None:
         self.exports: list[tuple[str, str | None, bytes]] = []
+        self.logs: list[bytes] = []
         collector = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                collector.exports.append((self.path, self.headers["x-key"], body))
+                if self.path == "/v1/logs":
+                    collector.logs.append(body)
+                else:
+                    collector.exports.append((self.path, self.headers["x-key"], body))
                 self.send_response(200)
                 self.end_headers()
 
@@ -110,6 +114,74 @@ def test_a_dict_says_what_the_arguments_say(
     assert "hunter2" not in repr(wrapper) + json.dumps(wrapper.status()) + caplog.text
 
 
+EXPORTED: dict[str, Any] = {"observability_enabled": True, "observability_protocol": "http/protobuf"}
+
+
+def test_what_the_library_logs_is_exported_from_the_level_on_that_is_named(
+    collector: Collector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def logged(level: str) -> bytes:
+        collector.logs.clear()
+        with SyncZerobusWrapper(
+            UNREACHABLE,
+            TABLE,
+            wal_dir=tmp_path / level,
+            client_id="box",
+            client_secret="hunter2",
+            shutdown_timeout_secs=0,
+            observability_endpoint=collector.endpoint,
+            observability_config={"logs": level, "service_name": "edge-box"},
+            **EXPORTED,
+        ) as wrapper:
+            wrapper.send_batch(make_batch())
+
+            def has_failed() -> bool:
+                lane = wrapper.status()["lane"]
+                return lane is not None and lane["failures"] > 1
+
+            until(has_failed, "two failures")
+        return b"".join(collector.logs)
+
+    caplog.set_level("CRITICAL", logger="arrow_zerobus_sdk_wrapper")
+    came = logged("info")
+    for text in ("delivery failed", "arrow_zerobus_sdk_wrapper::drain", "backing_off", "edge-box", "INFO"):
+        assert text.encode() in came, (text, came)
+    assert b"hunter2" not in came
+    assert logged("warning") == b""
+    assert logged("off") == b""
+    # What Python's `logging` does not want it does not get.
+    assert caplog.text == ""
+
+
+def test_a_logger_provider_of_the_program_has_the_logs_and_the_core_exports_none(
+    tmp_path: Path, collector: Collector
+) -> None:
+    program = f"""
+        from opentelemetry import _logs
+        from opentelemetry.sdk._logs import LoggerProvider
+        from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
+        import pyarrow as pa
+
+        _logs.set_logger_provider(LoggerProvider())
+        with SyncZerobusWrapper(
+            {UNREACHABLE!r}, {TABLE!r}, wal_dir="wal", shutdown_timeout_secs=0, observability_enabled=True,
+            observability_protocol="http/protobuf", observability_logs="debug",
+        ) as wrapper:
+            wrapper.send_batch(pa.record_batch({{"id": [1]}}))
+    """
+    ran = subprocess.run(
+        [*PYTHON, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert collector.exports and collector.logs == []
+
+
 def test_what_is_given_twice_is_refused_and_a_secret_is_not_repeated(tmp_path: Path) -> None:
     def refused(**arguments: Any) -> str:
         with pytest.raises(ConfigurationError) as caught:
@@ -120,7 +192,7 @@ def test_what_is_given_twice_is_refused_and_a_secret_is_not_repeated(tmp_path: P
     error = refused(observability_config={"endpoint": "http://a"}, observability_endpoint="http://b")
     assert "observability_endpoint is given too" in error
     error = refused(observability_config={"header": {}})
-    assert "allowed is: endpoint, protocol, headers" in error
+    assert "allowed is: endpoint, protocol, headers" in error and "logs" in error
     for headers in ({"x": "hunter2\n"}, {"a b": "hunter2"}, {"x": b"hunter2"}):
         assert "hunter2" not in refused(observability_config={"headers": headers})
 

@@ -116,9 +116,9 @@ def test_what_waits_longest_is_dropped_and_never_said_to_be_delivered(
             emulator.restart()
             until(lambda: wrapper.status()["rows"]["waiting"] == 0, "delivery")
             with pytest.raises(TransmissionError, match="were dropped because the log was full"):
-                await wrapper.flush(timeout=30)
-            await wrapper.flush(timeout=30)
-            assert (await wrapper.wait_delivered(results[-1], timeout=30)).state == "delivered"
+                await wrapper.flush(timeout=60)
+            await wrapper.flush(timeout=60)
+            assert (await wrapper.wait_delivered(results[-1], timeout=60)).state == "delivered"
             return wrapper.status()
 
     status = asyncio.run(main())
@@ -166,7 +166,7 @@ def test_retained_segments_survive_a_restart_and_are_not_delivered_again(
         async with online(**kept) as wrapper:
             for number in range(first, first + 20):
                 await wrapper.send_batch(make_batch(number * ROWS, ROWS))
-            await wrapper.flush(timeout=30)
+            await wrapper.flush(timeout=60)
             return wrapper.status()
 
     first = asyncio.run(main(0))

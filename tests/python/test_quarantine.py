@@ -68,9 +68,9 @@ def test_good_rows_land_bad_ones_are_kept_and_flush_says_so_once(
             await wrapper.send_batch(batch(0))
             await wrapper.send_batch(batch(100))
             with pytest.raises(TransmissionError, match=r"6 rows .* in quarantine") as caught:
-                await wrapper.flush(timeout=30)
+                await wrapper.flush(timeout=60)
             assert (caught.value.lsn, caught.value.rows) == (None, [])
-            await wrapper.flush(timeout=30)
+            await wrapper.flush(timeout=60)
             with pytest.raises(TransmissionError) as caught:
                 await wrapper.wait_delivered(2)
             error = caught.value
@@ -129,7 +129,7 @@ def test_without_a_quarantine_the_log_parks_and_the_table_can_heal_it(
 
         until(is_parked, "the refusal")
         with pytest.raises(Exception, match="quarantine_max_bytes is 0"):
-            asyncio.run(wrapper.flush(timeout=30))
+            asyncio.run(wrapper.flush(timeout=60))
         assert wrapper.status()["rows"]["quarantined"] == 0
 
 
@@ -139,7 +139,7 @@ def test_a_schema_that_is_given_up_is_kept_as_whole_frames(narrow: Emulator, onl
         asyncio.run(wrapper.send_batch(pa.record_batch({"other": pa.array([1, 2, 3])})))
         asyncio.run(wrapper.send_batch(batch(0, bad=())))
         with pytest.raises(TransmissionError, match="3 rows"):
-            asyncio.run(wrapper.flush(timeout=30))
+            asyncio.run(wrapper.flush(timeout=60))
         status = wrapper.status()
         assert (status["frames"]["quarantined"], status["frames"]["delivered"]) == (1, 1)
         bad = kept(wrapper)
@@ -156,7 +156,7 @@ def test_the_examples_of_the_documentation_work(
         know(wrapper)
         sent = asyncio.run(wrapper.send_batch(batch(0)))
         with pytest.raises(TransmissionError):
-            asyncio.run(wrapper.wait_delivered(sent, timeout=30))
+            asyncio.run(wrapper.wait_delivered(sent, timeout=60))
         shared: dict[str, Any] = {"wrapper": wrapper}
         for block in blocks:
             exec(block, shared)  # noqa: S102 - it is our own documentation

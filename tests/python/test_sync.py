@@ -113,13 +113,13 @@ def test_what_was_stored_lands_once_flushed(emulator: Emulator, online_sync: Syn
     result = online_sync.send_batch(make_batch())
     assert (result.success, result.error, result.state, result.lsn) == (True, None, "stored", 1)
     assert (result.lsns, result.durable, result.attempts) == ((range(1, 2),), True, 0)
-    assert online_sync.wait_delivered(result, timeout=30).state == "delivered"
-    assert online_sync.wait_delivered(1, timeout=30).lsn == 1
+    assert online_sync.wait_delivered(result, timeout=60).state == "delivered"
+    assert online_sync.wait_delivered(1, timeout=60).lsn == 1
     stream = online_sync.send_batch(pa.Table.from_batches([make_batch(3), make_batch(6)]))
     assert stream.lsns == (range(2, 4),)
-    online_sync.flush(timeout=30)
+    online_sync.flush(timeout=60)
     assert online_sync.status()["rows"]["delivered"] == 9
-    delivered = online_sync.wait_delivered(stream, timeout=30)
+    delivered = online_sync.wait_delivered(stream, timeout=60)
     assert (delivered.state, delivered.lsns) == ("delivered", (range(2, 4),))
     assert landed(emulator) == make_batch(0, 9).to_pylist()
 

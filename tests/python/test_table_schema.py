@@ -98,7 +98,7 @@ def test_a_table_that_is_changed_takes_the_next_batch(emulator: Emulator, online
         return True
 
     until(is_taken, "the column")
-    asyncio.run(wrapper.flush(timeout=30))
+    asyncio.run(wrapper.flush(timeout=60))
     assert landed(emulator).column("extra").to_pylist() == [0, 1, 2]
 
 
@@ -108,7 +108,7 @@ def test_without_select_nothing_is_known_and_everything_is_delivered(
     emulator.sql(f"REVOKE SELECT ON TABLE {TABLE} FROM id")  # noqa: S608 - it is the test's own
     wrapper = online()
     asyncio.run(wrapper.send_batch(make_batch()))
-    asyncio.run(wrapper.flush(timeout=30))
+    asyncio.run(wrapper.flush(timeout=60))
     known = wrapper.status()["table_schema"]
     assert (known["columns"], known["age_secs"]) == (None, None)
     assert "SELECT" in (known["reason"] or "")
@@ -138,7 +138,7 @@ def test_what_a_record_cannot_hold_is_counted_over_restarts(emulator: Emulator, 
     for run in (1, 2):
         with online() as wrapper:
             asyncio.run(wrapper.send_batch(LOSSY))
-            asyncio.run(wrapper.flush(timeout=30))
+            asyncio.run(wrapper.flush(timeout=60))
             status = wrapper.status()
         assert (status["floored_timestamps"], status["emptied_lists"]) == (run, run)
     assert [at.microsecond for at in landed(emulator).column("at").drop_null().to_pylist()] == [1, 1, 2, 2]
@@ -155,7 +155,7 @@ def test_a_policy_of_error_keeps_the_row_and_names_the_column(
         know(wrapper, 4)
         sent = asyncio.run(wrapper.send_batch(LOSSY))
         with pytest.raises(TransmissionError, match=f'"{column}"') as caught:
-            asyncio.run(wrapper.wait_delivered(sent, timeout=30))
+            asyncio.run(wrapper.wait_delivered(sent, timeout=60))
         assert (caught.value.lsn, len(caught.value.rows)) == (1, wrapper.status()["rows"]["quarantined"])
 
 

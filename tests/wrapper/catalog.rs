@@ -233,6 +233,21 @@ async fn a_catalog_that_is_away_stops_nobody_and_is_not_asked_for_every_stream()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_is_back_is_noticed_by_a_log_that_has_nothing_to_send() {
+    let site = Site::new();
+    let emulator = site.serve();
+    let gate = Gate::before(emulator.unity_catalog_url(), Catalog::Away);
+    let wrapper = site.open_with(|c| c.unity_catalog_url = Some(gate.url.clone()));
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.flush(None).await.unwrap();
+    assert!(reason(&wrapper).contains("503"), "{}", reason(&wrapper));
+    gate.set(Catalog::Open);
+    wait_until(&wrapper, "the columns", knows(2)).await;
+    wrapper.shutdown().await.unwrap();
+    emulator.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_catalog_says_it_costs_seconds_and_no_row_and_no_secret() {
     let site = Site::new();
     let emulator = site.serve();

@@ -13,7 +13,7 @@ use arrow_zerobus_sdk_wrapper::error::{Coded as _, ErrorCode};
 use crate::site::{Site, batch, once, wait_until};
 
 /// The command, in an environment that says nothing.
-fn command(verb: &str) -> Command {
+pub(crate) fn command(verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zerobus-wal"));
     for name in ["ZEROBUS_ENDPOINT", "UNITY_CATALOG_URL", "ZEROBUS_CLIENT_ID", "ZEROBUS_CLIENT_SECRET"] {
         command.env_remove(name);
@@ -29,7 +29,7 @@ pub(crate) fn ended(output: &Output) -> (i32, String) {
 }
 
 /// A log in which ten rows wait and that nobody owns.
-async fn leave(site: &Site) {
+pub(crate) async fn leave(site: &Site) {
     let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
     wrapper.send_batch(batch(0..10)).await.unwrap();
     wrapper.shutdown().await.unwrap();

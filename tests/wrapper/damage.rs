@@ -1,12 +1,14 @@
 //! Frames that the disk has damaged while they waited: the others are delivered, whoever delivers is told, and what is
-//! left of the damaged ones is kept.
+//! left of the damaged ones is kept. And a log that a later version has gone on with: nothing of it is touched.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::admin::check::{Limits, ViolationKind, check};
 use arrow_zerobus_sdk_wrapper::error::ErrorCode;
-use arrow_zerobus_sdk_wrapper::{admin, cli};
+use arrow_zerobus_sdk_wrapper::{ZerobusWrapper, admin, cli};
 
 use crate::site::{Site, batch, once, secret};
 
@@ -55,4 +57,41 @@ async fn a_damaged_frame_is_stepped_over_told_by_the_exit_code_and_kept_until_so
     assert_eq!(violation.kind, ViolationKind::Damage);
     std::fs::remove_file(&kept).unwrap();
     assert!(check(&directory, &Limits::default()).unwrap().is_ok, "somebody has looked");
+}
+
+/// The files in a directory and below it, but the lock, in which whoever takes it writes his name.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut contents(&path));
+        } else if path.is_file() && !path.ends_with("LOCK") {
+            let bytes = std::fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_log_that_a_later_version_has_gone_on_with_nothing_is_touched_and_the_ledger_neither() {
+    let site = Site::new();
+    let wrapper = site.open_with(|configuration| configuration.shutdown_timeout = Duration::ZERO);
+    wrapper.send_batch(batch(0..10)).await.unwrap();
+    wrapper.shutdown().await.unwrap();
+    drop(wrapper);
+    let segment = site.writer_directory().join("segment-0000000000000001.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[8] += 1;
+    let checksum = crc32fast::hash(&bytes[..4092]);
+    bytes[4092..4096].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&segment, &bytes).unwrap();
+
+    let before = contents(&site.writer_directory());
+    assert!(before.keys().any(|path| path.to_string_lossy().contains("/ledger/")), "{:?}", before.keys());
+    let error = ZerobusWrapper::open(site.configuration()).map(drop).unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("version 2"), "{reason}");
+    assert!(contents(&site.writer_directory()) == before, "a log that was refused has changed");
 }

@@ -134,9 +134,11 @@ async fn the_log_of_a_dead_owner_is_paused_by_its_mark_and_is_neither_adopted_no
     let second = site.wal_dir().join(TABLE).join("writer-002");
     let change = admin::pause(&second, Some("wait")).unwrap();
     assert_eq!((change.owner_pid, change.lane, change.waiting_rows), (None, None, 10));
-    // Again: since then, and with the same reason.
-    let again = admin::pause(&second, None).unwrap();
-    assert_eq!((again.before, again.now), (change.now.clone(), change.now));
+    // Again: since then, and for the reason that was given first.
+    for reason in [None, Some("another one")] {
+        let again = admin::pause(&second, reason).unwrap();
+        assert_eq!((again.before, again.now), (change.now.clone(), change.now.clone()));
+    }
 
     let emulator = site.serve();
     assert_eq!(command("drain", &second), ErrorCode::Paused.info().exit_code);

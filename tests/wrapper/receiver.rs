@@ -1,4 +1,4 @@
-//! A receiver of metrics and spans as they run in the world: OTLP over gRPC and over HTTP on real sockets; and receivers that fail,
+//! A receiver of metrics, spans and log records as they run in the world: OTLP over gRPC and over HTTP on real sockets; and receivers that fail,
 //! say nothing, or are not there.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -45,11 +47,13 @@ pub(crate) struct Receiver {
     pub(crate) endpoint: String,
     exports: Exports,
     traces: Traces,
+    logs: Logs,
     server: JoinHandle<()>,
 }
 
 type Exports = Arc<Mutex<Vec<Export>>>;
 type Traces = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
+type Logs = Arc<Mutex<Vec<ExportLogsServiceRequest>>>;
 
 /// One export, with the header that our tests give.
 #[derive(Clone, Debug)]
@@ -73,10 +77,16 @@ impl Receiver {
     pub(crate) async fn grpc(manners: Manners) -> Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();
-        let traces = Traces::default();
-        let grpc = Grpc { exports: Arc::clone(&exports), traces: Arc::clone(&traces), manners };
+        let (traces, logs) = (Traces::default(), Logs::default());
+        let grpc = Grpc {
+            exports: Arc::clone(&exports),
+            traces: Arc::clone(&traces),
+            logs: Arc::clone(&logs),
+            manners,
+        };
         let service = MetricsServiceServer::new(grpc.clone());
-        let trace_service = TraceServiceServer::new(grpc);
+        let trace_service = TraceServiceServer::new(grpc.clone());
+        let log_service = LogsServiceServer::new(grpc);
         let server = tokio::spawn(async move {
             let incoming = futures::stream::unfold(listener, |listener| async move {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
@@ -88,24 +98,28 @@ impl Receiver {
             tonic::transport::Server::builder()
                 .add_service(service)
                 .add_service(trace_service)
+                .add_service(log_service)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Receiver { endpoint, exports, traces, server }
+        Receiver { endpoint, exports, traces, logs, server }
     }
 
     pub(crate) async fn http(manners: Manners) -> Receiver {
         let (listener, endpoint) = listener().await;
         let exports = Exports::default();
-        let traces = Traces::default();
+        let (traces, logs) = (Traces::default(), Logs::default());
+        let of_logs =
+            Router::new().route("/v1/logs", post(take_http_logs)).with_state((Arc::clone(&logs), manners));
         let of_traces = Router::new()
             .route("/v1/traces", post(take_http_traces))
             .with_state((Arc::clone(&traces), manners));
         let routes = Router::new()
             .route("/v1/metrics", post(take_http))
             .with_state((Arc::clone(&exports), manners))
-            .merge(of_traces);
+            .merge(of_traces)
+            .merge(of_logs);
         let server = tokio::spawn(async move {
             if manners == Manners::Hangs {
                 let incoming = futures::stream::unfold(listener, |listener| async move {
@@ -115,7 +129,7 @@ impl Receiver {
             }
             axum::serve(listener, routes).await.unwrap();
         });
-        Receiver { endpoint, exports, traces, server }
+        Receiver { endpoint, exports, traces, logs, server }
     }
 
     pub(crate) fn exports(&self) -> Vec<Export> {
@@ -127,6 +141,11 @@ impl Receiver {
         let traces = self.traces.lock().unwrap();
         let resources = traces.iter().flat_map(|request| &request.resource_spans);
         resources.flat_map(|it| &it.scope_spans).flat_map(|it| it.spans.clone()).collect()
+    }
+
+    /// Every export of log records that came.
+    pub(crate) fn logs(&self) -> Vec<ExportLogsServiceRequest> {
+        self.logs.lock().unwrap().clone()
     }
 
     /// Everything that came of spans as text.
@@ -167,6 +186,7 @@ where
 struct Grpc {
     exports: Exports,
     traces: Traces,
+    logs: Logs,
     manners: Manners,
 }
 
@@ -196,6 +216,33 @@ impl TraceService for Grpc {
         match self.manners {
             Manners::Refuses => Err(Status::permission_denied("not you")),
             Manners::Takes | Manners::Hangs => Ok(Response::new(ExportTraceServiceResponse::default())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.logs.lock().unwrap().push(request.into_inner());
+        match self.manners {
+            Manners::Refuses => Err(Status::permission_denied("not you")),
+            Manners::Takes | Manners::Hangs => Ok(Response::new(ExportLogsServiceResponse::default())),
+        }
+    }
+}
+
+async fn take_http_logs(
+    State((logs, manners)): State<(Logs, Manners)>,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
+    logs.lock().unwrap().push(ExportLogsServiceRequest::decode(body).unwrap());
+    match manners {
+        Manners::Refuses => (StatusCode::FORBIDDEN, Vec::new()),
+        Manners::Takes | Manners::Hangs => {
+            (StatusCode::OK, ExportLogsServiceResponse::default().encode_to_vec())
         }
     }
 }

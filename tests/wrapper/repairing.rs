@@ -86,7 +86,8 @@ async fn a_lost_identity_is_written_anew_with_the_epoch_of_the_frames() {
             }
         }
         let before = contents(&directory);
-        assert!(ZerobusWrapper::open(site.configuration()).is_err());
+        let alone = WrapperConfiguration { exclusive: true, ..site.configuration() };
+        assert!(ZerobusWrapper::open(alone).is_err());
         let error = look(&directory, true).unwrap_err();
         assert!(matches!(error, RepairError::UnknownDestination { .. }), "{error}");
         let configuration = site.configuration();
@@ -128,6 +129,39 @@ async fn strew(directory: &Path) -> Vec<RepairAction> {
     vec![RepairAction::SetAside, RepairAction::Rename, RepairAction::SetAside, RepairAction::SetAside]
 }
 
+/// The command of the plan runs as it stands there.
+fn assert_exports_nothing_damaged(plan: &Repair, site: &Site) {
+    let words = plan.salvage.as_ref().unwrap().split(' ');
+    let output = site.directory.path().join("damaged.parquet");
+    let words =
+        words.map(|word| if word == "damaged.parquet" { output.display().to_string() } else { word.into() });
+    let args: Vec<std::ffi::OsString> = words.map(Into::into).collect();
+    assert_eq!(std::thread::spawn(|| cli::run(args)).join().unwrap(), 0);
+    assert!(!output.exists(), "no frame is damaged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_how_what_can_still_be_read_of_damaged_frames_is_exported() {
+    let site = Site::new();
+    let directory = leave_a_log(&site).await;
+    assert_eq!(look(&directory, false).unwrap().salvage, None, "nothing is wrong");
+    // A bit in a value of a row of the first frame, behind everything that says how to read it.
+    let segment = segments(&directory).remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let row = bytes.windows(6).position(|window| window == b"row 42").unwrap();
+    bytes[row + 5] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    std::fs::write(directory.join("segment-0000000000000900.wal"), vec![0x77; 20_000]).unwrap();
+    let plan = look(&directory, false).unwrap();
+    let output = site.directory.path().join("damaged.parquet");
+    let command = plan.salvage.unwrap().replace("damaged.parquet", output.to_str().unwrap());
+    let args: Vec<std::ffi::OsString> = command.split(' ').map(Into::into).collect();
+    assert_eq!(std::thread::spawn(|| cli::run(args)).join().unwrap(), 0);
+    assert!(output.exists(), "its rows are in a file");
+    let done = look(&directory, true).unwrap();
+    assert!(done.executed && done.salvage.is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_get_their_names_back_and_what_is_no_part_of_the_log_is_moved_out() {
     let site = Site::new();
@@ -137,6 +171,7 @@ async fn segments_get_their_names_back_and_what_is_no_part_of_the_log_is_moved_o
     let strewn = contents(&directory);
     let plan = look(&directory, false).unwrap();
     assert_eq!(actions(&plan), expected, "{plan:#?}");
+    assert_exports_nothing_damaged(&plan, &site);
     assert_eq!(contents(&directory), strewn);
     let args = ["zerobus-wal".into(), "repair".into(), directory.clone().into(), "--execute".into()];
     assert_eq!(std::thread::spawn(|| cli::run(args)).join().unwrap(), 0);

@@ -222,7 +222,8 @@ class Proxy:
 
     Attributes:
         counts: How often what happened: ``connections``, ``resets``, and for each mode by its name how many
-            connections, or for ``refuse`` how many times, it has struck.
+            connections, or for ``refuse`` how many times, it has struck. ``flips_noticed``: connections
+            with a flipped bit that one of their ends has given up.
     """
 
     def __init__(
@@ -442,6 +443,7 @@ class Proxy:
                 # It may have been clogged while nothing came.
                 await connection.flows.wait()
                 if not piece:
+                    self._notice(connection)
                     # Said by one side; the other one may still answer.
                     sink.shutdown(socket.SHUT_WR)
                     break
@@ -451,7 +453,11 @@ class Proxy:
                     return
                 if passed:
                     await self._loop.sock_sendall(sink, passed)
-        except (OSError, asyncio.CancelledError):
+        except OSError:
+            self._notice(connection)
+            self._reset(connection)
+            return
+        except asyncio.CancelledError:
             self._reset(connection)
             return
         # Both directions are through.
@@ -503,12 +509,19 @@ class Proxy:
     def _flip(self, connection: _Connection, mode: FlipBit, piece: bytes) -> bytes:
         if connection.is_flipped:
             return piece
-        connection.is_flipped = True
+        # Whoever reads it may wait for bytes that never come.
+        connection.is_flipped = connection.is_broken = True
         self.counts[mode.name] += 1
         flipped = bytearray(piece)
         at = self._random.randrange(min(len(piece), mode.within))
         flipped[at] ^= 1 << self._random.randrange(8)
         return bytes(flipped)
+
+    def _notice(self, connection: _Connection) -> None:
+        """One of the ends has ended the connection by itself."""
+        if connection.is_flipped and connection in self._connections:
+            connection.is_flipped = False
+            self.counts["flips_noticed"] += 1
 
     def _reset_all(self) -> int:
         connections = list(self._connections)

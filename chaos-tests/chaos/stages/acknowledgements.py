@@ -97,5 +97,6 @@ STAGES = (
         needs=frozenset({Need.RUST_VICTIM}),
         trials=2,
         run=run,
+        unit="acknowledgements lost",
     ),
 )

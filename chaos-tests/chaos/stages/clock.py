@@ -79,5 +79,6 @@ STAGES = (
         needs=frozenset({Need.CC, Need.RUST_VICTIM}),
         trials=1,
         run=run,
+        unit="jumps of the clock",
     ),
 )

@@ -9,6 +9,7 @@ whether packets were hit.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..faults.namespaces import Namespace, remove_abandoned
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..victims.victim import Victim
 
 _LOSS = 0.2
-_BITS_PER_SECOND = 400_000
+_BITS_PER_SECOND = 200_000
 _HELD_SECS = 1.0
 
 
@@ -36,7 +37,9 @@ def run(trial: Trial) -> None:
     ):
 
         def start() -> Victim:
-            return trial.victim(steady(trial), connection=way.connection, prefix=network.prefix)
+            # More than the slow link carries.
+            options = replace(steady(trial), rows=(20, 100), pause_ms=5)
+            return trial.victim(options, connection=way.connection, prefix=network.prefix)
 
         victim = start()
         way.wait_for_commit("through the namespace", victim)
@@ -60,6 +63,7 @@ def run(trial: Trial) -> None:
         victim = start()
         way.wait_for_commit("of the next victim", victim)
         trial.kill(victim)
+        trial.count("faults", len(faults) + 1)
         for name in ("packets_lost", "packets_held_up", "link_down"):
             if not network.counts[name]:
                 raise AssertionError(f"nothing was shown: {name} is 0; {dict(network.counts)}")
@@ -71,12 +75,13 @@ STAGES = (
     Stage(
         name="namespaces",
         rows=(16,),
-        fault="packets are lost (20 %), a link is slow (400 kbit/s), a link is down",
+        fault="packets are lost (20 %), a link is slow (200 kbit/s), a link is down",
         promise="nothing stored is lost, senders are not held up, delivery goes on afterwards",
         proof="the victim in a network namespace of its own, iptables, tc tbf, and a veth pair that is "
         "taken down",
         needs=frozenset({Need.ROOT, Need.NETNS, Need.IPTABLES}),
         trials=1,
         run=run,
+        unit="faults",
     ),
 )

@@ -169,5 +169,6 @@ STAGES = (
         needs=frozenset({Need.RUST_VICTIM}),
         trials=3,
         run=run,
+        unit="disconnects",
     ),
 )

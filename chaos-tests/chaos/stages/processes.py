@@ -58,6 +58,7 @@ def writers(trial: Trial) -> None:
         raise AssertionError(f"an exclusive owner beside others was told {said}; {refused.complaints()}")
     refused.wait()
     trial.count("owners refused")
+    trial.count("faults")
 
     # With rows that wait in its log when it dies.
     service = way.service
@@ -69,12 +70,13 @@ def writers(trial: Trial) -> None:
 
     def waiting() -> int:
         (status,) = admin.status(directories[0])
-        return status["rows"]["waiting"]
+        return status.rows.waiting
 
     if not waiting():
         raise AssertionError("nothing was shown: nothing waits in the log of the dead")
     until(lambda: waiting() == 0, lambda: f"others that deliver {waiting()} rows of the dead", _ADOPTION_SECS)
     trial.count("logs adopted")
+    trial.count("faults")
 
     trial.kill(victims[1])
     next_one = trial.victim(steady(trial, delivery="at_least_once"))
@@ -82,6 +84,7 @@ def writers(trial: Trial) -> None:
     if taken not in directories[:2]:
         raise AssertionError(f"the next owner has {taken} and not the log of a dead one, {directories[:2]}")
     trial.count("stale locks taken over")
+    trial.count("faults")
     way.wait_for_acknowledgements(5, "in the log of a dead one", next_one)
     for victim in (*victims[2:], next_one):
         trial.kill(victim)
@@ -108,6 +111,7 @@ def fork(trial: Trial) -> None:
     if told != wanted:
         raise AssertionError(f"a process that forks told {told}, not {wanted}: {done.stderr}")
     trial.count("forks refused")
+    trial.count("faults")
 
 
 def run(trial: Trial) -> None:
@@ -130,5 +134,6 @@ STAGES = (
         needs=frozenset({Need.RUST_VICTIM}),
         trials=1,
         run=run,
+        unit="faults",
     ),
 )

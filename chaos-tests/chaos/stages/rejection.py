@@ -102,6 +102,7 @@ def rows_trial(trial: Trial) -> None:
             f"in quarantine are {sorted(found)}; refused were {sorted(refused)}, bad {sorted(bad)}"
         )
     trial.count("rows refused by the service", len(refused))
+    trial.count("faults", len(refused) + len(bad) + len(_FOR_GOOD) + 1)
     trial.count("rows that do not convert", len(bad))
     trial.finish(expect=Expectations(exactly_once=is_exact(options), refused=refused))
 
@@ -117,7 +118,7 @@ def table_trial(trial: Trial) -> None:
 
     def quarantined() -> int:
         (status,) = admin.status(directory_of(victim))
-        return status["rows"]["quarantined"]
+        return status.rows.quarantined
 
     if is_late:
         until(lambda: quarantined() > 0, lambda: f"rows in quarantine; {victim.complaints()}")
@@ -132,6 +133,7 @@ def table_trial(trial: Trial) -> None:
     service.sql(f"ALTER TABLE {TABLE} ALTER COLUMN content DROP NOT NULL")
     way.wait_for_commit("after a column was made nullable", victim)
     trial.count("tables altered", 4)
+    trial.count("faults", 4)
     drain(trial, victim)
     trial.finish(expect=Expectations(exactly_once=is_exact(options), refused=refused))
 
@@ -156,5 +158,6 @@ STAGES = (
         needs=frozenset(),
         trials=4,
         run=run,
+        unit="faults",
     ),
 )

@@ -66,12 +66,14 @@ def restarts_trial(trial: Trial) -> None:
         way.wait_for_acknowledgements(trial.random.randrange(20), "while streams end", victim)
         for rule in service.faults():
             trial.count(rule["fault"].replace("_", " "), rule["fired"])
+            trial.count("faults", rule["fired"])
         if trial.random.random() < 0.5:
             service.kill()
             trial.count("services killed")
         else:
             service.stop()
             trial.count("services stopped")
+        trial.count("faults")
         way.wait_for_acknowledgements(3, "while there is no service", victim)
         service.start()
         way.wait_for_commit("after the service has come back", victim)
@@ -94,6 +96,7 @@ def wait_for_alarm(trial: Trial, service: Service, victim: Victim, what: str) ->
     if way.commits() != commits:
         raise AssertionError(f"rows have landed behind an alarm, {what}: {lane(victim)}")
     trial.count(f"alarms, {what}")
+    trial.count("faults")
 
 
 def offsets_trial(trial: Trial) -> None:
@@ -165,5 +168,6 @@ STAGES = (
         needs=frozenset({Need.RUST_VICTIM}),
         trials=3,
         run=run,
+        unit="faults",
     ),
 )

@@ -2,9 +2,10 @@
 
 Method: one victim sends a little at a time behind two proxies for the whole of a trial. A fault of the
 network, the service or the token endpoint is drawn every second and healed a little later, and rows must
-land after each. Memory and descriptors are sampled all the time. What a fault takes for a while is no
-growth, so the lowest of each quarter of the trial are compared, without the first quarter, in which pools
-and caches fill. At the end the backlog drains while the victim lives, and the log gives its disk back.
+land after each. Memory and descriptors are sampled all the time, the disk and the age of the oldest row
+that waits after each fault. What a fault takes for a while is no growth, so the lowest of the second and of
+the last quarter of a trial are compared; in the first one pools and caches fill. At the end the backlog
+drains while the victim lives, and the log gives its disk back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from arrow_zerobus_sdk_wrapper import admin
 
 from ..faults.proxy import (
     Bandwidth,
@@ -26,12 +29,13 @@ from ..faults.proxy import (
 )
 from ..stage import Stage
 from ..verdict import Expectations
-from ..way import Way, is_exact, log_bytes, steady, until
+from ..way import Way, directory_of, is_exact, log_bytes, steady, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..trial import Trial
+    from ..victims.victim import Victim
 
 # The first trial, which is that of the short mode; each one after it takes twice as long.
 _FIRST_SECS = 40.0
@@ -42,19 +46,23 @@ _MIB = 1024 * 1024
 # A trial is short, and an allocator gives pages back when it likes.
 _MEMORY_GROWTH_MAX_BYTES = 16 * _MIB
 _DESCRIPTORS_GROWTH_MAX = 8
+_DISK_GROWTH_MAX_BYTES = 4 * _MIB
+_LAG_GROWTH_MAX_SECS = 5
+# Of each quarter.
+_SAMPLES_MIN = 4
 # What an idle log takes beside its segments: the ledger, reserves.
 _DISK_MAX_BYTES = 16 * _MIB
 _DRAIN_SECS = 60.0
 
 
-def growth(samples: Sequence[int]) -> int:
+def growth(samples: Sequence[float]) -> float:
     """How much the lowest of the last quarter is above the lowest of the second one.
 
     Raises:
         AssertionError: There are too few samples to tell.
     """
     quarter = len(samples) // 4
-    if quarter < 10:
+    if quarter < _SAMPLES_MIN:
         raise AssertionError(f"{len(samples)} samples tell nothing")
     return min(samples[-quarter:]) - min(samples[quarter : 2 * quarter])
 
@@ -99,6 +107,12 @@ def faults(way: Way, trial: Trial) -> list[tuple[str, Callable[[], None]]]:
     return drawn
 
 
+def oldest_waiting_secs(victim: Victim) -> float:
+    """How long the oldest row waits that is not delivered yet."""
+    (status,) = admin.status(directory_of(victim))
+    return status.oldest_waiting_secs or 0.0
+
+
 def run(trial: Trial) -> None:
     """One victim, many faults."""
     service = trial.service(commit_interval_ms=10)
@@ -107,6 +121,7 @@ def run(trial: Trial) -> None:
         victim = trial.victim(options, connection=way.connection)
         way.wait_for_commit("at first", victim)
         usage = trial.resources.usages[-1]
+        disk, lag = [], []
         ends = time.monotonic() + min(_FIRST_SECS * 2**trial.index, _LONGEST_SECS)
         while time.monotonic() < ends:
             name, begin = trial.random.choice(faults(way, trial))
@@ -119,10 +134,20 @@ def run(trial: Trial) -> None:
             trial.count(f"faults, {name}")
             trial.count("faults")
             time.sleep(_CALM_SECS)
-        memory, descriptors = growth(usage.series), growth(usage.descriptors_series)
-        trial.count("memory growth bytes", max(0, memory))
-        if memory > _MEMORY_GROWTH_MAX_BYTES or descriptors > _DESCRIPTORS_GROWTH_MAX:
-            raise AssertionError(f"R11: memory has grown by {memory} bytes, descriptors by {descriptors}")
+            disk.append(log_bytes(trial))
+            lag.append(oldest_waiting_secs(victim))
+        grown = {
+            "bytes of memory": (growth(usage.series), _MEMORY_GROWTH_MAX_BYTES),
+            "descriptors": (growth(usage.descriptors_series), _DESCRIPTORS_GROWTH_MAX),
+            "bytes of disk": (growth(disk), _DISK_GROWTH_MAX_BYTES),
+            "seconds of lag": (growth(lag), _LAG_GROWTH_MAX_SECS),
+        }
+        for what, (more, allowed) in grown.items():
+            trial.count(f"{what} grown", max(0, round(more)))
+            if more > allowed:
+                raise AssertionError(
+                    f"R11: {more} {what} more than in the second quarter, {allowed} are allowed"
+                )
         victim.command("drain")
         if victim.wait_for("drained", timeout=_DRAIN_SECS) is None:
             raise AssertionError(f"R12: the victim has ended before it has drained; {victim.complaints()}")
@@ -146,6 +171,7 @@ STAGES = (
         needs=frozenset(),
         trials=1,
         run=run,
+        unit="faults",
         timeout_secs=_LONGEST_SECS + 600,
     ),
 )

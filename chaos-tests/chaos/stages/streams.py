@@ -68,7 +68,7 @@ def delivered(trial: Trial) -> int:
     """How many rows the live owner, or the ledger of a dead one, knows as delivered."""
     if not trial.wal_dir.exists():
         return 0
-    return sum(status["rows"]["delivered"] for status in admin.status(trial.wal_dir))
+    return sum(status.rows.delivered for status in admin.status(trial.wal_dir))
 
 
 STAGES = (

@@ -44,6 +44,7 @@ def expire(way: Way, victim: Victim, trial: Trial) -> None:
     until(lambda: expired() > _EXPIRIES, lambda: f"tokens that expire; {victim.complaints()}")
     # The last one may be good still.
     trial.count("tokens expired", expired() - 1)
+    trial.count("faults", expired() - 1)
     way.wait_for_commit("while tokens expire", victim)
 
 
@@ -63,6 +64,7 @@ def fail(way: Way, victim: Victim, trial: Trial, fault: dict[str, Any]) -> None:
         way.tokens.cut()
     way.wait_for_commit(f"after {fault}", victim)
     trial.count("failures of the token endpoint")
+    trial.count("faults")
 
 
 def out_of_reach(way: Way, victim: Victim, trial: Trial) -> None:
@@ -78,6 +80,7 @@ def out_of_reach(way: Way, victim: Victim, trial: Trial) -> None:
         way.tokens.cut()
         way.wait_for_commit("once there are tokens again", victim)
         trial.count("token endpoint out of reach")
+        trial.count("faults")
 
 
 def rotate(way: Way, victim: Victim, trial: Trial, secret_file: Path) -> None:
@@ -93,6 +96,7 @@ def rotate(way: Way, victim: Victim, trial: Trial, secret_file: Path) -> None:
     secret_file.write_text(CLIENT_CANARY)
     way.wait_for_commit("with the right secret", victim)
     trial.count("secrets rotated")
+    trial.count("faults")
 
 
 def revoke(way: Way, victim: Victim, trial: Trial, privilege: str) -> None:
@@ -107,6 +111,7 @@ def revoke(way: Way, victim: Victim, trial: Trial, privilege: str) -> None:
     way.service.sql(f"GRANT {privilege} ON TABLE {TABLE} TO `{CLIENT_ID}`")
     way.wait_for_commit("with the grant", victim)
     trial.count("grants revoked and given back")
+    trial.count("faults")
 
 
 def run(trial: Trial) -> None:
@@ -153,5 +158,6 @@ STAGES = (
         needs=frozenset(),
         trials=1,
         run=run,
+        unit="faults",
     ),
 )

@@ -90,6 +90,7 @@ def drain_golden(trial: Trial, service: Service, golden: Path, read: Reader) -> 
     if status["rows"]["waiting"] or status["damage"]:
         raise AssertionError(f"{golden.name} is not drained as a whole log: {status}")
     trial.count("released formats drained")
+    trial.count("faults")
     trial.count("rows of released formats compared", len(wanted))
 
 
@@ -152,6 +153,7 @@ def refuse_future(trial: Trial, service: Service, directory: Path) -> None:
             changed = sorted({*before.items()} ^ {*after.items()})
             raise AssertionError(f"a log that was refused is not as it was: {changed}")
         trial.count("logs of the future refused")
+        trial.count("faults")
 
 
 def run(trial: Trial) -> None:
@@ -186,5 +188,6 @@ STAGES = (
         needs=frozenset(),
         trials=1,
         run=run,
+        unit="faults",
     ),
 )

@@ -8,6 +8,7 @@ described in ``announcements.py``.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -24,7 +25,6 @@ import pyarrow as pa
 
 from arrow_zerobus_sdk_wrapper import (
     RetryExhausted,
-    Status,
     SyncZerobusWrapper,
     TransmissionError,
     ZerobusError,
@@ -40,7 +40,8 @@ _SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("conte
 
 def announce(event: str, **fields: Any) -> None:
     """Says one thing with one write, so that a kill leaves whole lines only."""
-    line = json.dumps({"event": event, "at_ns": time.monotonic_ns(), **fields}) + "\n"
+    # Paths are announced as text.
+    line = json.dumps({"event": event, "at_ns": time.monotonic_ns(), **fields}, default=str) + "\n"
     os.write(1, line.encode())
 
 
@@ -151,13 +152,11 @@ def produce_in_thread(wrapper: SyncZerobusWrapper, producing: Producing, produce
         os._exit(70)
 
 
-def drained(orders: dict[str, Any]) -> list[Status] | None:
+def drained(orders: dict[str, Any]) -> list[dict[str, Any]] | None:
     """How all logs of the directory stand, if nothing waits any more in any of them."""
     statuses = admin.status(orders["settings"]["wal_dir"])
-    is_over = all(
-        status["rows"]["waiting"] == 0 and status["adoption"]["draining"] is None for status in statuses
-    )
-    return statuses if is_over else None
+    is_over = all(status.rows.waiting == 0 and status.adoption.draining is None for status in statuses)
+    return [dataclasses.asdict(status) for status in statuses] if is_over else None
 
 
 def resident_bytes() -> int:

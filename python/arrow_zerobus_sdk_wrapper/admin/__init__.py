@@ -32,6 +32,7 @@ from ._inspected import (
     Table,
     TableColumn,
 )
+from ._log_status import AdoptionStatus, Counts, LaneStatus, LogStatus, QuarantineStatus, TableStatus
 from ._pausing import Pause, PauseChange, pause, resume
 from ._quarantine import (
     LeftFile,
@@ -52,9 +53,11 @@ from ._status import CheckReport, ListedLog, Violation, check, ls, status
 from ._verify import VerifyFinding, VerifyReport, verify
 
 __all__ = [
+    "AdoptionStatus",
     "Bent",
     "CheckReport",
     "Column",
+    "Counts",
     "Destination",
     "DroppedStretch",
     "DryRun",
@@ -65,9 +68,11 @@ __all__ = [
     "Frame",
     "FrameReport",
     "KeyCount",
+    "LaneStatus",
     "Ledger",
     "LeftFile",
     "ListedLog",
+    "LogStatus",
     "Orphan",
     "Pause",
     "PauseChange",
@@ -76,6 +81,7 @@ __all__ = [
     "QuarantineDrop",
     "QuarantineFile",
     "QuarantineList",
+    "QuarantineStatus",
     "Quarantined",
     "ReasonSummary",
     "Reclaim",
@@ -98,6 +104,7 @@ __all__ = [
     "StoredSchema",
     "Table",
     "TableColumn",
+    "TableStatus",
     "Unreadable",
     "VerifyFinding",
     "VerifyReport",

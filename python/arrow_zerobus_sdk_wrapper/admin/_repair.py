@@ -38,6 +38,7 @@ class Repair:
         executed: Whether it was done, and is no plan.
         steps: The steps, in order; none if there is nothing to mend.
         left: What is wrong and is left as it is, with the reason.
+        salvage: The command that exports what can still be read of damaged frames, None if none is damaged.
         backup_bytes: Bytes that are copied before anything is changed.
         backup: Where they were copied to; None in a plan, or if nothing was to be done.
     """
@@ -47,6 +48,7 @@ class Repair:
     executed: bool
     steps: list[RepairStep]
     left: list[str]
+    salvage: str | None
     backup_bytes: int
     backup: Path | None
 

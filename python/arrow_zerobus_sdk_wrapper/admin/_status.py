@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from .. import _core
-from .._results import Status
 from ._decode import decode
+from ._log_status import LogStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class CheckReport:
     violations: list[Violation]
 
 
-def status(directory: str | os.PathLike[str] | None = None) -> list[Status]:
+def status(directory: str | os.PathLike[str] | None = None) -> list[LogStatus]:
     """Tells how logs stand: rows stored, delivered and waiting, and why nothing is delivered.
 
     A live owner is asked; of a log that nobody owns the files are read. Takes no lock and writes nothing.
@@ -101,14 +100,15 @@ def status(directory: str | os.PathLike[str] | None = None) -> list[Status]:
         directory: A writer directory, or one with logs below it; by default the directory that wrappers use.
 
     Returns:
-        One status for each log, in the order of their names; the same as ``ZerobusWrapper.status()`` returns.
+        One status for each log, in the order of their names: the members that ``ZerobusWrapper.status()``
+        has, as attributes.
 
     Raises:
         StorageError: A directory or a log cannot be read.
         CorruptionError: A log does not say whose it is.
         ConfigurationError: No directory is given, and there is neither ``XDG_STATE_HOME`` nor a home.
     """
-    return cast(list[Status], json.loads(_core.admin_status(_path(directory))))
+    return decode(list[LogStatus], _core.admin_status(_path(directory)))
 
 
 def check(

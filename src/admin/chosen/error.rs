@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use arrow_schema::ArrowError;
 
-use crate::admin::StatusError;
+use crate::admin::{Lsns, StatusError};
 use crate::error::{Coded, ErrorCode};
 use crate::ledger::LedgerError;
 use crate::types::Lsn;
@@ -61,6 +61,16 @@ pub enum ChooseError {
         #[source]
         source: ArrowError,
     },
+    /// Frames that no log has yet.
+    #[error("no log in or below {root} has frames {asked}: {held}", root = .root.display())]
+    NoFrames {
+        /// Where it was looked for.
+        root: PathBuf,
+        /// What was asked for.
+        asked: Lsns,
+        /// What there is.
+        held: String,
+    },
     /// There is no log where one was asked for.
     #[error("no log{} in or below {root}; give the wal_dir of the program", of_table(.table), root = .root.display())]
     NoLog {
@@ -84,7 +94,7 @@ impl Coded for ChooseError {
             ChooseError::Quarantine { .. } => ErrorCode::Storage,
             ChooseError::Decode { source, .. } => source.code(),
             ChooseError::Take { .. } => ErrorCode::Internal,
-            ChooseError::NoLog { .. } => ErrorCode::Configuration,
+            ChooseError::NoLog { .. } | ChooseError::NoFrames { .. } => ErrorCode::Configuration,
         }
     }
 

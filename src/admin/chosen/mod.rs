@@ -155,6 +155,14 @@ pub(crate) fn logs(env: &Env, root: &Path, selection: &Selection) -> Result<Vec<
         let table = selection.table.as_ref().map(ToString::to_string);
         return Err(ChooseError::NoLog { root: root.to_owned(), table }.into());
     }
+    if let Some(asked) = &selection.lsns
+        && asked.is_bounded()
+        && logs.iter().all(|log| asked.first() > log.last())
+    {
+        let held: Vec<String> = logs.iter().map(ChosenLog::held).collect();
+        let (root, asked, held) = (root.to_owned(), asked.clone(), held.join(", "));
+        return Err(ChooseError::NoFrames { root, asked, held }.into());
+    }
     Ok(logs)
 }
 
@@ -183,6 +191,22 @@ impl ChosenLog {
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.view.epoch()
+    }
+
+    /// The highest number that a row of it has, in the log or in quarantine.
+    fn last(&self) -> Lsn {
+        let kept = self.files.iter().map(KeptFile::lsn).max().unwrap_or(Lsn::ZERO);
+        self.view.last().max(kept)
+    }
+
+    /// Which frames it has, for people.
+    fn held(&self) -> String {
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy();
+        match (self.view.first(), self.last()) {
+            (Some(first), last) => format!("{name} has {first} to {last}"),
+            (None, Lsn::ZERO) => format!("{name} has none"),
+            (None, last) => format!("the last one of {name} was {last}"),
+        }
     }
 
     pub(crate) fn destination(&self) -> Option<&Destination> {

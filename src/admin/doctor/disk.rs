@@ -4,8 +4,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{StatVfs, statfs, statvfs};
-
 use super::Finding;
 use crate::config::WrapperConfiguration;
 use crate::error::ErrorCode;
@@ -28,7 +26,8 @@ pub(super) fn examine(
 ) {
     let place = existing(directory);
     findings.push(space(env, &place, configuration));
-    findings.push(file_system(&place));
+    #[cfg(target_os = "linux")]
+    findings.push(super::file_system::examine(&place));
     findings.push(syncs(env, &place));
 }
 
@@ -46,19 +45,19 @@ fn space(env: &Env, place: &Path, configuration: &WrapperConfiguration) -> Findi
         Ok(free) => free,
         Err(error) => return failed(format!("how much is free cannot be told: {error}")),
     };
-    let StatVfs { f_files: inodes, f_favail: free_inodes, .. } = match statvfs(place) {
-        Ok(found) => found,
+    let free_inodes = match free_inodes(place) {
+        Ok(free_inodes) => free_inodes,
         Err(error) => return failed(format!("its file system cannot be asked: {error}")),
     };
     let least = configuration.wal_min_free_bytes;
-    let found = format!("{free} bytes and {free_inodes} inodes are free, wal_min_free_bytes is {least}");
-    let counts_inodes = inodes > 0;
+    let inodes = free_inodes.map_or(String::new(), |free| format!(" and {free} inodes"));
+    let found = format!("{free} bytes{inodes} are free, wal_min_free_bytes is {least}");
     if free <= least {
         let advice = "free space on this disk, give another wal_dir, or set wal_min_free_bytes lower; until then \
                       on_full decides what becomes of batches";
         return Finding::failed("disk", place.display(), ErrorCode::BufferFull, found, advice);
     }
-    if counts_inodes && free_inodes < INODES_MIN {
+    if free_inodes.is_some_and(|free| free < INODES_MIN) {
         let advice = "remove files from this file system: each segment and each refused frame needs an inode";
         return Finding::warning("disk", place.display(), found, advice);
     }
@@ -70,64 +69,17 @@ fn space(env: &Env, place: &Path, configuration: &WrapperConfiguration) -> Findi
     Finding::ok("disk", place.display(), found)
 }
 
-/// What is known of a kind of file system.
-enum Promise {
-    Keeps,
-    /// Not over this.
-    Loses(&'static str),
-    /// Only as far as the server does.
-    Server,
+/// None where the file system does not count them.
+#[cfg(unix)]
+fn free_inodes(place: &Path) -> std::io::Result<Option<u64>> {
+    let found = rustix::fs::statvfs(place)?;
+    Ok((found.f_files > 0).then_some(found.f_favail))
 }
 
-fn promise(magic: u64) -> (&'static str, Promise) {
-    match magic {
-        0xef53 => ("ext4", Promise::Keeps),
-        0x5846_5342 => ("xfs", Promise::Keeps),
-        0x9123_683e => ("btrfs", Promise::Keeps),
-        0x2fc1_2fc1 => ("zfs", Promise::Keeps),
-        0xf2f5_2010 => ("f2fs", Promise::Keeps),
-        0x0102_1994 | 0x8584_58f6 => {
-            ("tmpfs", Promise::Loses("it is memory: a restart of the machine takes everything"))
-        }
-        0x794c_7630 => {
-            ("overlay", Promise::Loses("it is a container's own: what is written goes with the container"))
-        }
-        0x6969 => ("nfs", Promise::Server),
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => ("smb", Promise::Server),
-        0x0102_1997 => ("9p", Promise::Server),
-        0x00c3_6400 => ("ceph", Promise::Server),
-        0x6573_5546 => ("fuse", Promise::Server),
-        _ => ("unknown", Promise::Keeps),
-    }
-}
-
-fn file_system(place: &Path) -> Finding {
-    let magic = match statfs(place) {
-        Ok(found) => found.f_type as u64 & 0xffff_ffff,
-        Err(error) => {
-            let found = format!("its kind cannot be told: {error}");
-            let advice = "give a wal_dir that this user may read";
-            return Finding::failed("file_system", place.display(), ErrorCode::Storage, found, advice);
-        }
-    };
-    let (name, promise) = promise(magic);
-    match promise {
-        Promise::Keeps if name == "unknown" => {
-            Finding::ok("file_system", place.display(), format!("a kind that is not known here, {magic:#x}"))
-        }
-        Promise::Keeps => Finding::ok("file_system", place.display(), name),
-        Promise::Loses(why) => {
-            let advice = "give a wal_dir on a disk, or on a volume that outlives the container";
-            Finding::warning("file_system", place.display(), format!("{name}: {why}"), advice)
-        }
-        Promise::Server => {
-            let found =
-                format!("{name}: a sync promises what its server keeps, and a lock what its server knows");
-            let advice = "give a wal_dir on a local disk, or make sure that only one machine uses this one and that \
-                          its server syncs";
-            Finding::warning("file_system", place.display(), found, advice)
-        }
-    }
+/// Windows counts none.
+#[cfg(windows)]
+fn free_inodes(_place: &Path) -> std::io::Result<Option<u64>> {
+    Ok(None)
 }
 
 fn syncs(env: &Env, place: &Path) -> Finding {
@@ -191,17 +143,6 @@ mod tests {
         assert_eq!(space(&Env::os(), dir.path(), &configuration).verdict, Verdict::Warning);
         configuration.wal_max_bytes = 1;
         assert_eq!(space(&Env::os(), dir.path(), &configuration).verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn memory_and_servers_are_told_from_disks() {
-        assert!(matches!(promise(0xef53), ("ext4", Promise::Keeps)));
-        assert!(matches!(promise(0x0102_1994), ("tmpfs", Promise::Loses(_))));
-        assert!(matches!(promise(0x6969), ("nfs", Promise::Server)));
-        let shm = Path::new("/dev/shm");
-        if shm.is_dir() {
-            assert_eq!(file_system(shm).verdict, Verdict::Warning);
-        }
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 mod certificate;
 mod disk;
+#[cfg(target_os = "linux")]
+mod file_system;
 mod service;
 mod time;
 mod waiting;

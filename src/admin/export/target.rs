@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -201,11 +200,13 @@ impl Place {
                     return Err(ExportError::Exists { path });
                 }
                 let directory = directory_of(&path);
-                let made = tempfile::Builder::new()
-                    .prefix(".zerobus-export-")
-                    .permissions(std::fs::Permissions::from_mode(0o666))
-                    .tempfile_in(directory);
-                let file = made.map_err(ExportError::io("create a file in", directory))?;
+                let mut made = tempfile::Builder::new();
+                made.prefix(".zerobus-export-");
+                // Who may read it is for the umask to say, as with any file that a command writes.
+                #[cfg(unix)]
+                made.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+                let file =
+                    made.tempfile_in(directory).map_err(ExportError::io("create a file in", directory))?;
                 Ok((Sink::new(Held::File(Box::new(BufWriter::new(file)))), path))
             }
         }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
+use super::verify::set_aside_segments;
 use crate::error::{Coded, ErrorCode, chain};
 use crate::io::Env;
 use crate::ledger::{self, Ledger, LedgerError};
@@ -75,6 +76,8 @@ pub struct Repair {
     pub steps: Vec<RepairStep>,
     /// What is wrong and is left as it is, with the reason.
     pub left: Vec<String>,
+    /// The command that exports what can still be read of damaged frames, if there may be some.
+    pub salvage: Option<String>,
     /// Bytes that are copied before anything is changed.
     pub backup_bytes: u64,
     /// Where they were copied to; `None` in a plan, or if nothing was to be done.
@@ -302,7 +305,12 @@ fn plan(env: &Env, directory: &Path, options: &RepairOptions) -> Result<Plan, Re
         };
         steps.push(RepairStep { action, path, to: Some(to), reason: reason.to_owned() });
     }
-    let by_itself = |damage| format!("{damage}; it is stepped over and counted, nothing can bring it back");
+    let by_itself = |damage| format!("{damage}; it is stepped over and counted");
+    let may_hold_damage =
+        !steps.is_empty() || !damage.is_empty() || !set_aside_segments(env, directory).is_empty();
+    let salvage = may_hold_damage.then(|| {
+        format!("zerobus-wal export {} --state damaged --output damaged.parquet", directory.display())
+    });
     let mut left: Vec<String> = damage.into_iter().map(by_itself).collect();
     match ledger::peek(directory, epoch) {
         Ok(remembered) => left.extend(remembered.streams.read.err().map(|reason| {
@@ -328,10 +336,32 @@ fn plan(env: &Env, directory: &Path, options: &RepairOptions) -> Result<Plan, Re
         executed: false,
         steps,
         left,
+        salvage,
         backup_bytes,
         backup: None,
     };
     Ok(Plan { repair, epoch, destination })
+}
+
+/// Where the batches of a log go: as it says itself, and if it has lost that, as a repair would find it. `place` is the endpoint
+/// and the workspace that somebody has given.
+///
+/// # Errors
+///
+/// [`RepairError`] if its identity cannot be understood, or nothing says where its batches go.
+#[cfg(feature = "cli")]
+pub(crate) fn destination(
+    directory: &Path,
+    place: Option<(String, Option<String>)>,
+) -> Result<Destination, RepairError> {
+    let env = Env::os();
+    let log = |source| RepairError::Log { directory: directory.to_owned(), source };
+    if let Some((_, destination)) = wal::identity(&env, directory).map_err(log)? {
+        return Ok(destination);
+    }
+    let (endpoint, unity_catalog_url) = place.unzip();
+    let options = RepairOptions { endpoint, unity_catalog_url: unity_catalog_url.flatten(), backup: None };
+    lost_destination(&env, directory, &options)
 }
 
 /// Where the batches of a log go that has forgotten it: the directory has the name of the table, and a log beside it goes

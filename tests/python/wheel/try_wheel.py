@@ -31,6 +31,8 @@ def interpreters() -> dict[str, Path]:
         named = shutil.which(f"python{version}")
         candidates = [Path(named)] if named else []
         candidates += sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
+        # Windows names no version.
+        candidates.append(Path(sys.executable))
         working = (path for path in candidates if _version(path) == version)
         if (path := next(working, None)) is not None:
             found[version] = path
@@ -49,7 +51,7 @@ def try_with(python: Path, wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         environment = Path(directory) / "venv"
         subprocess.run([python, "-m", "venv", environment], check=True)
-        inside = environment / "bin" / "python"
+        inside = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pip: list[str | Path] = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         requirements = Path(__file__).parents[3] / "requirements-dev.txt"
         subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)

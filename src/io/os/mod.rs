@@ -1,21 +1,30 @@
-//! The operating system behind the traits: the only file that calls it.
+//! The operating system behind the traits: the only module that calls it. What every system does alike is here.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that the rule protects")]
 
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
-    io::{Error, ErrorKind, IoSlice, Result},
-    num::NonZeroU64,
+    io::{ErrorKind, IoSlice, Result},
     ops::Range,
-    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::fs::FlockOperation;
+use super::{Access, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
+use crate::platform::files::sync_directory;
 
-use super::{Access, BLOCK, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 /// The most slices that one vectored write takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
@@ -75,45 +84,41 @@ impl Storage for OsStorage {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        File::open(dir)?.sync_all()
+        sync_directory(dir)
     }
 
     fn lock(&self, path: &Path, note: &[u8]) -> Result<LockAttempt> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        for attempt in 1.. {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
-                    std::thread::sleep(LOCK_ATTEMPT_DELAY);
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Ok(LockAttempt::Busy { note: read_note(&file)? });
-                }
-                Err(error) => return Err(error.into()),
+        for _ in 1..LOCK_ATTEMPTS {
+            if let Some(file) = system::lock(path)? {
+                return held(file, note);
             }
+            std::thread::sleep(LOCK_ATTEMPT_DELAY);
         }
-        // In this order: a file that is cut to nothing is flushed when it is closed, on ext4.
-        file.write_all_at(note, 0)?;
-        file.set_len(note.len() as u64)?;
-        Ok(LockAttempt::Held(Box::new(OsLock { _file: file })))
+        match system::lock(path)? {
+            Some(file) => held(file, note),
+            None => Ok(LockAttempt::Busy { note: read_note(&File::open(path)?)? }),
+        }
     }
 
     fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            result => result?,
-        };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => read_note(&file).map(Some),
-            Err(error) => Err(error.into()),
+        match system::is_locked(path) {
+            Ok(true) => Ok(Some(read_note(&File::open(path)?)?)),
+            Ok(false) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
-        let stat = rustix::fs::statvfs(dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        system::free_bytes(dir)
     }
+}
+
+fn held(file: File, note: &[u8]) -> Result<LockAttempt> {
+    // In this order: a file that is cut to nothing is flushed when it is closed, on ext4.
+    write_full(&mut [IoSlice::new(note)], 0, |slices, offset| system::write_at(&file, slices, offset))?;
+    file.set_len(note.len() as u64)?;
+    Ok(LockAttempt::Held(Box::new(OsLock { _file: file })))
 }
 
 fn read_note(file: &File) -> Result<Vec<u8>> {
@@ -126,7 +131,7 @@ fn read_note(file: &File) -> Result<Vec<u8>> {
 fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
+        match system::read_at(file, &mut buffer[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -139,7 +144,7 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
 fn write_full(
     mut slices: &mut [IoSlice<'_>],
     mut offset: u64,
-    write: impl Fn(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
+    write: impl Fn(&[IoSlice<'_>], u64) -> Result<usize>,
 ) -> Result<()> {
     // Empty slices at the front would make a write of nothing look like a full disk.
     IoSlice::advance_slices(&mut slices, 0);
@@ -151,8 +156,8 @@ fn write_full(
                 offset += written as u64;
                 IoSlice::advance_slices(&mut slices, written);
             }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -171,24 +176,17 @@ struct OsFile(File);
 
 impl StorageFile for OsFile {
     fn write_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
-        write_full(slices, offset, |slices, offset| rustix::io::pwritev(&self.0, slices, offset))
+        write_full(slices, offset, |slices, offset| system::write_at(&self.0, slices, offset))
     }
 
     #[cfg(target_os = "linux")]
     fn write_durable_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
-        use rustix::io::{ReadWriteFlags, pwritev2};
-        write_full(slices, offset, |slices, offset| pwritev2(&self.0, slices, offset, ReadWriteFlags::DSYNC))
+        write_full(slices, offset, |slices, offset| linux::write_durable_at(&self.0, slices, offset))
     }
 
     #[cfg(target_os = "linux")]
     fn set_direct(&self, direct: bool) -> Result<()> {
-        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-        let mut flags = fcntl_getfl(&self.0)?;
-        flags.set(OFlags::DIRECT, direct);
-        match fcntl_setfl(&self.0, flags) {
-            Err(rustix::io::Errno::INVAL) => Err(ErrorKind::Unsupported.into()),
-            result => Ok(result?),
-        }
+        linux::set_direct(&self.0, direct)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -202,15 +200,12 @@ impl StorageFile for OsFile {
 
     #[cfg(target_os = "linux")]
     fn read_sequentially(&self) {
-        // Without it reads just wait longer.
-        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Sequential);
+        linux::read_sequentially(&self.0);
     }
 
     #[cfg(target_os = "linux")]
     fn prefetch(&self, range: Range<u64>) {
-        let length = NonZeroU64::new(range.end.saturating_sub(range.start)).filter(|_| range.end < u64::MAX);
-        // Without it reads just wait longer.
-        let _ = rustix::fs::fadvise(&self.0, range.start, length, rustix::fs::Advice::WillNeed);
+        linux::prefetch(&self.0, &range);
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -223,16 +218,12 @@ impl StorageFile for OsFile {
 
     #[cfg(target_os = "linux")]
     fn allocate(&self, offset: u64, length: u64) -> Result<()> {
-        use rustix::{fs::FallocateFlags, io::Errno};
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, length) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(Error::from(ErrorKind::Unsupported)),
-            result => Ok(result?),
-        }
+        linux::allocate(&self.0, offset, length)
     }
 
     #[cfg(not(target_os = "linux"))]
     fn allocate(&self, _offset: u64, _length: u64) -> Result<()> {
-        Err(Error::from(ErrorKind::Unsupported))
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn set_len(&self, length: u64) -> Result<()> {
@@ -245,10 +236,7 @@ impl StorageFile for OsFile {
 
     #[cfg(target_os = "linux")]
     fn drop_page_cache(&self, range: Range<u64>) -> Result<()> {
-        // The system takes whole pages only, and an end of its own for one that is not known.
-        let start = range.start / BLOCK as u64 * BLOCK as u64;
-        let length = NonZeroU64::new(range.end.saturating_sub(start)).filter(|_| range.end < u64::MAX);
-        Ok(rustix::fs::fadvise(&self.0, start, length, rustix::fs::Advice::DontNeed)?)
+        linux::drop_page_cache(&self.0, &range)
     }
 
     #[cfg(not(target_os = "linux"))]
