@@ -137,6 +137,7 @@ impl Settler {
                 recorded = self.checkpoint(is_last);
                 freed = self.reclaim();
             }
+            self.admission.keep_free(self.ledger.missing_reserve_bytes());
             let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =

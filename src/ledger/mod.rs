@@ -203,6 +203,12 @@ impl Ledger {
         self.place.give_up_reserve()
     }
 
+    /// How much of the reserve is missing. Until it is there again nothing else may take that space, or a log that
+    /// has filled the disk could not be opened any more.
+    pub fn missing_reserve_bytes(&self) -> u64 {
+        self.place.missing_reserve_bytes()
+    }
+
     /// To be called when the disk may have space again: takes the reserve back that a checkpoint used up.
     pub fn refill_reserve(&mut self) {
         self.place.hold_reserve();

@@ -126,6 +126,10 @@ impl LedgerPlace for SimPlace {
     fn give_up_reserve(&mut self) -> bool {
         self.reserve.give_up()
     }
+
+    fn missing_reserve_bytes(&self) -> u64 {
+        self.reserve.missing_bytes()
+    }
 }
 
 #[derive(Debug)]

@@ -102,6 +102,10 @@ impl LedgerPlace for SledPlace {
     fn give_up_reserve(&mut self) -> bool {
         self.reserve.give_up()
     }
+
+    fn missing_reserve_bytes(&self) -> u64 {
+        self.reserve.missing_bytes()
+    }
 }
 
 /// A handle of sled. Where the last one is let go, sled syncs its file once more, and panics if that fails. Nothing rests

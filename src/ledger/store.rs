@@ -86,4 +86,7 @@ pub trait LedgerPlace: Send + Debug {
 
     /// Gives that space up for the store; false if there is none.
     fn give_up_reserve(&mut self) -> bool;
+
+    /// How much of that space is missing: none while it is taken.
+    fn missing_reserve_bytes(&self) -> u64;
 }
