@@ -132,7 +132,7 @@ def page(arguments: argparse.Namespace) -> int:
     if arguments.of:
         kept = json.loads(making.FIGURES.read_text()) if making.FIGURES.is_file() else {}
         taken = report.together([json.loads(path.read_text()) for path in arguments.of])
-        for failure in taken["failures"]:
+        for failure in taken["failures"] + taken["run_again"]:
             # Where it lay on this machine is nobody's business.
             failure["error"] = making.told(failure["error"])
         # Planted bugs are looked for in runs of their own.

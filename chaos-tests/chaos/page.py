@@ -268,6 +268,13 @@ def render(report: Mapping[str, Any]) -> str:
         lines.append(
             f"| `{name}` | {stage['fault']} | {stage['promise']} | {stage['proof']} | {stage['trials']} | {told} |"
         )
+    if report.get("run_again"):
+        lines += [
+            "",
+            "Failed in an earlier one of these runs, in the suite or in the library, and run again:",
+            "",
+        ]
+        lines += [f"- `{failure['stage']}`: {failure['error']}" for failure in report["run_again"]]
     if report["skipped"]:
         lines += ["", "Not run on this machine:", ""]
         lines += [f"- `{name}`: {why}" for name, why in report["skipped"].items()]
@@ -287,7 +294,7 @@ def told(error: str) -> str:
     """What an error says, without places of the machine that it happened on."""
     lines = [line for line in error.strip().splitlines() if line.strip()]
     rule = next((line for line in lines if line.startswith("AssertionError: ")), lines[-1] if lines else "")
-    return re.sub(r"/\S*/target/chaos/\S*", "…", rule)[:400]
+    return re.sub(r"/\S*/target/chaos/\S*", "…", rule)[:200]
 
 
 def canaries(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -114,6 +114,7 @@ def test_of_a_stage_that_was_run_again_the_last_report_counts() -> None:
     ]
     whole = report.together(reports)
     assert (whole["stages"]["planted"]["failures"], whole["failures"], whole["seconds"]) == (0, [], 4.0)
+    assert [failure["error"] for failure in whole["run_again"]] == ["R1"]
     assert whole["skipped"] == {"other": "no root"}
     assert [run["seed"] for run in whole["runs"]] == [1, 2]
     assert "of a stage that was run again the last run counts" in page.runs(whole)
