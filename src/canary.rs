@@ -21,12 +21,14 @@ pub enum Canary {
     ForgetDirectorySync,
     /// A ledger checkpoint trusts the store's own flush.
     TrustStoreFlush,
+    /// The mark of the ledger is written before the ledger is synced.
+    MarkBeforeLedger,
 }
 
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 7] = [
+    pub const ALL: [Canary; 8] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SyncAgainAfterFailure,
         Canary::CutAtFirstBadChecksum,
@@ -34,6 +36,7 @@ impl Canary {
         Canary::FreeBeforeLedgerSync,
         Canary::ForgetDirectorySync,
         Canary::TrustStoreFlush,
+        Canary::MarkBeforeLedger,
     ];
 }
 

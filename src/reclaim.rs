@@ -34,6 +34,7 @@ pub fn checkpoint(
     if env.canaries.has(Canary::FreeBeforeLedgerSync) {
         let _ = wal.reclaim(record.settled.through, 0);
     }
+    ledger.remember_log(wal.synced());
     ledger.checkpoint(record)
 }
 

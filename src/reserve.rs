@@ -44,6 +44,11 @@ impl Reserve {
         }
     }
 
+    /// How much space is missing: none while it is held.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        if self.is_held { 0 } else { self.bytes }
+    }
+
     /// Gives the space up; false if there is none.
     pub(crate) fn give_up(&mut self) -> bool {
         std::mem::take(&mut self.is_held) && self.storage.remove(&self.path).is_ok()

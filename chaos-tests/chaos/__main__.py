@@ -129,9 +129,12 @@ def page(arguments: argparse.Namespace) -> int:
     """Makes the page of a report, which is kept with it."""
     from . import page as making
 
-    if arguments.of is not None:
+    if arguments.of:
         kept = json.loads(making.FIGURES.read_text()) if making.FIGURES.is_file() else {}
-        taken = json.loads(arguments.of.read_text())
+        taken = report.together([json.loads(path.read_text()) for path in arguments.of])
+        for failure in taken["failures"] + taken["run_again"]:
+            # Where it lay on this machine is nobody's business.
+            failure["error"] = making.told(failure["error"])
         # Planted bugs are looked for in runs of their own.
         taken.setdefault("canaries", kept.get("canaries", {}))
         report.write(making.FIGURES, taken)
@@ -186,7 +189,11 @@ def main() -> int:
     verbs.add_parser("list", help="list the stages").set_defaults(does=show)
     making = verbs.add_parser("page", help="write docs/reliability.md")
     making.add_argument(
-        "--of", type=Path, metavar="report.json", help="keep this report as the one of the page"
+        "--of",
+        type=Path,
+        nargs="+",
+        metavar="report.json",
+        help="keep these reports as the one of the page; of a stage in several of them the last counts",
     )
     making.set_defaults(does=page)
     planting = verbs.add_parser(

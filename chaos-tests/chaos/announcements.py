@@ -150,6 +150,11 @@ class Announcements:
         with self._lock:
             return [batch for life in self.lives for batch in life.batches.values()]
 
+    def batches_of(self, life: Life) -> list[Batch]:
+        """The batches of one life, while it may go on."""
+        with self._lock:
+            return list(life.batches.values())
+
     def events(self, kind: str) -> list[Event]:
         """All events of this kind, in their order."""
         with self._lock:

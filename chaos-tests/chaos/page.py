@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,7 @@ def render(report: Mapping[str, Any]) -> str:
         "`python -m chaos page`; the report is [reliability.json](assets/reliability.json). How it works, and how to run it, is in",
         "`chaos-tests/README.md` of the repository; which promise holds under which fault is on [another page](guarantees.md).",
         "",
-        f"One run of {minutes:.0f} minutes with seed {report['seed']} at commit `{report['commit']}`, on {machine['system']}",
+        f"{runs(report)}, {minutes:.0f} minutes in all, on {machine['system']}",
         f"with {machine['processors']} processors: {faults:,} faults, {total(stages, 'batches acknowledged'):,} batches",
         f"acknowledged, {total(stages, 'rows compared'):,} rows compared, {len(report['failures'])} failures.",
         "",
@@ -267,11 +268,33 @@ def render(report: Mapping[str, Any]) -> str:
         lines.append(
             f"| `{name}` | {stage['fault']} | {stage['promise']} | {stage['proof']} | {stage['trials']} | {told} |"
         )
+    if report.get("run_again"):
+        lines += [
+            "",
+            "Failed in an earlier one of these runs, in the suite or in the library, and run again:",
+            "",
+        ]
+        lines += [f"- `{failure['stage']}`: {failure['error']}" for failure in report["run_again"]]
     if report["skipped"]:
         lines += ["", "Not run on this machine:", ""]
         lines += [f"- `{name}`: {why}" for name, why in report["skipped"].items()]
     lines += ["", *canaries(report.get("canaries", {})), ""]
     return "\n".join(lines)
+
+
+def runs(report: Mapping[str, Any]) -> str:
+    """Which runs the figures are of."""
+    named = [f"seed {run['seed']} at commit `{run['commit']}`" for run in report.get("runs", [report])]
+    if len(named) == 1:
+        return f"One run with {named[0]}"
+    return f"Runs with {', '.join(named)} (of a stage that was run again the last run counts)"
+
+
+def told(error: str) -> str:
+    """What an error says, without places of the machine that it happened on."""
+    lines = [line for line in error.strip().splitlines() if line.strip()]
+    rule = next((line for line in lines if line.startswith("AssertionError: ")), lines[-1] if lines else "")
+    return re.sub(r"/\S*/target/chaos/\S*", "…", rule)[:200]
 
 
 def canaries(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,30 @@ def summary(
         "skipped": dict(skipped),
         "failures": failures,
     }
+
+
+def together(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several reports as one: of a stage that is in more than one of them, the last counts.
+
+    That is for stages that were run again after something was mended. Each run is named, and what failed in
+    a run that does not count is kept as `run_again`.
+    """
+    whole = dict(reports[-1])
+    whole["runs"] = [
+        {name: each[name] for name in ("seed", "commit", "seconds", "mode")}
+        | {"stages": list(each["stages"])}
+        for each in reports
+    ]
+    whole["seconds"] = round(sum(each["seconds"] for each in reports), 1)
+    whole["stages"], whole["failures"], whole["skipped"], whole["run_again"] = {}, [], {}, []
+    for each in reports:
+        whole["stages"] |= each["stages"]
+        whole["skipped"] |= each["skipped"]
+        left = [failure for failure in whole["failures"] if failure["stage"] not in each["stages"]]
+        whole["run_again"] += [failure for failure in whole["failures"] if failure not in left]
+        whole["failures"] = left + each["failures"]
+    whole["skipped"] = {name: why for name, why in whole["skipped"].items() if name not in whole["stages"]}
+    return whole
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:

@@ -318,6 +318,11 @@ fn copy(env: &Env, directory: &Path) -> Result<PathBuf, RemapError> {
     if ledger.is_dir() {
         copy_tree(env, &ledger, &target.join(ledger::DIRECTORY))?;
     }
+    // With the ledger: one that is put back without it would be older than its mark.
+    let mark = directory.join(ledger::MARK_FILE);
+    if mark.is_file() {
+        copy_file(&mark, &target.join(ledger::MARK_FILE))?;
+    }
     env.storage.sync_dir(&target).map_err(RemapError::storage("sync", &target))?;
     Ok(target)
 }

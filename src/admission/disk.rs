@@ -1,6 +1,7 @@
 //! How much is free on the file system of the log, without asking for every batch.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(super) struct Disk {
     env: Env,
     directory: Arc<PathBuf>,
     min_free_bytes: u64,
+    /// What has to be left free besides, for now.
+    kept_bytes: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -30,17 +33,24 @@ struct Seen {
 
 impl Disk {
     pub(super) fn new(env: Env, directory: PathBuf, min_free_bytes: u64) -> Disk {
-        Disk { env, directory: Arc::new(directory), min_free_bytes, seen: Mutex::default() }
+        let kept_bytes = AtomicU64::new(0);
+        Disk { env, directory: Arc::new(directory), min_free_bytes, kept_bytes, seen: Mutex::default() }
+    }
+
+    /// From now on so much is left free besides.
+    pub(super) fn keep_free(&self, bytes: u64) {
+        self.kept_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether so many bytes may be written, which are counted then.
     pub(super) fn admit(&self, bytes: u64) -> Result<(), Full> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.min_free_bytes == 0 && !seen.append_failed {
+        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        if self.min_free_bytes + kept_bytes == 0 && !seen.append_failed {
             return Ok(());
         }
         let now = self.env.clock.monotonic();
-        let needed = self.min_free_bytes + bytes;
+        let needed = self.min_free_bytes + kept_bytes + bytes;
         let believed = seen
             .free
             .filter(|(at, _)| now.saturating_sub(*at) < BELIEVED_FOR)
@@ -50,7 +60,7 @@ impl Disk {
             seen.free = self.free_bytes().map(|free| (now, free));
             seen.admitted_bytes = 0;
             if let Some((_, free)) = seen.free.filter(|(_, free)| *free < needed) {
-                return Err(self.full(free, bytes));
+                return Err(self.full(free, kept_bytes + bytes));
             }
         }
         seen.admitted_bytes += bytes;
@@ -61,10 +71,12 @@ impl Disk {
     /// Why so many bytes may not be written now, if so; nothing is counted.
     pub(super) fn look(&self, bytes: u64) -> Option<Full> {
         let append_failed = self.seen.lock().unwrap_or_else(PoisonError::into_inner).append_failed;
-        if self.min_free_bytes == 0 && !append_failed {
+        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        if self.min_free_bytes + kept_bytes == 0 && !append_failed {
             return None;
         }
         let free = self.free_bytes()?;
+        let bytes = kept_bytes + bytes;
         (free < self.min_free_bytes + bytes).then(|| self.full(free, bytes))
     }
 

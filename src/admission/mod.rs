@@ -106,6 +106,13 @@ impl Admission {
         }
     }
 
+    /// From now on nothing that enters takes the space that is missing in a reserve, so that it can be taken back.
+    pub(crate) fn keep_free(&self, missing_bytes: u64) {
+        // A segment takes its space as a whole, which is more than the batch that needs it.
+        let segment_bytes = if missing_bytes > 0 { self.wal.segment_bytes() } else { 0 };
+        self.disk.keep_free(missing_bytes + segment_bytes);
+    }
+
     /// How long a batch that comes now may wait.
     pub(crate) fn patience(&self) -> Patience {
         let limit = match self.limits.on_full {

@@ -110,7 +110,7 @@ impl Settler {
             }
             let is_last = self.acknowledged.has_changed().is_err();
             let asked = self.admission.reclaims.newest();
-            let Some(back) = self.settle().await else { return };
+            let Some(back) = self.settle(is_last).await else { return };
             self = back;
             let failure = self.status.borrow().failure.clone();
             self.admission.reclaims.answer(asked, failure.is_none());
@@ -128,15 +128,16 @@ impl Settler {
     }
 
     /// One group: everything that was acknowledged up to now.
-    async fn settle(mut self) -> Option<Settler> {
+    async fn settle(mut self, is_last: bool) -> Option<Settler> {
         let worked = spawn_blocking(move || {
-            let mut recorded = self.checkpoint();
+            let mut recorded = self.checkpoint(is_last);
             // What was settled before may be freed in any case; on a full disk the ledger needs that.
             let mut freed = self.reclaim();
             if recorded.is_err() && freed.as_ref().is_ok_and(|bytes| *bytes > 0) {
-                recorded = self.checkpoint();
+                recorded = self.checkpoint(is_last);
                 freed = self.reclaim();
             }
+            self.admission.keep_free(self.ledger.missing_reserve_bytes());
             let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =
@@ -148,12 +149,14 @@ impl Settler {
         worked.await.inspect_err(|error| tracing::error!(%error, "the settler ended")).ok()
     }
 
-    fn checkpoint(&mut self) -> Result<(), String> {
+    fn checkpoint(&mut self, is_last: bool) -> Result<(), String> {
         let Progress { record, ranges, streams } = self.acknowledged.borrow_and_update().clone();
         self.table.tell(&mut self.ledger, &self.admission);
         self.ledger.remember_ranges(&ranges);
         self.ledger.remember_streams(&streams);
-        if self.status.borrow().settled != record || self.ledger.is_due() {
+        // In the end for what waits too: the mark vouches for it.
+        let vouches_for_less = is_last && self.ledger.log_durable() < self.wal.synced();
+        if self.status.borrow().settled != record || self.ledger.is_due() || vouches_for_less {
             reclaim::checkpoint(&self.env, &mut self.ledger, &self.wal, &record)
                 .map_err(|error| chain(&error))?;
             reached(Death::Settled);

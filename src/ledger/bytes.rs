@@ -36,6 +36,10 @@ impl<'a> Reader<'a> {
         self.take(4).map(|bytes| u32::from_le_bytes(std::array::from_fn(|i| bytes[i])))
     }
 
+    pub(super) fn u64_le(&mut self) -> Result<u64, String> {
+        self.take(8).map(|bytes| u64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
+    }
+
     /// A number in groups of seven bits, the lowest first.
     pub(super) fn varint(&mut self) -> Result<u64, String> {
         let mut number = 0;

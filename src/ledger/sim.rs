@@ -45,6 +45,11 @@ impl SimPlace {
         writer_directory.join(FILE_NAME)
     }
 
+    /// The file that its mark is.
+    pub fn mark(writer_directory: &Path) -> PathBuf {
+        writer_directory.join(super::MARK_FILE)
+    }
+
     /// The bytes of a store that holds one record, for a test that puts another ledger in the place of ours.
     pub fn forge(epoch: Epoch, record: &LedgerRecord) -> Vec<u8> {
         let records = BTreeMap::from([(record::key(epoch).to_vec(), record.encode(&Ranges::default()))]);
@@ -73,6 +78,18 @@ impl SimPlace {
 impl LedgerPlace for SimPlace {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn is_there(&self) -> bool {
+        self.storage.open(&self.path, Access::Read).is_ok()
     }
 
     fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
@@ -108,6 +125,10 @@ impl LedgerPlace for SimPlace {
 
     fn give_up_reserve(&mut self) -> bool {
         self.reserve.give_up()
+    }
+
+    fn missing_reserve_bytes(&self) -> u64 {
+        self.reserve.missing_bytes()
     }
 }
 
@@ -243,15 +264,46 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_ledger_is_believed_and_garbage_is_set_aside() {
+    fn a_forged_ledger_is_believed_if_it_goes_further_and_garbage_is_set_aside() {
         let disk = disk(1);
-        drop(open(&disk));
+        open(&disk).ledger.checkpoint(&record(5)).unwrap();
         let file = SimPlace::file(Path::new(DIR));
         disk.put(&file, &SimPlace::forge(EPOCH, &record(9))).unwrap();
         assert_eq!(open(&disk).record, record(9));
-        disk.put(&file, b"this is no ledger").unwrap();
-        let opened = open(&disk);
-        assert!(opened.set_aside.is_some());
-        assert_eq!(opened.record, LedgerRecord::default());
+        for forged in [&SimPlace::forge(EPOCH, &record(4))[..], b"this is no ledger"] {
+            disk.put(&file, forged).unwrap();
+            let opened = open(&disk);
+            assert!(opened.damage.is_some());
+            assert_eq!(opened.record, record(5), "its mark has it");
+        }
+    }
+
+    #[test]
+    fn no_crash_leaves_a_store_behind_its_mark_and_a_cut_anywhere_leaves_one_of_two_checkpoints() {
+        let mut cuts = 0;
+        for seed in 0..20 {
+            for at in 1.. {
+                let disk = disk(seed);
+                let mut ledger = open(&disk).ledger;
+                (1..=3).for_each(|through| ledger.checkpoint(&record(through)).unwrap());
+                let next = disk.operations() + at;
+                disk.faults(|faults| faults.at(next..=next, Planned::Cut));
+                let written = ledger.checkpoint(&record(4));
+                let is_over = disk.operations() < next;
+                disk.crash();
+                disk.heal();
+                let opened = open(&disk);
+                assert!(opened.damage.is_none(), "seed {seed}, cut {at}: {:?}", opened.damage);
+                let expected = [record(3), record(4)];
+                assert!(
+                    expected.contains(&opened.record) && (written.is_err() || opened.record == record(4))
+                );
+                if is_over {
+                    break;
+                }
+                cuts += 1;
+            }
+        }
+        assert!(cuts >= 60, "{cuts} cuts");
     }
 }

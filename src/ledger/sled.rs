@@ -33,6 +33,8 @@ const SET_ASIDE_MAX: u32 = 8;
 /// A sled in a directory below the writer directory.
 #[derive(Debug)]
 pub(super) struct SledPlace {
+    storage: Arc<dyn Storage>,
+    directory: PathBuf,
     path: PathBuf,
     reserve: Reserve,
 }
@@ -41,13 +43,26 @@ impl SledPlace {
     pub(super) fn of(writer_directory: &Path) -> SledPlace {
         let storage: Arc<dyn Storage> = Arc::new(OsStorage);
         let reserve = Reserve::of(&storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES);
-        SledPlace { path: writer_directory.join(DIRECTORY), reserve }
+        let (directory, path) = (writer_directory.to_owned(), writer_directory.join(DIRECTORY));
+        SledPlace { storage, directory, path, reserve }
     }
 }
 
 impl LedgerPlace for SledPlace {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
@@ -86,6 +101,10 @@ impl LedgerPlace for SledPlace {
 
     fn give_up_reserve(&mut self) -> bool {
         self.reserve.give_up()
+    }
+
+    fn missing_reserve_bytes(&self) -> u64 {
+        self.reserve.missing_bytes()
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::LedgerError;
+use crate::io::Storage;
 
 /// An open store. It is dropped after a failed write and never used again \[I8\].
 pub trait LedgerStore: Send + Debug {
@@ -56,6 +58,15 @@ pub trait LedgerPlace: Send + Debug {
     /// For messages.
     fn path(&self) -> &Path;
 
+    /// The file system that the mark of the store is written to.
+    fn storage(&self) -> &Arc<dyn Storage>;
+
+    /// The writer directory.
+    fn directory(&self) -> &Path;
+
+    /// Whether there is a store.
+    fn is_there(&self) -> bool;
+
     /// Opens the store; makes an empty one, under a durable name, if there is none.
     ///
     /// # Errors
@@ -75,4 +86,7 @@ pub trait LedgerPlace: Send + Debug {
 
     /// Gives that space up for the store; false if there is none.
     fn give_up_reserve(&mut self) -> bool;
+
+    /// How much of that space is missing: none while it is taken.
+    fn missing_reserve_bytes(&self) -> u64;
 }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The metadata of the schema says whose rows these are. What a start needs to know stands in the footer's metadata
-//! once more, so that it reads the end of a file and not its rows.
+//! once more, so that it reads the end of a file and not its rows. The checksums stand where Arrow leaves room, see
+//! `checksum`.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Write};
@@ -22,6 +23,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 
+use super::checksum::{Checked, Seal};
 use super::error::FileError;
 use super::rows::Rows;
 use crate::io::{Access, Storage, StorageFile};
@@ -36,10 +38,15 @@ const EPOCH_KEY: &str = "zerobus.epoch";
 const LSN_KEY: &str = "zerobus.lsn";
 const ROWS_KEY: &str = "zerobus.rows";
 const REASON_KEY: &str = "zerobus.reason";
+/// Says that there are checksums, and of which kind.
+const CHECKSUM_KEY: &str = "zerobus.checksum";
+const CHECKSUM: &str = "crc32";
 
 const EXTENSION: &str = ".arrow";
 /// What is longer is not ours: the numbers of the rows of a file, and its columns twice.
 const FOOTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The marker and the empty length that end the messages of an Arrow file.
+const END_OF_MESSAGES: usize = 8;
 /// Magic and length at the end of an Arrow file.
 const TAIL_BYTES: u64 = 10;
 /// A reason is for people; a service that says more has said enough.
@@ -99,6 +106,8 @@ pub(crate) struct Told {
     pub(crate) rows: Rows,
     /// That of the first row.
     pub(crate) reason: String,
+    /// Whether it has checksums; files of earlier versions have none.
+    pub(crate) has_checksums: bool,
 }
 
 /// The name of a file: frame and first row, and a number if another file has that name.
@@ -146,6 +155,7 @@ pub(super) fn write(
         (LSN_KEY, refused.lsn.to_string()),
         (ROWS_KEY, refused.numbers().to_string()),
         (REASON_KEY, refused.rows.first().map(|(_, why)| why.reason.to_string()).unwrap_or_default()),
+        (CHECKSUM_KEY, CHECKSUM.to_owned()),
     ] {
         writer.write_metadata(key, value);
     }
@@ -155,9 +165,10 @@ pub(super) fn write(
     for start in (0..batch.num_rows()).step_by(slice_rows) {
         writer.write(&batch.slice(start, slice_rows.min(batch.num_rows() - start)))?;
     }
+    writer.get_mut().begin_end();
     writer.finish()?;
     let mut sink = writer.into_inner()?;
-    sink.flush()?;
+    sink.seal()?;
     file.sync_all()?;
     Ok(sink.offset)
 }
@@ -248,11 +259,36 @@ fn type_of(column: &ArrayRef) -> DataType {
     }
 }
 
-/// What the end of a file says, if it is a file of this log.
+/// What the end of a file says, if it is a file of this log. The end has a checksum of its own, which is compared; the rows
+/// are not read.
 pub(super) fn read(storage: &dyn Storage, path: &Path, epoch: Epoch) -> Result<(Told, u64), FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
-    let not_ours = |reason: String| FileError::NotOurs { path: path.to_owned(), reason };
     let file = storage.open(path, Access::Read).map_err(io)?;
+    read_end(&*file, path, epoch).map(|(told, _, length)| (told, length))
+}
+
+/// As [`read`], and the whole file is compared with its checksum.
+pub(super) fn read_whole(storage: &dyn Storage, path: &Path, epoch: Epoch) -> Result<(Told, u64), FileError> {
+    let io = |source| FileError::Io { path: path.to_owned(), source };
+    let file = storage.open(path, Access::Read).map_err(io)?;
+    let (told, checked, length) = read_end(&*file, path, epoch)?;
+    if let Some(checked) = checked {
+        checked.compare_rows(&*file).map_err(io)?.map_err(|reason| not_ours(path, reason))?;
+    }
+    Ok((told, length))
+}
+
+fn not_ours(path: &Path, reason: String) -> FileError {
+    FileError::NotOurs { path: path.to_owned(), reason }
+}
+
+fn read_end(
+    file: &dyn StorageFile,
+    path: &Path,
+    epoch: Epoch,
+) -> Result<(Told, Option<Checked>, u64), FileError> {
+    let io = |source| FileError::Io { path: path.to_owned(), source };
+    let not_ours = |reason: String| not_ours(path, reason);
     let length = file.length().map_err(io)?;
     let footer_at = |footer_bytes: u64| {
         let is_possible = footer_bytes <= FOOTER_BYTES_MAX;
@@ -264,18 +300,25 @@ pub(super) fn read(storage: &dyn Storage, path: &Path, epoch: Epoch) -> Result<(
     let footer_bytes = read_footer_length(tail).map_err(|error| not_ours(error.to_string()))?;
     let footer_at =
         footer_at(footer_bytes as u64).ok_or_else(|| not_ours("its end is cut off".to_owned()))?;
-    let mut footer = vec![0; footer_bytes];
-    file.read_at(&mut footer, footer_at).map_err(io)?;
-    told(&footer, epoch).map(|told| (told, length)).map_err(not_ours)
+    let mut end = vec![0; footer_bytes + tail.len()];
+    file.read_at(&mut end, footer_at).map_err(io)?;
+    // Before the footer is looked into: what is not whole is not worth that.
+    let checked = Checked::read(file, footer_at, &end).map_err(io)?.map_err(not_ours)?;
+    let told = told(&end[..footer_bytes], epoch).map_err(not_ours)?;
+    if told.has_checksums && checked.is_none() {
+        return Err(not_ours("its checksums are not there".to_owned()));
+    }
+    Ok((told, checked, length))
 }
 
 fn told(footer: &[u8], epoch: Epoch) -> Result<Told, String> {
     let footer = root_as_footer(footer).map_err(|error| error.to_string())?;
     let metadata = footer.custom_metadata().ok_or("it says nothing about its rows")?;
-    let of = |wanted: &str| {
+    let value = |wanted: &str| {
         let pair = metadata.iter().find(|pair| pair.key() == Some(wanted));
-        pair.and_then(|pair| pair.value()).ok_or_else(|| format!("it has no {wanted}"))
+        pair.and_then(|pair| pair.value())
     };
+    let of = |wanted: &str| value(wanted).ok_or_else(|| format!("it has no {wanted}"));
     match of(FORMAT_KEY)? {
         FORMAT => {}
         other => return Err(format!("it has format {other:.20}, this program reads {FORMAT}")),
@@ -284,37 +327,71 @@ fn told(footer: &[u8], epoch: Epoch) -> Result<Told, String> {
         return Err("it is from a log that was here before".to_owned());
     }
     let lsn = of(LSN_KEY)?.parse().map(Lsn::new).map_err(|_| format!("its {LSN_KEY} is no number"))?;
-    Ok(Told { lsn, rows: of(ROWS_KEY)?.parse()?, reason: of(REASON_KEY)?.to_owned() })
+    Ok(Told {
+        lsn,
+        rows: of(ROWS_KEY)?.parse()?,
+        reason: of(REASON_KEY)?.to_owned(),
+        has_checksums: value(CHECKSUM_KEY).is_some(),
+    })
 }
 
-/// Writes from the beginning of a file on, in large pieces.
+/// Writes from the beginning of a file on, in large pieces, with the checksums before its footer.
 struct Sink<'f> {
     file: &'f dyn StorageFile,
     buffer: Vec<u8>,
     offset: u64,
+    rows: crc32fast::Hasher,
+    /// What Arrow writes last, from the end of its messages on.
+    end: Option<Vec<u8>>,
 }
 
 impl Sink<'_> {
     fn of(file: &dyn StorageFile) -> Sink<'_> {
-        Sink { file, buffer: Vec::new(), offset: 0 }
+        Sink { file, buffer: Vec::new(), offset: 0, rows: crc32fast::Hasher::new(), end: None }
     }
-}
 
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// From here on Arrow writes the mark of the end of the messages and the footer.
+    fn begin_end(&mut self) {
+        self.end = Some(Vec::new());
+    }
+
+    /// Writes what is held back, with the checksums where Arrow leaves room for them.
+    fn seal(&mut self) -> io::Result<()> {
+        let end = self.end.take().unwrap_or_default();
+        let (end_of_messages, footer) = end.split_at(END_OF_MESSAGES.min(end.len()));
+        self.put(end_of_messages)?;
+        let seal = Seal::of(self.rows.clone().finalize(), footer);
+        self.put(&seal.encode())?;
+        self.put(footer)?;
+        self.hand_over()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.rows.update(bytes);
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= WRITE_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
+        if self.buffer.len() >= WRITE_BYTES { self.hand_over() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn hand_over(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             self.file.write_at(&mut [IoSlice::new(&self.buffer)], self.offset)?;
             self.offset += self.buffer.len() as u64;
             self.buffer.clear();
         }
         Ok(())
+    }
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.end {
+            Some(end) => end.extend_from_slice(bytes),
+            None => self.put(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()
     }
 }

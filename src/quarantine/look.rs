@@ -26,13 +26,13 @@ impl KeptFile {
         &self.path
     }
 
-    /// What its end says, and how many bytes it has.
+    /// What its end says, and how many bytes it has. All of it is compared with its checksums.
     ///
     /// # Errors
     ///
     /// [`FileError`] if it is damaged, not of this log, or gone.
     pub(crate) fn told(&self, storage: &dyn Storage, epoch: Epoch) -> Result<(Told, u64), FileError> {
-        let (told, bytes) = file::read(storage, &self.path, epoch)?;
+        let (told, bytes) = file::read_whole(storage, &self.path, epoch)?;
         if told.lsn == self.name.lsn {
             return Ok((told, bytes));
         }

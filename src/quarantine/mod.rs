@@ -9,6 +9,7 @@
 //!        └ a crash: removed by the next owner     └ a crash: there and settled, or the row is tried again
 //! ```
 
+mod checksum;
 mod error;
 mod file;
 #[cfg(feature = "cli")]

@@ -306,3 +306,66 @@ fn files_that_are_not_ours_or_damaged_are_left_alone_and_hide_nothing() {
     assert_eq!(rows_of(&open(&world), 5), "2-3");
     assert_eq!(names(&world), before, "nothing is deleted");
 }
+
+/// The file as an earlier version wrote it: without the seal, and without the word for it.
+fn without_checksums(bytes: &[u8]) -> Vec<u8> {
+    let seal = bytes.windows(8).rposition(|it| it == b"ZBQCRC32").unwrap();
+    let mut earlier = [&bytes[..seal], &bytes[seal + 16..]].concat();
+    let word = earlier.windows(16).rposition(|it| it == b"zerobus.checksum").unwrap();
+    earlier[word + 15] = b'?';
+    earlier
+}
+
+#[test]
+fn no_bit_of_a_file_flips_in_silence() {
+    let world = world(7);
+    open(&world).put(&[refused(5, &[2, 3])]).unwrap();
+    let path = Path::new(DIR).join(DIRECTORY).join("00000000000000000005-0000000002.arrow");
+    let good = world.disk().platter(&path).unwrap();
+    let env = world.env();
+    let whole = |of| file::read_whole(env.storage.as_ref(), &path, of).map(|(told, _)| told);
+    let end = || file::read(env.storage.as_ref(), &path, EPOCH).map(|(told, _)| told);
+    let told = whole(EPOCH).unwrap();
+    assert_eq!((told.rows.to_string(), told.has_checksums), ("2-3".to_owned(), true));
+    for bit in 0..8 * good.len() {
+        let mut bytes = good.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        world.disk().put(&path, &bytes).unwrap();
+        assert!(whole(EPOCH).is_err(), "bit {bit} of {}", 8 * good.len());
+        // Who reads the end alone believes nothing that is not what was written.
+        assert!(end().is_err() || end().is_ok_and(|found| found == told), "bit {bit}");
+        let mut looked = look(&env, Path::new(DIR), EPOCH, None).unwrap();
+        assert!(looked.remove(0).told.is_err(), "bit {bit}");
+    }
+    println!("{} bits, each was found", 8 * good.len());
+}
+
+#[test]
+fn files_of_an_earlier_version_are_read_and_said_to_have_no_checksum() {
+    let world = world(8);
+    open(&world).put(&[refused(5, &[2, 3])]).unwrap();
+    let name = "00000000000000000005-0000000002.arrow";
+    let path = Path::new(DIR).join(DIRECTORY).join(name);
+    let earlier = without_checksums(&world.disk().platter(&path).unwrap());
+    world.disk().put(&path, &earlier).unwrap();
+    let (told, length) = file::read_whole(world.env().storage.as_ref(), &path, EPOCH).unwrap();
+    assert_eq!((told.rows.to_string(), told.has_checksums), ("2-3".to_owned(), false));
+    assert_eq!(length, earlier.len() as u64);
+    assert_eq!(rows_of(&open(&world), 5), "2-3");
+    assert_eq!(read(&world, name).num_rows(), 2);
+}
+
+#[test]
+fn a_file_that_is_written_in_many_pieces_has_the_checksum_of_all_of_them() {
+    let world = world(9);
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+    let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let why = Refusal::new("schema", "no");
+    let rows = (0..100_000).map(|row| (row, why.clone())).collect();
+    open_with(&world, 0, 1 << 30).put(&[RefusedRows { lsn: Lsn::new(3), batch, rows }]).unwrap();
+    let name = "00000000000000000003-0000000000.arrow";
+    let path = Path::new(DIR).join(DIRECTORY).join(name);
+    assert!(world.disk().platter(&path).unwrap().len() > 1 << 20);
+    file::read_whole(world.env().storage.as_ref(), &path, EPOCH).unwrap();
+    assert_eq!(read(&world, name).num_rows(), 100_000);
+}

@@ -23,9 +23,11 @@ pub(crate) struct LookedFile {
 pub(crate) struct LookedRows {
     pub(crate) lsn: Lsn,
     pub(crate) rows: Rows,
+    /// Whether the file has checksums.
+    pub(crate) has_checksums: bool,
 }
 
-/// Every file, in the order of their names; of this frame, if one is given. What an owner is writing is left out.
+/// Every file, in the order of their names and compared with its checksums; of this frame, if one is given. What an owner is writing is left out.
 ///
 /// # Errors
 ///
@@ -48,9 +50,9 @@ pub(crate) fn look(
         let not_ours = |reason| FileError::NotOurs { path: path.clone(), reason };
         let told = match parsed {
             None => Err(not_ours("it has another name".to_owned())),
-            Some(parsed) => file::read(env.storage.as_ref(), &path, epoch).and_then(|(told, _)| {
+            Some(parsed) => file::read_whole(env.storage.as_ref(), &path, epoch).and_then(|(told, _)| {
                 let is_it = told.lsn == parsed.lsn;
-                let looked = LookedRows { lsn: told.lsn, rows: told.rows };
+                let looked = LookedRows { lsn: told.lsn, rows: told.rows, has_checksums: told.has_checksums };
                 is_it
                     .then_some(looked)
                     .ok_or_else(|| not_ours(format!("it holds rows of frame {}", told.lsn)))

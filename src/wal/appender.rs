@@ -146,7 +146,7 @@ impl Appender {
         let id = self.next_segment;
         // A number is used once, whatever becomes of its file.
         self.next_segment = id.next();
-        let previous = shared.index().segments.last().map_or(Lsn::ZERO, |segment| segment.totals.last);
+        let previous = shared.index().segments.last().map_or(Lsn::ZERO, Segment::last_held);
         let header = SegmentHeader {
             epoch: shared.epoch,
             id,

@@ -33,6 +33,12 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// The last batch that it held, as far as anybody knows; what stood behind the last whole one may be lost.
+    pub(super) fn last_held(&self) -> Lsn {
+        let lost = self.damage.iter().filter_map(|damage| damage.lsns.as_ref()).map(|lsns| *lsns.end());
+        lost.fold(self.totals.last, Lsn::max)
+    }
+
     /// A segment without frames.
     pub(super) fn empty(id: SegmentId, path: PathBuf, base: Lsn) -> Segment {
         let header = SEGMENT_HEADER as u64;

@@ -2,21 +2,23 @@
 
 use std::{
     io::{self, ErrorKind},
+    ops::RangeInclusive,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
 
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, Appended, Count, LogDirectory, LogReader, OpenError, PreparedFrame, ReadError,
-    Recovery, SegmentInfo, WalOptions,
+    Append, AppendError, Appended, Count, Damage, DamageReason, Durability, LogDirectory, LogReader,
+    OpenError, PreparedFrame, ReadError, Recovery, SegmentInfo, WalOptions,
     appender::Appender,
     count,
     directory::storage,
     format,
     index::{Index, Segment},
     queue::Shared,
-    recovery::{Role, recover},
+    recovery::{Role, recover_with},
     spare::{Put, Spares},
     tail::Source,
 };
@@ -35,6 +37,17 @@ pub struct Reclaimed {
     pub segments: usize,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// What is known of a log before it is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The highest frame that the ledger, or anybody else, knows of: the next one is above it \[I12\].
+    pub highest: Lsn,
+    /// Every frame up to here is settled, and need not be there.
+    pub settled: Lsn,
+    /// Every frame up to here was durable: if one that is not settled is not there, it was damaged.
+    pub durable: Lsn,
 }
 
 /// An open log. Clones are handles of the same log; it is closed by [`Wal::close`], or with the
@@ -64,7 +77,21 @@ impl Wal {
     /// Opens the log of a directory and says what it found.
     ///
     /// `floor` is the highest LSN that the ledger knows: the next frame's is above it and above the
-    /// last frame's \[I12\]. Costs O(segments), plus a scan of those that were not sealed \[I11\].
+    /// last frame's \[I12\].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::open_knowing`].
+    pub fn open(
+        env: &Env,
+        directory: LogDirectory,
+        options: WalOptions,
+        floor: Lsn,
+    ) -> Result<(Wal, Recovery), OpenError> {
+        Wal::open_knowing(env, directory, options, Known { highest: floor, ..Known::default() })
+    }
+
+    /// Opens the log of a directory of which something is known, and says what it found. Costs O(segments), plus a scan of those that were not sealed \[I11\].
     /// Nothing that was found is deleted; a segment that was found is never appended to \[I13\].
     ///
     /// # Errors
@@ -72,21 +99,26 @@ impl Wal {
     /// [`OpenError::UnsupportedVersion`] if a later version of this program wrote a segment;
     /// [`OpenError::Storage`] if the file system fails. Damage is no error, it stands in the
     /// [`Recovery`].
-    pub fn open(
+    pub fn open_knowing(
         env: &Env,
         directory: LogDirectory,
         options: WalOptions,
-        floor: Lsn,
+        known: Known,
     ) -> Result<(Wal, Recovery), OpenError> {
         let dir = directory.path().to_owned();
         let epoch = directory.epoch();
         let segment_bytes = options.segment_bytes / BLOCK as u64 * BLOCK as u64;
         let options = WalOptions { segment_bytes, ..options };
         let spares = Spares::open(env, &dir, options)?;
-        let recovered = recover(env, &dir, epoch, Role::Owner)?;
+        let durable = if known.durable > known.settled { known.durable } else { Lsn::ZERO };
+        let recovered = recover_with(env, &dir, epoch, Role::Owner, None, durable)?;
         let mut recovery = recovered.report;
         if !env.canaries.has(Canary::ReuseLsn) {
-            recovery.last = recovery.last.max(floor);
+            let first_lost = recovery.last.max(known.settled).next();
+            if durable >= first_lost {
+                recovery.damage.push(gone_at_the_end(&dir, &recovered.segments, first_lost..=durable));
+            }
+            recovery.last = recovery.last.max(known.highest).max(durable);
         }
         let mut index = Index { segments: recovered.segments };
         for segment in &mut index.segments {
@@ -157,6 +189,15 @@ impl Wal {
     /// [`Durability::Os`](super::Durability::Os), written.
     pub fn durable(&self) -> Lsn {
         self.shared().durable()
+    }
+
+    /// All frames up to this one survive a power cut; none as far as anybody knows with
+    /// [`Durability::Os`](super::Durability::Os).
+    pub fn synced(&self) -> Lsn {
+        match self.shared().options.durability {
+            Durability::Os => Lsn::ZERO,
+            Durability::Sync | Durability::Interval(_) => self.shared().durable(),
+        }
     }
 
     /// The durable position as it moves.
@@ -289,6 +330,15 @@ impl Wal {
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
+}
+
+/// Frames that were durable and of which no segment says anything.
+fn gone_at_the_end(dir: &Path, segments: &[Segment], lsns: RangeInclusive<Lsn>) -> Damage {
+    let (segment, offset) = match segments.last() {
+        Some(newest) => (newest.path.clone(), newest.end),
+        None => (dir.to_owned(), 0),
+    };
+    Damage { segment, offset, bytes: 0, lsns: Some(lsns), reason: DamageReason::Missing }
 }
 
 impl Handle {

@@ -57,7 +57,7 @@ pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame, SchemaFingerprint};
 pub use index::{Count, SegmentInfo};
-pub use log::{Reclaimed, Wal};
+pub use log::{Known, Reclaimed, Wal};
 pub(crate) use look::{Bodies, FramePiece, Head, Piece, PieceKind, Pieces, SegmentLook, is_set_aside};
 pub(crate) use mend::{Stray, Strays, epoch, strays};
 pub use queue::{Append, Appended};

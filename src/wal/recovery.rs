@@ -106,16 +106,18 @@ pub(super) struct Found {
 
 /// Decides about every segment of a directory.
 pub(super) fn recover(env: &Env, dir: &Path, epoch: Epoch, role: Role) -> Result<Recovered, OpenError> {
-    recover_with(env, dir, epoch, role, None)
+    recover_with(env, dir, epoch, role, None, Lsn::ZERO)
 }
 
-/// The same; with `checking` everything is read, and damage in sealed segments is found too.
+/// The same; with `checking` everything is read, and damage in sealed segments is found too. Every frame up to `durable` was
+/// so once, as the ledger's mark says.
 pub(super) fn recover_with(
     env: &Env,
     dir: &Path,
     epoch: Epoch,
     role: Role,
     mut checking: Option<Checking<'_>>,
+    durable: Lsn,
 ) -> Result<Recovered, OpenError> {
     if role == Role::Owner {
         // [I13] Names too: the removal of a segment that a dead process gave up must not come back and void
@@ -143,7 +145,7 @@ pub(super) fn recover_with(
     let mut segments: Vec<Segment> = Vec::new();
     let mut last = Lsn::ZERO;
     let mut begins_known = false;
-    for (file, limit) in found.iter().zip(limits(env, &found)) {
+    for ((at, file), limit) in found.iter().enumerate().zip(limits(env, &found)) {
         if let Some(header) = file.header.filter(|header| begins_known && header.previous > last) {
             report.damage.push(missing(dir, &segments, file, last.next()..=header.previous));
         }
@@ -157,7 +159,10 @@ pub(super) fn recover_with(
                 is_recyclable: true,
                 ..Segment::empty(file.id, file.path.clone(), base)
             }),
-            _ => scan(env, file, epoch, (base, limit), role, sealed, &mut checking, &mut report)?,
+            _ => {
+                let frames = Frames { base, limit, vouched: vouched(&found, at, limit, durable) };
+                scan(env, file, epoch, frames, role, sealed, &mut checking, &mut report)?
+            }
         };
         let is_odd = segment.as_ref().is_none_or(|segment| !segment.damage.is_empty());
         if is_odd && is_gone(env, file, role) {
@@ -170,8 +175,9 @@ pub(super) fn recover_with(
         segment.is_marked = marked.binary_search(&segment.id).is_ok();
         // A segment that was being created says nothing about what came before it.
         begins_known |= segment.tells_lsns;
-        let vouched = sealed.map_or(Lsn::ZERO, |footer| footer.totals.last);
-        last = last.max(segment.totals.last).max(base.previous()).max(vouched);
+        let by_footer = sealed.map_or(Lsn::ZERO, |footer| footer.totals.last);
+        // [I12] Frames that are lost at the end had their numbers.
+        last = last.max(segment.last_held()).max(base.previous()).max(by_footer);
         segments.push(segment);
     }
 
@@ -197,6 +203,22 @@ fn limits(env: &Env, found: &[Found]) -> Vec<Lsn> {
         }
     }
     limits
+}
+
+/// The last frame that must be in this segment, as the one behind it says or, if it is the last, the mark of the ledger.
+fn vouched(found: &[Found], at: usize, limit: Lsn, durable: Lsn) -> Lsn {
+    let Some(next) = found.get(at + 1) else { return durable };
+    let follows = next.id == found[at].id.next();
+    next.header.filter(|_| follows).map_or(Lsn::ZERO, |header| header.previous.min(limit))
+}
+
+/// Which frames a segment can hold.
+#[derive(Clone, Copy)]
+struct Frames {
+    base: Lsn,
+    limit: Lsn,
+    /// It held them up to here.
+    vouched: Lsn,
 }
 
 /// Whether a file that looks odd was reclaimed while an onlooker read it: its bytes are another segment's
@@ -294,7 +316,7 @@ fn scan(
     env: &Env,
     found: &Found,
     epoch: Epoch,
-    (base, limit): (Lsn, Lsn),
+    Frames { base, limit, vouched }: Frames,
     role: Role,
     sealed: Option<Footer>,
     checking: &mut Option<Checking<'_>>,
@@ -327,8 +349,10 @@ fn scan(
             orphans.extend(scan.orphans.drain(..).map(|orphans| (found.path.clone(), orphans)));
         }
     }
-    if let Some(footer) = &sealed {
-        scan.vouched_for(footer);
+    match &sealed {
+        Some(footer) => scan.vouched_for(footer),
+        None if found.footer.is_none() => scan.tail_vouched_for(vouched),
+        None => {}
     }
 
     let (base, has_orphans) = (scan.totals.first, scan.has_orphans);

@@ -6,10 +6,12 @@
 //! | whole frame, LSN above what a later segment says came before it | | void: it failed, and its number was given again \[I12\] |
 //! | zeros up to the end of the block | the next frame, or none | padding |
 //! | whole header, bad body | a frame behind it | damage: that frame is lost |
-//! | whole header, bad body | nothing behind it | torn tail, cut |
+//! | whole header, bad body | nothing behind it, and nothing that knows it was durable | torn tail, cut |
+//! | whole header, bad body | another one behind it that says the bytes were durable | damage: that frame is lost |
 //! | no header | a frame behind it that says the bytes were durable | damage: the frames between are lost |
 //! | no header | frames behind it, none of which says so | reported as an unsynced group, frames kept |
 //! | no header | nothing behind it | torn tail, cut; or what the file holds from an earlier life |
+//! | anything that is cut | a later segment, or the ledger's mark, that knows of frames in it | damage: those frames are lost |
 //! | footer | | sealed after all |
 
 use std::{
@@ -49,6 +51,12 @@ pub(super) struct Scan<'a> {
     durable: u64,
     /// The stretch since the last batch.
     pending: Option<(Stretch, DamageReason)>,
+    /// The headers in it that are whole, of batches whose bodies are not.
+    unread: Vec<FrameHeader>,
+    /// The last batch that a footer names whose body is not whole.
+    sealed: Lsn,
+    /// Bytes up to the end that are no frame.
+    tail: Option<Stretch>,
     bad: Vec<(Stretch, Damage)>,
     /// The schemas that were passed.
     pub(super) schemas: HashSet<u64>,
@@ -89,6 +97,9 @@ impl<'a> Scan<'a> {
             keep_end: found.footer.map_or(0, |_| found.length),
             durable: 0,
             pending: None,
+            unread: Vec::new(),
+            sealed: Lsn::ZERO,
+            tail: None,
             bad: Vec::new(),
             schemas: HashSet::new(),
             has_orphans: false,
@@ -105,8 +116,9 @@ impl<'a> Scan<'a> {
             match self.walk.step()? {
                 Step::End => return Ok(()),
                 Step::Tail { torn_end, stretch } => {
-                    if self.found.footer.is_some() {
-                        self.pend(stretch, DamageReason::Overwritten);
+                    match self.found.footer {
+                        Some(_) => self.pend(stretch, DamageReason::Overwritten),
+                        None => self.tail = Some(stretch),
                     }
                     self.torn_end = self.torn_end.max(torn_end.unwrap_or(0));
                     return Ok(());
@@ -124,6 +136,7 @@ impl<'a> Scan<'a> {
                         }
                         self.torn_end = self.torn_end.max(header.end());
                         self.pend(Stretch::of(header.offset..header.end()), DamageReason::Body);
+                        self.note_unread(header);
                         self.walk.go_to(header.end());
                         continue;
                     }
@@ -143,6 +156,19 @@ impl<'a> Scan<'a> {
                 }
             }
         }
+    }
+
+    /// A header has a checksum of its own: what it says holds, whatever became of its body.
+    fn note_unread(&mut self, header: FrameHeader) {
+        let is_void = header.lsn > self.limit || header.lsn <= self.floor;
+        match header.kind {
+            FrameKind::Schema => {}
+            _ if is_void => return,
+            FrameKind::Batch => self.unread.push(header),
+            // It is written when everything before it is durable.
+            FrameKind::Footer => self.sealed = header.lsn,
+        }
+        self.durable = self.durable.max(header.durable);
     }
 
     fn pend(&mut self, stretch: Stretch, reason: DamageReason) {
@@ -165,6 +191,7 @@ impl<'a> Scan<'a> {
             self.add_orphan(header);
         }
         self.conclude(header.lsn.previous(), header.offset);
+        self.unread.clear();
         self.totals.add(header);
         self.end = header.end();
     }
@@ -199,6 +226,39 @@ impl<'a> Scan<'a> {
             self.pending = self.pending.take().filter(|(stretch, _)| stretch.start < header.durable);
             self.conclude(header.lsn, header.offset);
         }
+    }
+
+    /// Sees the end of a segment without a footer: what lies behind the last batch is torn only beyond what somebody knows
+    /// to have been durable. `vouched` is the last frame of this segment that a later one, or the ledger's mark, knows of.
+    pub(super) fn tail_vouched_for(&mut self, vouched: Lsn) {
+        let last = self.vouched_by_headers().max(self.sealed).max(vouched.min(self.limit));
+        if self.stops_at_damage || last <= self.totals.last {
+            return;
+        }
+        if let Some(tail) = self.tail.take() {
+            self.pend(tail, DamageReason::Overwritten);
+        }
+        if vouched >= last {
+            self.durable = u64::MAX;
+        }
+        self.conclude(last, self.walk.position());
+        // Nothing of it is cut: somebody may want to look at what is left.
+        let damaged_end = self.bad.last().map_or(0, |(stretch, _)| stretch.end);
+        (self.torn_end, self.keep_end) = (0, self.keep_end.max(damaged_end));
+    }
+
+    /// The last batch behind the whole ones that a header behind it knows to have been durable.
+    fn vouched_by_headers(&self) -> Lsn {
+        if self.pending.is_none_or(|(pending, _)| pending.start >= self.durable) {
+            return Lsn::ZERO;
+        }
+        let before =
+            self.unread.iter().filter(|header| header.end() <= self.durable).map(|header| header.lsn);
+        // A group begins where everything was durable, so its first batch is the one behind.
+        let behind = self.unread.iter().find(|header| header.offset >= self.durable);
+        let behind = behind.map(|header| header.lsn.previous());
+        // Where no header names a number there was one frame at least.
+        before.max().max(behind).unwrap_or(self.totals.last.next())
     }
 
     /// What could not be read up to `offset`, where batches up to `last` should have come, is damage.

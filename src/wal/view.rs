@@ -66,7 +66,7 @@ impl LogView {
     ) -> Result<LogView, OpenError> {
         let (epoch, destination) = look(env, dir)?;
         let checking = Some(Checking::new(on_progress));
-        let recovered = recover_with(env, dir, epoch, Role::Onlooker, checking)?;
+        let recovered = recover_with(env, dir, epoch, Role::Onlooker, checking, Lsn::ZERO)?;
         Ok(LogView::new(env, dir, epoch, destination, recovered))
     }
 

@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     destination: Destination,
     directory: std::path::PathBuf,
     damage: Vec<Damage>,
+    /// What was wrong with the ledger when it was opened.
+    ledger_damage: Vec<String>,
     admission: Arc<Admission>,
     stored: Arc<Stored>,
     /// Where what is stored is shown too, if somebody wants that.

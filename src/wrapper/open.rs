@@ -26,7 +26,7 @@ use crate::drain::{
 use crate::error::chain;
 use crate::http;
 use crate::io::Env;
-use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, RecordedStream, Streams};
+use crate::ledger::{CachedTable, Ledger, LedgerOpened, LedgerRecord, Ranges, Streams, Unsure};
 use crate::pause::{self, Pause};
 use crate::principal::{self, Principal};
 use crate::quarantine::{self, Quarantine};
@@ -34,8 +34,8 @@ use crate::reclaim::{self, Retention};
 use crate::telemetry::{MetricsExport, Opened, Outlets, Read, Telemetry};
 use crate::transport::zerobus::ZerobusTransport;
 use crate::trust::Trust;
-use crate::types::{Epoch, Lsn, TableName};
-use crate::wal::{self, Destination, LogDirectory, Recovery, Wal, WalOptions};
+use crate::types::{Epoch, TableName};
+use crate::wal::{self, Destination, Known, LogDirectory, Recovery, Wal, WalOptions};
 
 /// What the logs of one wrapper have in common: its own, and those that it adopts.
 pub(super) struct Access {
@@ -204,13 +204,14 @@ pub(super) fn start(
     let max_bytes = configuration.quarantine_max_bytes;
     let began = env.clock.monotonic();
     let opened_log = open_log(&env, locked, options, &destination.table, max_bytes, configuration.delivery)?;
-    let OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, recovery, quarantine } =
-        opened_log;
+    let OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, .. } = opened_log;
+    let (recovery, ledger_damage, quarantine) =
+        (opened_log.recovery, opened_log.ledger_damage, opened_log.quarantine);
     let opened = Opened {
         duration: env.clock.monotonic().saturating_sub(began),
         frames: recovery.frames,
         torn_bytes: recovery.torn_bytes,
-        damage: recovery.damage.len(),
+        damage: recovery.damage.len() + ledger_damage.len(),
     };
     let telemetry = Telemetry::new(outlets, &destination.table, &directory, &env.clock);
     wal.record(Arc::clone(telemetry.recorder()));
@@ -222,6 +223,7 @@ pub(super) fn start(
     let limits = Limits::from(configuration);
     let runtime_handle = runtime.handle().clone();
     let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
+    admission.keep_free(ledger.missing_reserve_bytes());
     let lane_status = Lane::new_status(&streams);
     let ranges = Arc::new(ranges);
     let settler_status = watch::Sender::new(SettlerStatus {
@@ -314,6 +316,7 @@ pub(super) fn start(
             destination,
             directory,
             damage: recovery.damage,
+            ledger_damage,
             admission,
             stored,
             debug_files,
@@ -386,6 +389,7 @@ pub(super) struct OpenedLog {
     cached_table: Option<CachedTable>,
     stored: Stored,
     recovery: Recovery,
+    ledger_damage: Vec<String>,
     quarantine: Quarantine,
 }
 
@@ -399,15 +403,18 @@ pub(super) fn open_log(
 ) -> Result<OpenedLog, OpenError> {
     let epoch = locked.epoch();
     let opened = Ledger::open(locked.path(), epoch)?;
-    let LedgerOpened { ledger, record, mut ranges, table: cached_table, streams, set_aside } = opened;
-    let is_lost = set_aside.is_some() || streams.is_err();
-    if let Some((path, reason)) = set_aside {
-        tracing::error!(
-            path = %path.display(),
-            reason = chain(&reason),
-            "the ledger was unreadable and is set aside; what was delivered and not reclaimed is delivered again"
-        );
-    }
+    let ledger_damage = told_damage(&opened);
+    let LedgerOpened {
+        ledger,
+        record,
+        mut ranges,
+        table: cached_table,
+        streams,
+        unsure,
+        sent,
+        log_durable,
+        ..
+    } = opened;
     let mut streams = streams.unwrap_or_else(|reason| {
         tracing::error!(reason, "which persistent stream was in use is not known; a new one is begun");
         Streams::default()
@@ -417,9 +424,9 @@ pub(super) fn open_log(
     let quarantine = Quarantine::open(env, locked.path(), source, settled, quarantine_max_bytes)?;
     // [I12] A frame that went with a power cut can have rows in quarantine or in a request that was sent: no other frame
     // may have its number.
-    let recorded = streams.current.as_ref().map_or(Lsn::ZERO, RecordedStream::highest);
-    let highest = record.settled.highest().max(ranges.highest()).max(quarantine.highest()).max(recorded);
-    let (wal, recovery) = Wal::open(env, locked, options, highest)?;
+    let highest = record.settled.highest().max(ranges.highest()).max(quarantine.highest()).max(sent);
+    let known = Known { highest, settled, durable: log_durable };
+    let (wal, recovery) = Wal::open_knowing(env, locked, options, known)?;
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
@@ -430,11 +437,45 @@ pub(super) fn open_log(
     let frames = record.delivered_frames + record.quarantined.frames + record.dropped.frames + waiting.frames;
     let rows = record.delivered_rows + record.quarantined.rows + record.dropped.rows + waiting.rows;
     let stored = Stored::new(recovery.last, frames, rows);
-    if is_lost && delivery == DeliveryGuarantee::ExactlyOnce {
-        // What of it was delivered is not known.
-        streams.doubtful_rows += waiting.rows;
+    // What of it was delivered is not known.
+    streams.doubtful_rows += match unsure {
+        Unsure::Nothing => 0,
+        Unsure::Rows(rows) => rows.min(waiting.rows),
+        Unsure::Everything if delivery == DeliveryGuarantee::ExactlyOnce => waiting.rows,
+        Unsure::Everything => 0,
+    };
+    Ok(OpenedLog {
+        epoch,
+        wal,
+        ledger,
+        record,
+        ranges,
+        streams,
+        cached_table,
+        stored,
+        recovery,
+        ledger_damage,
+        quarantine,
+    })
+}
+
+/// What is wrong with a ledger, once as an event and once for the status.
+fn told_damage(opened: &LedgerOpened) -> Vec<String> {
+    let mut told = Vec::new();
+    if let Some(damage) = &opened.damage {
+        tracing::error!(%damage, "the ledger is damaged");
+        told.push(damage.to_string());
     }
-    Ok(OpenedLog { epoch, wal, ledger, record, ranges, streams, cached_table, stored, recovery, quarantine })
+    if let Some(reason) = &opened.mark_damage {
+        let path = opened.ledger.mark_path();
+        let text = format!(
+            "the mark of the ledger, {}, was damaged: {reason}; it is made anew, and whether the ledger itself was whole before nobody knows",
+            path.display()
+        );
+        tracing::error!(path = %path.display(), reason, "the mark of the ledger was damaged");
+        told.push(text);
+    }
+    told
 }
 
 /// A directory that cannot be written is a wrong setting, not a failing disk.

@@ -322,7 +322,10 @@ impl Inner {
             adoption: self.adopted.as_ref().map(|adopted| adopted.borrow().clone()).unwrap_or_default(),
             settling_failure: settler.failure,
             poisoned: self.wal.poisoned().map(|reason| reason.to_string()),
-            damage: self.damage.iter().map(ToString::to_string).chain(uncounted).collect(),
+            damage: {
+                let of_log = self.damage.iter().map(ToString::to_string);
+                of_log.chain(self.ledger_damage.iter().cloned()).chain(uncounted).collect()
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
     types::Lsn,
-    wal::{Damage, DamageReason, Durability, LogDirectory, LogView, OpenError, Wal},
+    wal::{Damage, DamageReason, Durability, Known, LogDirectory, LogView, OpenError, Wal},
 };
 
 use crate::support::*;
@@ -208,6 +208,82 @@ fn segments_of_another_log_or_under_another_name_are_reported_and_left_alone() {
     assert_holds(&wal, 1..=12);
     wal.reclaim(Lsn::new(12), 0).unwrap();
     assert_eq!((std::fs::read(&foreign).unwrap(), std::fs::read(&renamed).unwrap()), before);
+}
+
+/// Frames of a segment that was never sealed, each synced on its own; of all from `from` on the bodies are damaged.
+fn bodies_damaged_from(from: usize, frames: i64) -> tempfile::TempDir {
+    let dir = one_segment(frames, false);
+    change(dir.path(), 0, |bytes| {
+        let batches: Vec<usize> = frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).collect();
+        batches[from - 1..].iter().for_each(|at| bytes[at + 80] ^= 1);
+    });
+    dir
+}
+
+#[test]
+fn a_tail_is_torn_only_beyond_what_a_header_behind_it_knows_to_have_been_durable() {
+    for from in 1..=10 {
+        let dir = bodies_damaged_from(from, 10);
+        let (wal, recovery) = open(dir.path());
+        let reported: Vec<_> = recovery.damage.iter().filter_map(|damage| damage.lsns.clone()).collect();
+        let lost = from as u64..=9;
+        match lost.is_empty() {
+            // The last one alone may be what a crash left of an append.
+            true => assert_eq!((recovery.damage, recovery.last.get()), (vec![], 9)),
+            false => {
+                assert_eq!(reported, [Lsn::new(*lost.start())..=Lsn::new(9)], "from {from}");
+                assert_eq!(recovery.damage[0].reason, DamageReason::Body);
+                assert_eq!(recovery.last.get(), 9, "no number that was promised is used again");
+            }
+        }
+        append(&wal, 10..=11);
+        let (read, damage) = read_and_check(&wal, 11);
+        assert_eq!(read, (1..from as u64).chain(10..=11).collect::<Vec<_>>());
+        assert_eq!(damage.len(), usize::from(from < 10));
+        // What is left of them is kept, and told at each opening until somebody has looked.
+        wal.close();
+        let (wal, again) = open(dir.path());
+        assert_eq!(again.damage.len(), usize::from(from < 10), "{:?}", again.damage);
+        assert_eq!(read_and_check(&wal, 11).0, read);
+        wal.reclaim(Lsn::new(11), u64::MAX).unwrap();
+        let aside = dir.path().join("segment-0000000000000001.wal.damaged");
+        assert_eq!(aside.exists(), from < 10, "from {from}");
+    }
+}
+
+#[test]
+fn frames_that_the_ledger_knows_to_have_been_durable_are_reported_however_much_of_the_end_is_gone() {
+    let knowing = |dir: &Path, known: Known| {
+        let directory = LogDirectory::open(&Env::os(), dir, &destination()).unwrap();
+        Wal::open_knowing(&Env::os(), directory, options(Durability::Sync), known).unwrap()
+    };
+    let known = Known { highest: Lsn::new(3), settled: Lsn::new(3), durable: Lsn::new(8) };
+    for keep in 0..=10_usize {
+        let dir = one_segment(10, false);
+        change(dir.path(), 0, |bytes| {
+            let starts: Vec<usize> =
+                frame_starts(bytes).into_iter().filter(|at| bytes[at + 4] == 2).collect();
+            let end = starts.get(keep).copied().unwrap_or(bytes.len());
+            bytes[end..].fill(0);
+        });
+        let (wal, recovery) = knowing(dir.path(), known);
+        let lost: Vec<u64> = recovery
+            .damage
+            .iter()
+            .filter_map(|damage| damage.lsns.clone())
+            .flat_map(|lsns| lsns.start().get()..=lsns.end().get())
+            .filter(|lsn| *lsn > 3)
+            .collect();
+        assert_eq!(lost, ((keep as u64 + 1).max(4)..=8).collect::<Vec<_>>(), "keep {keep}");
+        assert_eq!(recovery.last.get(), 8.max(keep as u64), "keep {keep}");
+        wal.close();
+    }
+    // Without a segment at all.
+    let dir = one_segment(10, false);
+    std::fs::remove_file(segments(dir.path()).remove(0)).unwrap();
+    let (_, recovery) = knowing(dir.path(), known);
+    assert_eq!(recovery.damage.len(), 1);
+    assert_eq!((recovery.damage[0].lsns.clone(), recovery.last.get()), (Some(Lsn::new(4)..=Lsn::new(8)), 8));
 }
 
 #[test]

@@ -75,10 +75,20 @@ fn the_order_shows_a_segment_that_is_used_before_its_name_is_durable() {
 
 #[test]
 fn the_model_finds_a_checkpoint_that_trusts_the_flush() {
-    finds(Canary::TrustStoreFlush, in_the_model, &["I5"]);
+    finds(Canary::TrustStoreFlush, in_the_model, &["I5", "R7"]);
 }
 
 #[test]
 fn the_order_shows_a_checkpoint_that_trusts_the_flush() {
     finds(Canary::TrustStoreFlush, in_the_order, &["I5"]);
+}
+
+#[test]
+fn the_model_finds_a_mark_that_is_written_before_the_ledger_is_durable() {
+    finds(Canary::MarkBeforeLedger, in_the_model, &["R7"]);
+}
+
+#[test]
+fn the_order_shows_a_mark_that_is_written_before_the_ledger_is_durable() {
+    finds(Canary::MarkBeforeLedger, in_the_order, &["R6"]);
 }

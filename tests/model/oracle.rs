@@ -50,6 +50,8 @@ pub(crate) struct Oracle {
     pub(crate) media_damage: u64,
     /// Promised frames from this one on may be gone from the end of the log, and nothing can tell.
     pub(crate) tail_may_be_gone_from: Option<u64>,
+    /// Frames up to here the mark of the ledger knows to have been durable: they are there, or settled, or reported.
+    pub(crate) vouched: u64,
     /// The first frames of the last two calls that appended. Each begins in a block of its own.
     pub(crate) last_groups: [u64; 2],
     /// The ledger was replaced or lost.

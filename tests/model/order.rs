@@ -30,6 +30,8 @@ struct Watcher {
     unnamed: BTreeSet<u64>,
     /// The ledger has been synced since it was written.
     ledger_is_synced: bool,
+    /// And so has its mark.
+    mark_is_synced: bool,
 }
 
 fn is_segment(path: &Path) -> bool {
@@ -42,13 +44,21 @@ impl Watcher {
     /// If the step is a reclaim with something new to say, nothing may lose its name before the ledger is synced.
     fn follow(&mut self, trace: &[Operation], is_new: bool) -> Check<BTreeSet<u64>> {
         let ledger = SimPlace::file(Path::new(DIR));
+        let mark = SimPlace::mark(Path::new(DIR));
+        let marks = [mark.with_extension("mark.new"), mark];
         let mut written = BTreeSet::new();
         if is_new {
-            self.ledger_is_synced = false;
+            (self.ledger_is_synced, self.mark_is_synced) = (false, false);
         }
         for operation in trace.iter().filter(|operation| operation.errno.is_none()) {
             use OperationKind::{Create, Remove, Rename, Sync, SyncDirectory, Write, WriteDurable};
             let is_ledger = operation.path == ledger;
+            let is_mark = marks.contains(&operation.path);
+            if is_mark && matches!(operation.kind, Write | WriteDurable) && !self.ledger_is_synced {
+                return Err(format!(
+                    "R6: the mark is written before the ledger is synced [I5]: {operation:?}"
+                ));
+            }
             match operation.kind {
                 Create => {
                     self.unnamed.insert(operation.file);
@@ -56,10 +66,12 @@ impl Watcher {
                 Write => {
                     self.unsynced.insert(operation.file);
                     self.ledger_is_synced &= !is_ledger;
+                    self.mark_is_synced &= !is_mark;
                 }
                 Sync => {
                     self.unsynced.remove(&operation.file);
                     self.ledger_is_synced |= is_ledger;
+                    self.mark_is_synced |= is_mark;
                 }
                 SyncDirectory => self.unnamed.clear(),
                 _ => {}
@@ -78,10 +90,11 @@ impl Watcher {
     }
 
     fn may_lose_its_name(&self, operation: &Operation) -> Check {
-        if self.ledger_is_synced {
-            return Ok(());
+        match (self.ledger_is_synced, self.mark_is_synced) {
+            (true, true) => Ok(()),
+            (false, _) => Err(format!("R6: a segment goes before the ledger is synced [I5]: {operation:?}")),
+            (true, false) => Err(format!("R6: a segment goes before the mark is synced [I5]: {operation:?}")),
         }
-        Err(format!("R6: a segment goes before the ledger is synced [I5]: {operation:?}"))
     }
 
     /// An append was answered.
@@ -129,7 +142,7 @@ pub(crate) fn run(seed: u64, canary: Option<Canary>) -> Check<u64> {
         }
         if !site.is_open() {
             // A new owner makes sure of what an earlier one has left.
-            watcher = Watcher { ledger_is_synced: true, ..Watcher::default() };
+            watcher = Watcher { ledger_is_synced: true, mark_is_synced: true, ..Watcher::default() };
         }
     }
     Ok(operations)
@@ -174,5 +187,7 @@ fn a_life_shows_in_the_trace() {
         life.iter().any(|(kind, at)| matches!(kind, Write | WriteDurable) && at == path)
     };
     assert!(wrote(&ledger), "the watcher would see nothing of the ledger");
+    // It is written into a new file first, which is called so in the trace for as long as it is open.
+    assert!(wrote(&SimPlace::mark(Path::new(DIR)).with_extension("mark.new")), "nor of its mark");
     assert!(life.iter().any(|(_, path)| is_segment(path) && wrote(path)), "nor of the segments");
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use arrow_zerobus_sdk_wrapper::{
     canary::Canary,
     io::sim::{SplitMix, World},
-    ledger::{Ledger, LedgerOpened, LedgerRecord, Ranges, Settled, SettledRange, SimPlace},
+    ledger::{Ledger, LedgerDamage, LedgerOpened, LedgerRecord, Ranges, Settled, SettledRange, SimPlace},
     reclaim,
     types::{Epoch, Lsn},
     wal::{
-        Append, AppendError, Appended, Destination, Durability, LogDirectory, Next, OpenError, Recovery, Wal,
-        WalOptions,
+        Append, AppendError, Appended, Destination, Durability, Known, LogDirectory, Next, OpenError,
+        Recovery, Wal, WalOptions,
     },
 };
 use futures::FutureExt;
@@ -36,6 +36,8 @@ pub(crate) enum Damage {
     Zeros,
     Cut,
     Gone,
+    /// The bodies of all batches from some place on, not their headers.
+    Bodies,
 }
 
 /// What becomes of the ledger.
@@ -45,6 +47,10 @@ pub(crate) enum Forgery {
     Old,
     Ahead,
     Garbage,
+    /// Its mark is lost.
+    Unmarked,
+    /// It and its mark are put back from a copy.
+    Backup,
 }
 
 /// The open log of the process that lives now.
@@ -67,6 +73,7 @@ pub(crate) struct Counts {
     pub(crate) failed_openings: u64,
     pub(crate) reclaimed: u64,
     pub(crate) poisoned: u64,
+    pub(crate) ledgers_restored: u64,
 }
 
 #[derive(Debug)]
@@ -77,8 +84,10 @@ pub(crate) struct Site {
     options: WalOptions,
     process: Option<Process>,
     epoch: Option<Epoch>,
-    /// Ledger records that were durable once.
-    old_records: Vec<LedgerRecord>,
+    /// Ledgers that were durable once, with their marks.
+    old_ledgers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The ledger was lost, put back or overwritten since the last opening.
+    is_forged: bool,
     /// Segments were sealed when the last process ended, so that their ends are known.
     ended_cleanly: bool,
     damaged_since_opening: u32,
@@ -105,7 +114,8 @@ impl Site {
             options,
             process: None,
             epoch: None,
-            old_records: Vec::new(),
+            old_ledgers: Vec::new(),
+            is_forged: false,
             ended_cleanly: false,
             damaged_since_opening: 0,
             slow: None,
@@ -205,11 +215,12 @@ impl Site {
         let directory = LogDirectory::open(&env, dir, &destination()).map_err(failed)?;
         let epoch = directory.epoch();
         let place = Box::new(SimPlace::of(&env.storage, dir));
-        let LedgerOpened { ledger, record: stored, mut ranges, .. } =
-            Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
-        let (wal, recovery) =
-            Wal::open(&env, directory, self.options, stored.settled.highest().max(ranges.highest()))
-                .map_err(failed)?;
+        let opened = Ledger::open_at(place, epoch, env.canaries).map_err(|error| format!("{error:?}"))?;
+        let LedgerOpened { ledger, record: stored, mut ranges, log_durable, damage, mark_damage, .. } =
+            opened;
+        let highest = stored.settled.highest().max(ranges.highest());
+        let known = Known { highest, settled: stored.settled.through, durable: log_durable };
+        let (wal, recovery) = Wal::open_knowing(&env, directory, self.options, known).map_err(failed)?;
         let stored_ranges = ranges.clone();
         let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last)
             .map_err(|error| format!("{error:?}"))?;
@@ -220,12 +231,15 @@ impl Site {
             stored: (stored, stored_ranges),
             record: (record, ranges),
             recovery,
+            damage,
+            mark_damage,
         })
     }
 
     /// Says whether the process lives: what it reads may have damage, and the power may go while it notes that.
     fn accept(&mut self, opened: OpenedParts, errors_before: u64) -> Check<bool> {
-        let OpenedParts { wal, ledger, epoch, stored, record, recovery } = opened;
+        let OpenedParts { wal, ledger, epoch, stored, record, recovery, damage, mark_damage } = opened;
+        self.judge_ledger(damage.as_ref(), mark_damage.as_deref())?;
         if self.epoch.is_some_and(|known| known != epoch) && !self.oracle.disk_lies {
             return Err(format!("R10: the log's epoch was {:?} and is {epoch}", self.epoch));
         }
@@ -243,8 +257,37 @@ impl Site {
         (self.oracle.progress, self.oracle.ranges) = record;
         self.process = Some(Process { wal, ledger, errors_before, errors_before_step: errors_before });
         self.damaged_since_opening = 0;
+        self.is_forged = false;
         self.ended_cleanly = false;
         self.check_rules_of_the_disk().map(|()| true)
+    }
+
+    /// A ledger is called damaged only if it is, and is as good as before if its mark is whole.
+    fn judge_ledger(&mut self, damage: Option<&LedgerDamage>, mark_damage: Option<&str>) -> Check {
+        self.say(|| format!("ledger: {damage:?}, mark: {mark_damage:?}"));
+        let has_failed = self.world.disk().counts().errors() > 0;
+        let excused = self.is_forged || has_failed || self.oracle.disk_lies;
+        // A cut in the first write of a simulated store leaves none of its slots whole.
+        let is_torn = |damage: &&LedgerDamage| damage.to_string().contains("no slot is whole");
+        if let Some(damage) = damage.filter(|damage| !excused && !is_torn(damage)) {
+            return Err(format!("R7: nothing has happened to the ledger, but: {damage}"));
+        }
+        if mark_damage.is_some() {
+            // As it was before there were marks.
+            if self.is_forged {
+                self.believe_the_forgery();
+            }
+            self.oracle.vouched = 0;
+            self.oracle.tail_may_be_gone_from = self.oracle.tail_may_be_gone_from.map(|_| 0);
+        }
+        self.counts.ledgers_restored += u64::from(damage.is_some());
+        Ok(())
+    }
+
+    fn believe_the_forgery(&mut self) {
+        self.oracle.ledger_forged = true;
+        self.oracle.checkpoint = None;
+        self.oracle.vouched = 0;
     }
 
     /// Ends the process in an orderly way.
@@ -484,7 +527,12 @@ impl Site {
         match written {
             Ok(()) => {
                 self.oracle.checkpoint = Some((record, self.oracle.ranges.clone()));
-                self.old_records.push(record);
+                if self.options.durability != Durability::Os {
+                    self.oracle.vouched = self.oracle.vouched.max(process.wal.durable().get());
+                }
+                let disk = self.world.disk();
+                let (ledger, mark) = (SimPlace::file(Path::new(DIR)), SimPlace::mark(Path::new(DIR)));
+                self.old_ledgers.extend(disk.platter(&ledger).zip(disk.platter(&mark)));
             }
             Err(error) => {
                 self.say(|| format!("checkpoint: {error:?}"));
@@ -533,6 +581,10 @@ impl Site {
             Damage::Zeros => disk.rot(path, offset, 4096, |_, _| 0),
             Damage::Cut => disk.truncate(path, offset),
             Damage::Gone => disk.erase(path),
+            Damage::Bodies => {
+                let places = bodies(&disk.platter(path).unwrap_or_default(), offset);
+                places.into_iter().try_for_each(|place| disk.rot(path, place, 1, |_, byte| byte ^ 1 << bit))
+            }
         }
         .map_err(|error| error.to_string())?;
         self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
@@ -547,15 +599,16 @@ impl Site {
         let is_alone = self.damaged_since_opening == 1 && is_sync;
         let from = match (damage, self.ended_cleanly) {
             // A seal tells where a log ended.
-            (Damage::Bit, true) if is_alone => return Ok(()),
+            (Damage::Bit | Damage::Bodies, true) if is_alone => return Ok(()),
             // Of one that was not sealed, the last group may be damaged or torn. What is before it has frames
-            // behind it.
-            (Damage::Bit, false) if is_alone => last,
+            // behind it; and headers that are whole tell what was durable before them.
+            (Damage::Bit | Damage::Bodies, false) if is_alone => last,
             // No longer than a block, so it reaches into two at most.
             (Damage::Burst | Damage::Zeros, false) if is_alone => before,
             _ => 0,
         };
-        self.oracle.tail_may_be_gone_from = Some(from);
+        // The mark of the ledger knows what was durable when it was written.
+        self.oracle.tail_may_be_gone_from = Some(from.max(self.oracle.vouched + 1));
         Ok(())
     }
 
@@ -567,23 +620,38 @@ impl Site {
         if disk.platter(&path).is_none() {
             return Ok(());
         }
+        let mark = SimPlace::mark(Path::new(DIR));
+        let is_marked = disk.platter(&mark).is_some() && !self.oracle.disk_lies;
         let forged = match forgery {
             Forgery::Lost => disk.erase(&path),
             Forgery::Garbage => disk.put(&path, &rng.next_u64().to_le_bytes().repeat(128)),
-            Forgery::Old => match rng.pick(&self.old_records) {
-                Some(record) => disk.put(&path, &SimPlace::forge(epoch, record)),
-                None => return Ok(()),
-            },
+            Forgery::Unmarked if disk.platter(&mark).is_some() => disk.erase(&mark),
+            Forgery::Old | Forgery::Backup if !self.old_ledgers.is_empty() => {
+                let at = rng.below(self.old_ledgers.len() as u64) as usize;
+                let (ledger, old_mark) = &self.old_ledgers[at];
+                match forgery {
+                    Forgery::Backup => disk.put(&path, ledger).and_then(|()| disk.put(&mark, old_mark)),
+                    _ => disk.put(&path, ledger),
+                }
+            }
             Forgery::Ahead => {
                 let through = Lsn::new(self.oracle.last + rng.below(5));
                 let settled = Settled { through, rows_of_next: rng.below(2) as u32 };
                 disk.put(&path, &SimPlace::forge(epoch, &LedgerRecord { settled, ..self.oracle.progress }))
             }
+            Forgery::Unmarked | Forgery::Old | Forgery::Backup => return Ok(()),
         };
         forged.map_err(|error| error.to_string())?;
         self.say(|| format!("the ledger is {forgery:?}"));
-        self.oracle.ledger_forged = true;
-        self.oracle.checkpoint = None;
+        self.is_forged |= forgery != Forgery::Unmarked;
+        match forgery {
+            // What vouched for the log is gone; and what was done to the ledger before passes now.
+            Forgery::Unmarked if self.is_forged => self.believe_the_forgery(),
+            Forgery::Unmarked => self.oracle.vouched = 0,
+            // Its mark tells what it said.
+            Forgery::Lost | Forgery::Old | Forgery::Garbage if is_marked => {}
+            _ => self.believe_the_forgery(),
+        }
         Ok(())
     }
 
@@ -631,4 +699,19 @@ struct OpenedParts {
     stored: (LedgerRecord, Ranges),
     record: (LedgerRecord, Ranges),
     recovery: Recovery,
+    damage: Option<LedgerDamage>,
+    mark_damage: Option<String>,
+}
+
+/// Where bodies of batches begin, from the first frame at or behind `offset` on.
+fn bodies(segment: &[u8], offset: u64) -> Vec<u64> {
+    const HEADER: usize = 80;
+    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| segment[at + i]));
+    let is_batch = |at: &usize| {
+        segment[*at..].starts_with(b"ZBfr\x02")
+            && number(at + 40) == *at as u64
+            && number(at + 32) == number(24)
+    };
+    let places = (offset.next_multiple_of(8) as usize..segment.len().saturating_sub(HEADER)).step_by(8);
+    places.filter(is_batch).map(|at| (at + HEADER) as u64).collect()
 }

@@ -192,12 +192,19 @@ fn step(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
 /// While no process lives: damage, another ledger, and a cut that waits for the next opening.
 fn between_lives(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
     while rng.per_mille(swarm.damage) {
-        let kinds = [Damage::Bit, Damage::Burst, Damage::Zeros, Damage::Cut, Damage::Gone];
-        site.damage(kinds[rng.below(5) as usize], rng)?;
+        let kinds = [Damage::Bit, Damage::Burst, Damage::Zeros, Damage::Cut, Damage::Gone, Damage::Bodies];
+        site.damage(kinds[rng.below(6) as usize], rng)?;
     }
     if rng.per_mille(swarm.forgeries) {
-        let kinds = [Forgery::Lost, Forgery::Old, Forgery::Garbage, Forgery::Ahead];
-        let kind = kinds[rng.below(4) as usize];
+        let kinds = [
+            Forgery::Lost,
+            Forgery::Old,
+            Forgery::Garbage,
+            Forgery::Ahead,
+            Forgery::Unmarked,
+            Forgery::Backup,
+        ];
+        let kind = kinds[rng.below(6) as usize];
         if kind != Forgery::Ahead || site.is_drained() {
             site.forge(kind, rng)?;
         }
@@ -240,6 +247,7 @@ impl Total {
         sum.failed_openings += counts.failed_openings;
         sum.reclaimed += counts.reclaimed;
         sum.poisoned += counts.poisoned;
+        sum.ledgers_restored += counts.ledgers_restored;
     }
 }
 

@@ -99,6 +99,27 @@ def test_a_report_counts_trials_failures_and_figures() -> None:
     json.dumps(written)
 
 
+def test_of_a_stage_that_was_run_again_the_last_report_counts() -> None:
+    stage = stage_of(lambda _: None)
+    reports = [
+        report.summary(
+            [Outcome(Order("planted", seed, 0), 1.0, {}, error=error, kept=None)],
+            skipped,
+            {"planted": stage},
+            seed=seed,
+            seconds=2.0,
+            mode="short",
+        )
+        for seed, error, skipped in [(1, "R1", {}), (2, None, {"planted": "no root", "other": "no root"})]
+    ]
+    whole = report.together(reports)
+    assert (whole["stages"]["planted"]["failures"], whole["failures"], whole["seconds"]) == (0, [], 4.0)
+    assert [failure["error"] for failure in whole["run_again"]] == ["R1"]
+    assert whole["skipped"] == {"other": "no root"}
+    assert [run["seed"] for run in whole["runs"]] == [1, 2]
+    assert "of a stage that was run again the last run counts" in page.runs(whole)
+
+
 @pytest.mark.parametrize(
     ("failures", "trials", "rate"),
     # 1 - 0.05^(1/n) without a failure; otherwise from tables of Clopper and Pearson.

@@ -154,6 +154,39 @@ fn a_log_on_a_full_disk_opens_after_a_crash_and_drains() {
 }
 
 #[test]
+fn while_the_ledgers_reserve_is_missing_no_batch_takes_its_space() {
+    let name = "full_disk::while_the_ledgers_reserve_is_missing_no_batch_takes_its_space";
+    on_a_small_disk(name, |disk| async move {
+        let site = Site::new();
+        let change = |c: &mut WrapperConfiguration| unlimited(c, &disk, OnFull::Reject);
+        let wrapper = site.open_with(change);
+        send(&wrapper, 0).await.unwrap();
+        wrapper.shutdown().await.unwrap();
+        drop(wrapper);
+        // As after a checkpoint on a full disk, and a kill: the reserve is used up, and others have its space.
+        let reserve = disk.join("wal/main.default.events/writer-001/ledger.reserve");
+        std::fs::remove_file(&reserve).unwrap();
+        take_the_rest(&disk);
+        let others = std::fs::File::options().write(true).open(disk.join("of-another-program")).unwrap();
+        others.set_len(others.metadata().unwrap().len() - 1_500_000).unwrap();
+
+        let wrapper = site.open_with(change);
+        let refused = send(&wrapper, 1).await.unwrap_err();
+        assert_eq!(refused.0, ErrorCode::BufferFull, "{}", refused.1);
+        others.set_len(0).unwrap();
+        wait_until(&wrapper, "room", |it| it.free_bytes.is_some_and(|free| free > 3 << 20)).await;
+        send(&wrapper, 1).await.unwrap();
+
+        let emulator = site.serve();
+        wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
+        wrapper.shutdown().await.unwrap();
+        assert!(reserve.exists(), "the reserve is taken back");
+        emulator.stop().unwrap();
+        assert_eq!(site.landed(), once(0..2 * ROWS));
+    });
+}
+
+#[test]
 fn what_is_sent_exactly_once_is_recorded_on_a_full_disk_too() {
     let name = "full_disk::what_is_sent_exactly_once_is_recorded_on_a_full_disk_too";
     on_a_small_disk(name, |disk| async move {

@@ -26,6 +26,7 @@ mod flight;
 mod full_disk;
 mod gate;
 mod isolation;
+mod ledger_damage;
 mod logs;
 mod metrics_port;
 mod outage;

@@ -136,6 +136,7 @@ async fn a_lost_ledger_costs_duplicates_and_no_row() {
     wrapper.flush(None).await.unwrap();
     wrapper.shutdown().await.unwrap();
     std::fs::write(site.writer_directory().join("ledger/conf"), "not a ledger").unwrap();
+    std::fs::remove_file(site.writer_directory().join("ledger.mark")).unwrap();
 
     let wrapper = site.open();
     let result = wrapper.send_batch(batch(10..20)).await.unwrap();

@@ -271,6 +271,7 @@ async fn a_ledger_that_is_lost_costs_duplicates_and_no_row_of_the_quarantine_is_
     wrapper.shutdown().await.unwrap();
     drop(wrapper);
     std::fs::remove_dir_all(site.writer_directory().join("ledger")).unwrap();
+    std::fs::remove_file(site.writer_directory().join("ledger.mark")).unwrap();
     let wrapper = site.open();
     assert_eq!(told(&wrapper).await, 10, "as far as this ledger goes it is new");
     let status = wrapper.status();

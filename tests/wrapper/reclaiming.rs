@@ -129,6 +129,7 @@ async fn a_ledger_that_was_lost_frees_nothing() {
     drop(wrapper);
     let directory = site.writer_directory();
     std::fs::remove_dir_all(directory.join("ledger")).unwrap();
+    std::fs::remove_file(directory.join("ledger.mark")).unwrap();
     let before = segments_in(&directory);
     let done = admin::reclaim(&directory, true).unwrap();
     assert_eq!((done.freed_bytes, settled_bytes(&done)), (0, 0), "[I5]");

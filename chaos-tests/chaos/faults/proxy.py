@@ -240,6 +240,7 @@ class Proxy:
         self._address, self._port = address, port
         self._random = random.Random(seed)
         self._mode: Mode = Pass()
+        self._struck_before = 0
         self._connections: set[_Connection] = set()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -338,6 +339,7 @@ class Proxy:
     async def _change(self, mode: Mode) -> None:
         await self._stop_swizzling()
         self._mode = mode
+        self._struck_before = self.counts[DropResponses.name]
         for connection in list(self._connections):
             if connection.is_broken:
                 self._reset(connection)
@@ -425,8 +427,10 @@ class Proxy:
             self._reset(connection)
             return
         self._begin(connection)
-        # Only what was open when the answers began to be dropped is hit.
-        connection.dropped_bytes = -1 if isinstance(self._mode, DropResponses) else 0
+        # Only what was open when the answers began to be dropped is hit; if nothing was, the first that
+        # comes.
+        has_struck = self.counts[DropResponses.name] > self._struck_before
+        connection.dropped_bytes = -1 if isinstance(self._mode, DropResponses) and has_struck else 0
         connection.tasks = [
             asyncio.create_task(self._pump(connection, "to_server")),
             asyncio.create_task(self._pump(connection, "to_client")),

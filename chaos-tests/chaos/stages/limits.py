@@ -72,7 +72,7 @@ def goes_on(victim: Victim) -> bool:
     deadline = time.monotonic() + 20.0
     while victim.acknowledged < before + 3 and time.monotonic() < deadline:
         last = victim.heard("refused")
-        if last is not None and last["code"] == "log-poisoned":
+        if last is not None and last["code"] == "poisoned":
             return False
         time.sleep(0.01)
     if victim.acknowledged < before + 3:

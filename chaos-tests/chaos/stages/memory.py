@@ -24,7 +24,7 @@ from .kill import wait_for_acknowledgements
 
 LIMITS = (144 * MIB, 192 * MIB, 256 * MIB)
 # What a debug build delivers in some seconds; further trials have more than the memory.
-BACKLOG_BYTES, BACKLOG_BYTES_LONG = 12 * MIB, 300 * MIB
+BACKLOG_BYTES, BACKLOG_BYTES_LONG = 8 * MIB, 300 * MIB
 BACKLOG_SECS = 60.0
 
 
@@ -67,7 +67,7 @@ def _bytes_of(directory: Path) -> int:
 def run_kill(trial: Trial) -> None:
     """The kernel kills for memory."""
     trial.service()
-    for _ in range(3):
+    for _ in range(2):
         with group_of(trial, 320 * MIB) as group:
             victim = trial.victim(trial.options(), prefix=group.prefix())
             # It is the one that is taken.

@@ -38,7 +38,7 @@ from .power_cut import kind_of_victim
 # makes one for each fault; further trials draw up to the last one here.
 LIVES, THIRDS = 20, 3
 LAST_LONG = 500
-PATIENCE_SECS = 2.0
+PATIENCE_SECS = 1.2
 
 NAMES = (Operation.CREATE, Operation.RENAME, Operation.UNLINK, Operation.TRUNCATE, Operation.MAKE_DIRECTORY)
 SPACE = (*WRITES, Operation.CREATE, Operation.ALLOCATE, Operation.MAKE_DIRECTORY)

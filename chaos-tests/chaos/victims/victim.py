@@ -131,8 +131,7 @@ class Victim:
     @property
     def acknowledged(self) -> int:
         """How many batches were acknowledged in this life."""
-        with self._heard:
-            return sum(batch.ack_ns is not None for batch in self.life.batches.values())
+        return sum(batch.ack_ns is not None for batch in self._announcements.batches_of(self.life))
 
     @property
     def is_running(self) -> bool:

@@ -98,7 +98,7 @@ fn check(input: &[u8]) {
     }
     drop(opened);
     let opened = Ledger::open(dir.path(), EPOCH).unwrap();
-    assert!(opened.set_aside.is_none(), "a new ledger was set aside: {:?}", opened.set_aside);
+    assert!(opened.damage.is_none(), "a new ledger is called damaged: {:?}", opened.damage);
     assert_eq!(opened.record, record(6));
 }
 

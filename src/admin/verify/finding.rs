@@ -94,6 +94,8 @@ pub enum FindingKind {
     LedgerAhead,
     /// A ledger was moved aside.
     LedgerSetAside,
+    /// The mark of the ledger is damaged or gone.
+    LedgerMark,
     /// Frames that are not settled were freed.
     Reclaimed,
     /// What is settled above or behind the watermark does not go with the frames.
@@ -129,6 +131,7 @@ impl FindingKind {
             Kind::LedgerMissing => "ledger_missing",
             Kind::LedgerAhead => "ledger_ahead",
             Kind::LedgerSetAside => "ledger_set_aside",
+            Kind::LedgerMark => "ledger_mark",
             Kind::Reclaimed => "reclaimed",
             Kind::Settled => "settled",
             Kind::Conservation => "conservation",

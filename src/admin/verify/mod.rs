@@ -5,6 +5,7 @@
 //! ledger, which is behind the log, is read both before and after it.
 
 mod finding;
+mod mark;
 mod quarantine;
 mod settled;
 #[cfg(test)]
@@ -97,6 +98,8 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
     let log_error = |source| StatusError::Log { directory: directory.to_owned(), source };
     let quick = LogView::read(&env, directory).map_err(log_error)?;
     let owner = wal::owner_as_far_as_known(&env, directory);
+    // Before the log, which an owner writes first.
+    let mark = ledger::peek_mark(directory, quick.epoch());
     let before = read_ledger(directory, quick.epoch(), owner.is_some());
     let (view, damage) = read_log(&env, directory, quick.bytes(), progress)?;
     let again = owner.as_ref().map(|_| read_ledger(directory, quick.epoch(), true));
@@ -133,10 +136,9 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
     }
     let ledgers = set_aside(&env, directory).unwrap_or_default();
     for path in &ledgers {
-        let text =
-            "a ledger could not be read and was moved aside; the counts of delivered rows began anew then";
-        let advice = "Rows that had been delivered and were not freed yet were sent again. Remove it when nobody wants \
-                      to look into it.";
+        let text = "a ledger was damaged and was moved aside";
+        let advice = "Its mark had what it said last. If that was damaged too, rows that had been delivered and were not freed \
+                      yet were sent again, and the counts of delivered rows began anew. Remove it when nobody wants to look into it.";
         let found = Finding::new(FindingKind::LedgerSetAside, Severity::Warning, text.to_owned(), advice);
         findings.push(found.at(path.clone()));
     }
@@ -160,6 +162,9 @@ pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Ver
         }
         (Err(failure), _) | (_, Err(failure)) => findings.push(unreadable_ledger(failure)),
     }
+    let counts_checkpoints = after.as_ref().is_ok_and(|contents| contents.generation.is_some());
+    let known = if after.is_ok() { settled_lsn.max(view.last()) } else { Lsn::new(u64::MAX) };
+    findings.extend(mark::verify(&mark, directory, counts_checkpoints, known, owner.is_some()));
     findings.extend(quarantine::verify(&env, directory, view.epoch()));
     findings.sort_by_key(|finding| finding.severity);
     Ok(VerifyReport {
@@ -238,8 +243,8 @@ fn read_ledger(directory: &Path, epoch: Epoch, is_written: bool) -> ReadLedger {
 fn unreadable_ledger((text, code): &(String, ErrorCode)) -> Finding {
     let advice = match code {
         ErrorCode::Corruption => {
-            "The next owner moves it aside and begins a new one: what was delivered and not freed yet is sent again, and no \
-             row is lost."
+            "The next owner moves it aside and begins a new one with what its mark says. If that is damaged too, what was \
+             delivered and not freed yet is sent again. No row is lost."
         }
         _ => "Look at the disk and at the permissions of the directory, and verify again.",
     };

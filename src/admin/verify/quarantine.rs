@@ -16,7 +16,17 @@ use crate::types::{Epoch, Lsn};
 
 pub(super) fn verify(env: &Env, directory: &Path, epoch: Epoch) -> Vec<Finding> {
     match quarantine::look(env, directory, epoch, None) {
-        Ok(files) => files.into_iter().filter_map(|file| verify_file(&file)).collect(),
+        Ok(files) => {
+            let is_bare = |file: &&LookedFile| file.told.as_ref().is_ok_and(|told| !told.has_checksums);
+            let bare = files.iter().filter(is_bare).count();
+            let mut findings: Vec<Finding> = files.iter().filter_map(verify_file).collect();
+            if bare > 0 {
+                let text = format!("{bare} files in quarantine have no checksum");
+                let advice = "An earlier version wrote them. They are read, but a bit that flips in a value is not noticed.";
+                findings.push(Finding::new(FindingKind::Quarantine, Severity::Info, text, advice));
+            }
+            findings
+        }
         Err(error) => {
             let advice = "Look at the permissions of the directory, and verify again.";
             vec![Finding::new(FindingKind::Quarantine, Severity::Error, chain(&error), advice)]

@@ -1,30 +1,23 @@
 //! Goal: the ledger stays small, on the disk and in memory, however much is settled and however often it is opened.
 //!
 //! Method: real checkpoints, each one written, flushed and synced, one million of them, or `LEDGER_SETTLES=n`
-//! (the long run is ten million). In between both sizes are looked at and have to stay below their bounds. The ledger lies in
-//! memory if there is such a file system, because a million syncs of a disk take hours; sled cannot tell.
-
-#![expect(clippy::disallowed_methods, reason = "a test looks at files and the clock as anybody would")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! (the long run is ten million). In between both sizes are looked at and have to stay below their bounds.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use arrow_zerobus_sdk_wrapper::convert::{DeltaType, TableColumn, TableSchema};
 use arrow_zerobus_sdk_wrapper::ledger::{
     Bent, CachedTable, Dropped, Ledger, LedgerRecord, Quarantined, Settled,
 };
-use arrow_zerobus_sdk_wrapper::types::{Epoch, Lsn};
+use arrow_zerobus_sdk_wrapper::types::Lsn;
+
+use crate::{ALONE, EPOCH, in_memory};
 
 const SETTLES: u64 = 1_000_000;
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
-const EPOCH: Epoch = Epoch::new(7);
-
-/// One test at a time: they look at the memory of the process.
-static ALONE: Mutex<()> = Mutex::new(());
-
 fn record(number: u64) -> LedgerRecord {
     let mut dropped = Dropped::default();
     // Of full length, so that the record is as large as one can be.
@@ -52,10 +45,6 @@ fn table(read_unix_micros: i64) -> CachedTable {
     };
     let schema = TableSchema { columns: (1..=2_000).map(column).collect() };
     CachedTable { table: "main.default.events".parse().unwrap(), read_unix_micros, schema }
-}
-
-fn in_memory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// The bytes that a directory takes, as the file system counts them or as the files are long, whatever is more.
