@@ -41,6 +41,12 @@ def by_the_service(way: Way, victim: Victim) -> int:
 
 def lose_one(way: Way, victim: Victim, mode: DropResponses) -> None:
     """One answer that is lost on the way, and the next stream."""
+    # Of a connection that is not open yet nothing is lost, and what is said before its stream is open is no
+    # acknowledgement.
+    until(
+        lambda: way.streams.open_connections() > 0 and lane(victim)["failures_in_a_row"] == 0,
+        lambda: f"a stream that is acknowledged; {victim.complaints()}",
+    )
     struck, opened = way.streams.counts[mode.name], lane(victim)["streams_opened"]
     way.streams.set(mode)
     until(
@@ -48,7 +54,6 @@ def lose_one(way: Way, victim: Victim, mode: DropResponses) -> None:
         lambda: f"an answer that is lost; {victim.complaints()}",
     )
     way.streams.heal()
-    # Only what is said on a stream that is open can be an acknowledgement.
     until(
         lambda: lane(victim)["streams_opened"] > opened,
         lambda: f"a stream after an answer was lost; {victim.complaints()}",
