@@ -46,7 +46,10 @@ CANARIES: dict[str, Canary] = {
         ("power-cut-ext4", "power-cut-xfs"),
         why="the ledger is synced some milliseconds later, and a lost ledger costs duplicates only",
     ),
-    "ForgetDirectorySync": Canary(("power-cut-ext4", "power-cut-xfs")),
+    "ForgetDirectorySync": Canary(
+        ("power-cut-ext4", "power-cut-xfs"),
+        why="ext4 and XFS make the name of a new file durable with the first sync of the file",
+    ),
     "MarkBeforeLedger": Canary(
         ("power-cut-ext4", "power-cut-xfs"),
         why="the two are written within a millisecond, and a ledger that is behind costs duplicates only",

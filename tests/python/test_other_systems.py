@@ -24,7 +24,7 @@ from conftest import PYTHON, TABLE, make_batch, offline_settings, until
 class Unwatching(asyncio.SelectorEventLoop):
     """A loop that watches no sockets, as that of Windows."""
 
-    def add_reader(self, *_: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
         raise NotImplementedError
 
 
