@@ -14,17 +14,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from arrow_zerobus_sdk_wrapper import ZerobusWrapper
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import PYTHON, TABLE, make_batch, offline_settings, until
 
+_Arguments = TypeVarTuple("_Arguments")
+
 
 class Unwatching(asyncio.SelectorEventLoop):
     """A loop that watches no sockets, as that of Windows."""
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[[*_Arguments], Any], *args: *_Arguments) -> None:
         raise NotImplementedError
 
 
