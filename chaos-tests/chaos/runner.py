@@ -111,7 +111,7 @@ def work_in_memory() -> None:
     Trials sync all the time, and share the disk with whatever else the machine does. What is cut or filled
     has a file system of its own.
     """
-    if os.geteuid() != 0:
+    if mounts.cannot_mount() is not None:
         return
     place = OUTPUT / "work"
     place.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ class Worker:
     @staticmethod
     def _start() -> subprocess.Popen[str]:
         # What is mounted in a namespace of its own is gone when the last process of it is.
-        prefix = ["unshare", "--mount"] if os.geteuid() == 0 and shutil.which("unshare") else []
+        prefix = ["unshare", "--mount"] if mounts.cannot_mount() is None else []
         return subprocess.Popen(
             [*prefix, sys.executable, "-m", "chaos", "work"],
             cwd=SUITE,

@@ -15,6 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .faults.mounts import cannot_mount
+
 if TYPE_CHECKING:
     from .trial import Trial
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class Need(Enum):
     """What a machine must have for a stage. ``missing`` says what is not there, and how to get it."""
 
-    ROOT = "root"
+    ROOT = "root that may mount"
     CC = "a C compiler"
     FUSE = "/dev/fuse"
     LOOP = "loop devices"
@@ -48,10 +50,6 @@ def _program(*names: str, package: str) -> Callable[[], str | None]:
     return check
 
 
-def _root() -> str | None:
-    return None if os.geteuid() == 0 else "not run as root: run it with sudo"
-
-
 def _fuse() -> str | None:
     return (
         None
@@ -63,11 +61,14 @@ def _fuse() -> str | None:
 def _loop() -> str | None:
     if not Path("/dev/loop-control").exists():
         return "there is no /dev/loop-control: modprobe loop"
-    return _program("losetup", package="mount")()
+    if (no_tool := _program("losetup", package="mount")()) is not None:
+        return no_tool
+    tried = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
+    return None if tried.returncode == 0 else f"no loop device can be had: {tried.stderr.strip()}"
 
 
 def _netns() -> str | None:
-    if (no_root := _root()) is not None:
+    if (no_root := cannot_mount()) is not None:
         return no_root
     if shutil.which("ip") is None:
         return "ip is not installed: apt-get install iproute2"
@@ -100,7 +101,7 @@ def _rust_victim() -> str | None:
 
 
 _CHECKS: dict[Need, Callable[[], str | None]] = {
-    Need.ROOT: _root,
+    Need.ROOT: cannot_mount,
     Need.CC: _program("cc", package="gcc"),
     Need.FUSE: _fuse,
     Need.LOOP: _loop,

@@ -19,7 +19,7 @@ import pytest
 CHAOS = Path(__file__).parents[2] / "chaos-tests"
 sys.path.insert(0, str(CHAOS))
 
-from chaos.faults import limits, memory  # noqa: E402
+from chaos.faults import limits, memory, mounts  # noqa: E402
 from chaos.faults.intercept import (  # noqa: E402
     EVERYTHING,
     FOREVER,
@@ -194,8 +194,8 @@ def as_root(tmp_path: Path) -> Callable[[str], None]:
     """Runs lines of Python in a mount namespace of their own."""
 
     def run(code: str) -> None:
-        if os.geteuid() != 0:
-            skip("mounts and loop devices need root")
+        if (reason := mounts.cannot_mount()) is not None:
+            skip(reason)
         head = """
             import os, sys
             from pathlib import Path

@@ -6,7 +6,9 @@ machine, however the process ends.
 """
 
 import ctypes
+import functools
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -26,6 +28,25 @@ _MKFS = {
     "xfs": ("mkfs.xfs", "-q", "-f"),
     "btrfs": ("mkfs.btrfs", "-q", "-f"),
 }
+
+
+@functools.cache
+def cannot_mount() -> str | None:
+    """Why this process may not mount, and what to do; None if it may. Root in a container often may not."""
+    if os.geteuid() != 0:
+        return "not run as root: run it with sudo"
+    if shutil.which("unshare") is None:
+        return "unshare is not installed: apt-get install util-linux"
+    # In a namespace of its own, which is gone with the command.
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/tmp"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode == 0:
+        return None
+    return f"root may not mount here, give it CAP_SYS_ADMIN: {tried.stderr.strip()}"
 
 
 def enter_private_namespace() -> None:
