@@ -61,6 +61,8 @@ pub(crate) struct Oracle {
     /// Frames of groups that a cut left in part, as the log has said.
     unsynced: BTreeSet<u64>,
     torn: BTreeSet<PathBuf>,
+    /// Frames that the log has called lost before anybody could rely on them.
+    never_promised: BTreeSet<u64>,
     pub(crate) damage_reports: u64,
     /// Reports that call such a frame something else later.
     pub(crate) renamed_reports: u64,
@@ -74,6 +76,7 @@ impl Oracle {
             return Err(format!("R3: batch {batch} got number {lsn} after {}", self.last));
         }
         self.last = lsn;
+        self.never_promised.remove(&lsn);
         self.fates.insert(batch, Fate::Stored { lsn, promised });
         if promised { self.relied_on(lsn, batch) } else { Ok(()) }
     }
@@ -96,7 +99,9 @@ impl Oracle {
         for (batch, fate) in self.fates.iter_mut().rev() {
             match fate {
                 Fate::Stored { promised: true, .. } => break,
-                Fate::Stored { lsn, promised: is_promised } if *lsn <= durable => {
+                Fate::Stored { lsn, promised: is_promised }
+                    if *lsn <= durable && !self.never_promised.contains(lsn) =>
+                {
                     *is_promised = true;
                     promised.push((*lsn, *batch));
                 }
@@ -152,7 +157,10 @@ impl Oracle {
             if !excused {
                 return Err(format!("R1: frame {lsn} (batch {batch:?}) is lost: {damage}"));
             }
-            self.lost.extend(batch);
+            match batch {
+                Some(batch) => drop(self.lost.insert(batch)),
+                None => drop(self.never_promised.insert(lsn)),
+            }
         }
         Ok(())
     }

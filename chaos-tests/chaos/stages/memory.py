@@ -94,7 +94,7 @@ def run_oversize(trial: Trial) -> None:
     trial.service()
     with group_of(trial, 512 * MIB) as group:
         options = trial.options(wait_for="stored", segment_bytes=64 << 10)
-        victim = trial.victim(replace(options, rows=(4000, 20000), producers=2), prefix=group.prefix())
+        victim = trial.victim(replace(options, rows=(2000, 4000), producers=2), prefix=group.prefix())
         refused = victim.wait_for("refused", times=20)
         if refused is None or victim.acknowledged:
             raise AssertionError(

@@ -120,7 +120,9 @@ def backlog_trial(trial: Trial) -> None:
     dead = trial.random.choice(outages)
     with Way(service, trial.random.randrange(2**32)) as way:
         # A small window, so that what grows would be the backlog.
-        options = steady(trial, streams=1, max_inflight_requests=4, request_max_bytes=65_536)
+        options = steady(
+            trial, streams=1, max_inflight_requests=4, request_max_bytes=65_536, segment_bytes=4 << 20
+        )
         options = replace(options, rows=(2000, 3000), producers=2, pause_ms=0)
         victim = trial.victim(options, connection=way.connection)
         way.wait_for_commit("at first", victim)
