@@ -61,7 +61,8 @@ pub(crate) struct Oracle {
     /// Frames of groups that a cut left in part, as the log has said.
     unsynced: BTreeSet<u64>,
     torn: BTreeSet<PathBuf>,
-    /// Frames that the log has called lost before anybody could rely on them.
+    /// Frames that the log has called lost before anybody could rely on them. It has stepped over them, also over one that
+    /// can be read later, because another segment has its schema by then.
     never_promised: BTreeSet<u64>,
     pub(crate) damage_reports: u64,
     /// Reports that call such a frame something else later.
@@ -99,9 +100,7 @@ impl Oracle {
         for (batch, fate) in self.fates.iter_mut().rev() {
             match fate {
                 Fate::Stored { promised: true, .. } => break,
-                Fate::Stored { lsn, promised: is_promised }
-                    if *lsn <= durable && !self.never_promised.contains(lsn) =>
-                {
+                Fate::Stored { lsn, promised: is_promised } if *lsn <= durable => {
                     *is_promised = true;
                     promised.push((*lsn, *batch));
                 }
@@ -206,7 +205,8 @@ impl Oracle {
             let Fate::Stored { lsn, promised: true } = *fate else { continue };
             let is_safe = found.get(&lsn) == Some(batch)
                 || self.delivered.contains(batch) && (lsn <= through || self.ledger_forged)
-                || self.lost.contains(batch);
+                || self.lost.contains(batch)
+                || self.never_promised.contains(&lsn);
             if is_safe {
                 continue;
             }

@@ -58,6 +58,8 @@ pub(crate) enum Forgery {
 struct Process {
     wal: Wal,
     ledger: Ledger,
+    /// The last frame when it was opened.
+    last_before: u64,
     /// Failures that the disk had shown when it was opened.
     errors_before: u64,
     /// The same when the last step began.
@@ -255,7 +257,9 @@ impl Site {
         }
         compared?;
         (self.oracle.progress, self.oracle.ranges) = record;
-        self.process = Some(Process { wal, ledger, errors_before, errors_before_step: errors_before });
+        let last_before = self.oracle.last;
+        self.process =
+            Some(Process { wal, ledger, last_before, errors_before, errors_before_step: errors_before });
         self.damaged_since_opening = 0;
         self.is_forged = false;
         self.ended_cleanly = false;
@@ -305,7 +309,8 @@ impl Site {
         if is_sealed && durable != self.oracle.last {
             return Err(format!("I3: {} was appended, {durable} is durable in the end", self.oracle.last));
         }
-        self.ended_cleanly = is_sealed;
+        // One that has appended nothing leaves the last segment as it has found it.
+        self.ended_cleanly = is_sealed && self.oracle.last > process.last_before;
         self.check_rules_of_the_disk()
     }
 

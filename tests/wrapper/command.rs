@@ -64,6 +64,9 @@ async fn a_ledger_that_cannot_be_read_is_not_one_that_is_not_there() {
     leave(&site).await;
     let ledger = site.writer_directory().join("ledger");
     fs::remove_dir_all(&ledger).unwrap();
+    // While its mark is there, somebody has taken it away.
+    assert_eq!(admin::status(&site.writer_directory()).unwrap_err().code(), ErrorCode::Corruption);
+    fs::remove_file(site.writer_directory().join("ledger.mark")).unwrap();
     assert_eq!(admin::status(&site.writer_directory()).unwrap().rows.waiting, 10, "there is none");
     // No right makes a directory of a file, so this is refused for everybody.
     fs::write(&ledger, "").unwrap();

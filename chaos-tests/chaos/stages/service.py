@@ -87,6 +87,12 @@ def copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target)
 
 
+def copy_ledger(source: Path, target: Path) -> None:
+    """Replaces a ledger and its mark, without which it would be told from a newer one."""
+    copy(source / "ledger", target / "ledger")
+    shutil.copy(source / "ledger.mark", target / "ledger.mark")
+
+
 def wait_for_alarm(trial: Trial, service: Service, victim: Victim, what: str) -> None:
     """Waits until delivery is parked, and sees that nothing lands however often it is tried."""
     way = Way(service, 0)
@@ -131,18 +137,18 @@ def offsets_trial(trial: Trial) -> None:
     trial.kill(victim)
 
     directory = directory_of(victim)
-    ledger, old, new = directory / "ledger", trial.directory / "ledger-old", trial.directory / "ledger-new"
-    copy(ledger, old)
+    old, new = trial.directory / "ledger-old", trial.directory / "ledger-new"
+    copy_ledger(directory, old)
     victim = start()
     for _ in range(3):
         way.wait_for_commit("behind the copy of the ledger", victim)
     trial.kill(victim)
-    copy(ledger, new)
-    copy(old, ledger)
+    copy_ledger(directory, new)
+    copy_ledger(old, directory)
     victim = start()
     wait_for_alarm(trial, service, victim, "offset ahead")
     trial.kill(victim)
-    copy(new, ledger)
+    copy_ledger(new, directory)
     trial.finish(expect=Expectations(exactly_once=True))
 
 

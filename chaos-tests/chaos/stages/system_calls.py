@@ -184,10 +184,10 @@ def run(trial: Trial, fault: Fault) -> None:
     if not reached:
         raise AssertionError("no operation was hit, so nothing was shown")
     intercept.heal()
-    # A ledger that failed is replaced by a new one, which is allowed to know nothing.
+    # A ledger that failed is replaced by a new one, which is allowed to know nothing, and that is told.
     aside = len(list(trial.wal_dir.glob("*/writer-*/ledger.set-aside-*")))
     trial.count("ledgers set aside", aside)
-    trial.finish(expect=Expectations(ledger_lost=aside > 0))
+    trial.finish(expect=Expectations(ledger_lost=aside > 0, damage_reported=aside > 0))
 
 
 def until_hit(victim: Victim, intercept: Intercept, fault: Fault) -> None:
