@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ import uvloop
 
 from arrow_zerobus_sdk_wrapper import ZerobusWrapper
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what is to run in the background, and tests interrupt themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing listens on the discard port; without TLS no credentials are needed.
 UNREACHABLE = "http://127.0.0.1:9"
