@@ -170,6 +170,12 @@ impl Oracle {
         self.torn.contains(&damage.segment)
     }
 
+    /// No mark tells any more what was durable, of an end of the log that was damaged before either.
+    pub(crate) fn nothing_vouches(&mut self) {
+        self.vouched = 0;
+        self.tail_may_be_gone_from = self.tail_may_be_gone_from.map(|_| 0);
+    }
+
     /// Without a ledger, what is not there at the front of a log was reclaimed, as far as anybody can tell: a segment
     /// that damage took there is not missed.
     pub(crate) fn ledger_knows_nothing(&mut self, through: u64) {

@@ -281,8 +281,7 @@ impl Site {
             if self.is_forged {
                 self.believe_the_forgery();
             }
-            self.oracle.vouched = 0;
-            self.oracle.tail_may_be_gone_from = self.oracle.tail_may_be_gone_from.map(|_| 0);
+            self.oracle.nothing_vouches();
         }
         self.counts.ledgers_restored += u64::from(damage.is_some());
         Ok(())
@@ -291,7 +290,7 @@ impl Site {
     fn believe_the_forgery(&mut self) {
         self.oracle.ledger_forged = true;
         self.oracle.checkpoint = None;
-        self.oracle.vouched = 0;
+        self.oracle.nothing_vouches();
     }
 
     /// Ends the process in an orderly way.
@@ -652,7 +651,7 @@ impl Site {
         match forgery {
             // What vouched for the log is gone; and what was done to the ledger before passes now.
             Forgery::Unmarked if self.is_forged => self.believe_the_forgery(),
-            Forgery::Unmarked => self.oracle.vouched = 0,
+            Forgery::Unmarked => self.oracle.nothing_vouches(),
             // Its mark tells what it said.
             Forgery::Lost | Forgery::Old | Forgery::Garbage if is_marked => {}
             _ => self.believe_the_forgery(),
