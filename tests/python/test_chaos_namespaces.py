@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "chaos-tests"))
+CHAOS = str(Path(__file__).parents[2] / "chaos-tests")
+sys.path.insert(0, CHAOS)
 
 from chaos.faults.namespaces import Namespace, remove_abandoned
 from chaos.stage import Need
@@ -114,7 +115,7 @@ def test_a_namespace_whose_maker_is_gone_is_removed(network: Namespace) -> None:
     assert remove_abandoned() >= 0
     code = "import os; from chaos.faults.namespaces import Namespace; Namespace(8).__enter__(); os._exit(0)"
     subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": sys.path[0]}, check=True, timeout=30
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": CHAOS}, check=True, timeout=30
     )
     assert remove_abandoned() >= 1
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)

@@ -120,11 +120,11 @@ def test_a_damaged_ledger_arrives_as_an_error(tmp_path: Path, collector: Collect
         if file.is_file():
             file.write_bytes(b"\xff" * 100)
     with make():
-        until(lambda: bool(collector.said("the ledger was unreadable")), "the record")
-    record = collector.said("the ledger was unreadable")[0]
+        until(lambda: bool(collector.said("the ledger is damaged")), "the record")
+    record = collector.said("the ledger is damaged")[0]
     assert (record.name, record.levelname) == (f"{PACKAGE}.wrapper", "ERROR")
-    assert str(ledger.parent) in record.__dict__["fields"]["path"]
-    assert record.__dict__["fields"]["reason"] in record.getMessage()
+    assert str(ledger.parent) in record.__dict__["fields"]["damage"]
+    assert record.__dict__["fields"]["damage"] in record.getMessage()
 
 
 def test_a_secret_that_is_refused_is_in_no_record(
