@@ -20,8 +20,8 @@ import pytest
 CHAOS = str(Path(__file__).parents[2] / "chaos-tests")
 sys.path.insert(0, CHAOS)
 
-from chaos.faults.namespaces import Namespace, remove_abandoned
-from chaos.stage import Need
+from chaos.faults.namespaces import Namespace, remove_abandoned  # noqa: E402
+from chaos.stage import Need  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
