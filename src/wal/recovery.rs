@@ -126,6 +126,12 @@ pub(super) fn recover_with(
     }
     let directory::Segments { ids, marked } = directory::segments(env, dir)?;
     let next_segment = ids.last().map_or(SegmentId::new(1), |id| id.next());
+    if let Some(last) = ids.last().filter(|last| role == Role::Owner && **last == next_segment) {
+        let path = dir.join(format::segment_name(*last));
+        let source =
+            std::io::Error::new(ErrorKind::AlreadyExists, "no number is left behind its own; move it away");
+        return Err(OpenError::Storage { action: "begin a segment after", path, source });
+    }
     let mut report = Recovery::default();
     let mut found = Vec::new();
     for file in inspect_all(env, dir, epoch, &ids, role)? {
