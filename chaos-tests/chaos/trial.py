@@ -188,10 +188,9 @@ class Trial:
             AssertionError: A promise is broken, or the trial has shown nothing.
         """
         expect = expect or verdict.Expectations()
-        if any(
-            life.cut_ns and life.settings.get("durability", "sync") != "sync" for life in self.oracle.lives
-        ):
-            # Of what was not synced a cut takes any part, and the log says of what is left behind it that it is there.
+        unsynced = [life for life in self.oracle.lives if life.settings.get("durability", "sync") != "sync"]
+        if any(life.cut_ns for life in unsynced):
+            # Of what was not synced a cut takes any part, and what is left behind that makes it known.
             expect = replace(expect, damage_reported=True)
         root = wal_dir or self.wal_dir
         for victim in self.victims:

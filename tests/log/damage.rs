@@ -421,3 +421,18 @@ impl Xorshift {
         x
     }
 }
+
+#[test]
+fn a_file_behind_whose_number_there_is_none_is_named_and_nothing_is_changed() {
+    let dir = one_segment(3, true);
+    let guest = dir.path().join("segment-18446744073709551615.wal");
+    std::fs::write(&guest, "whatever").unwrap();
+    let directory = LogDirectory::open(&Env::os(), dir.path(), &destination()).unwrap();
+    let opened = Wal::open(&Env::os(), directory, options(Durability::Sync), Lsn::ZERO).map(drop);
+    let error = opened.unwrap_err();
+    assert!(error.to_string().contains("segment-18446744073709551615.wal"), "{error}");
+    std::fs::remove_file(&guest).unwrap();
+    let (wal, recovery) = open(dir.path());
+    assert_eq!((recovery.last, recovery.damage.len()), (Lsn::new(3), 0));
+    append(&wal, 4..=5);
+}
