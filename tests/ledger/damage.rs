@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::convert::{DeltaType, TableColumn, TableSchema};
 use arrow_zerobus_sdk_wrapper::ledger::{
@@ -25,6 +27,18 @@ const OPEN_ROWS: u64 = 3;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 type Contents = (LedgerRecord, Ranges, Result<Streams, String>, Option<CachedTable>);
+
+/// Opens sled as an earlier version did. Threads of a handle that was just dropped can hold sled's lock a moment longer.
+fn open_sled(path: &Path) -> sled::Db {
+    loop {
+        match sled::open(path) {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
 
 fn at(through: u64) -> Settled {
     Settled { through: Lsn::new(through), rows_of_next: 0 }
@@ -287,7 +301,7 @@ fn a_log_without_a_mark_gets_one_and_one_whose_ledger_went_on_without_it_raises_
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // What an earlier version writes: the record, and nothing that counts checkpoints.
     let earlier = |directory: &Path, through: u64| {
-        let store = sled::open(directory.join("ledger")).unwrap();
+        let store = open_sled(&directory.join("ledger"));
         let mut key = *b"settled\0........";
         key[8..].copy_from_slice(&EPOCH.get().to_be_bytes());
         let mut bytes = vec![4];
