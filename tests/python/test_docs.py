@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,19 @@ def chains() -> Iterator[list[Block]]:
 CHAINS = list(chains())
 
 
+# The wrapper that a block has made does what it is for.
+DELIVERS = """
+async def deliver():
+    async with wrapper:
+        await wrapper.send_batch(batch)
+        await wrapper.flush(timeout=60)
+        assert wrapper.status()["rows"]["delivered"] >= batch.num_rows
+await deliver()
+"""
+
+
 def try_python(world: World, block: Block) -> None:
-    done = world.run_python(block.body)
+    done = world.run_python(block.body + (DELIVERS if "delivers" in block.words else ""))
     assert done.returncode == 0, f"{block.place}: {done.stderr}"
     shown = re.findall(r"#> (.*)$", block.body, re.MULTILINE)
     if shown:
@@ -134,6 +146,7 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
             file, _, name = block.run_by.partition("::")
             source = (ROOT / "tests" / "python" / file).read_text()
             assert f"def {name}(" in source, f"{block.place}: {block.run_by} is no test"
+            assert f'"{block.run_by}"' in source, f"{block.place}: {block.run_by} does not read it"
             counted["run by other tests"] += 1
         elif block.why_not is not None:
             assert len(block.why_not.split()) > 2, f"{block.place}: say why it is not run"
@@ -143,6 +156,30 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
     with capsys.disabled():
         print("\nblocks of commands on the pages:", ", ".join(f"{n} {what}" for what, n in counted.items()))
     assert counted["run"] > counted["marked as not run here"]
+
+
+def test_what_the_pages_install_is_this_package_and_others_of_its_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+    tested = re.findall(r"^([\w-]+)==", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
+    installed = [
+        line.split()[2:] for block in BLOCKS for line in block.body.splitlines() if "pip install" in line
+    ]
+    assert installed
+    for first, *others in installed:
+        assert first == project
+        assert others
+        assert set(others) <= set(tested)
+
+
+def test_every_target_of_make_on_a_page_is_one() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [
+        (page.name, target)
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for target in re.findall(r"(?:`|^)make ([a-z][\w-]+)", page.read_text(), re.MULTILINE)
+    ]
+    assert len(named) > 10
+    assert [place for place in named if place[1] not in targets] == []
 
 
 @pytest.mark.parametrize(
