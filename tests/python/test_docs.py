@@ -182,6 +182,22 @@ def test_every_target_of_make_on_a_page_is_one() -> None:
     assert [place for place in named if place[1] not in targets] == []
 
 
+def test_every_run_of_the_tests_in_rust_on_a_page_finds_some() -> None:
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    tests = known_tests()
+    called = [
+        match
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "tests/README.md"]
+        for match in re.finditer(r"cargo test --features (\S+) --test (\w+)(?: (\w+))?", page.read_text())
+    ]
+    assert len(called) > 3
+    for features, suite, part in (match.groups() for match in called):
+        assert set(features.split(",")) <= set(manifest["features"])
+        # A part may be that of a module, too.
+        names = [f"{file.relative_to(ROOT)}::{name}" for name, files in tests.items() for file in files]
+        assert any(suite in name and (part or "") in name for name in names), (suite, part)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -319,7 +335,8 @@ def test_every_verb_on_a_page_is_one() -> None:
     )
     assert len(verbs) > 10
     for page in PAGES:
-        for named in re.findall(r"(?:`|\$ |^)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
+        # In a container or by another user, too.
+        for named in re.findall(r"(?:`|^|\$ (?:.* )?)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
             assert named in verbs, f"{page.relative_to(ROOT)} names the verb {named}"
 
 
