@@ -3,12 +3,13 @@
 A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it
 cannot be tried, stands in a comment in front of it, which no reader sees::
 
-    <!-- test: owner -->                      in this set-up (see docs_world.py)
+    <!-- test: owner -->                      in this set-up (see docs_setups.py)
     <!-- test: continues -->                  where the block before has left off, with its names
     <!-- test: stopped -->                    its command runs until it is stopped, behind the lines shown
+    <!-- test: workspace, delivers -->        the ``wrapper`` that it makes delivers a batch afterwards
     <!-- test: log, for example -->           runs, but what is shown is of a larger log
     <!-- test: log, ends with 3 -->           its last command ends with this exit code
-    <!-- test: run by test_x.py::test_y -->   that test reads this block and runs it
+    <!-- test: run by test_x.py::test_y -->   that test reads it (``blocks_run_by``) and runs it
     <!-- test: not run: why not -->           everything else
 
 Blocks in other languages are data, not commands.
@@ -21,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "chaos-tests/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = {"console", "bash", "sh", "python", "py"}
-MODES = {"for example", "stopped"}
+MODES = {"for example", "stopped", "delivers"}
 ENDS_WITH = "ends with "
 _BLOCK = re.compile(
     r"(?:^[ ]*<!-- test: (?P<mark>.*?) -->\n+)?"
@@ -105,6 +106,13 @@ def blocks_of(page: Path, text: str | None = None) -> list[Block]:
         body = "".join(line.removeprefix(indent) for line in match["body"].splitlines(keepends=True))
         line = text.count("\n", 0, match.start("language")) + 1
         found.append(Block(page, line, match["language"], match["title"], match["mark"] or "", body))
+    return found
+
+
+def blocks_run_by(test: str) -> list[Block]:
+    """The blocks of all pages whose marks name this test, ``file.py::name``; there is one at least."""
+    found = [block for page in PAGES for block in blocks_of(page) if block.run_by == test]
+    assert found, f"no block of a page is run by {test}"
     return found
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from chaos.stage import Stage
 from chaos.stages import collect
 from chaos.trial import Trial
 from conftest import DEADLINE_SECS, until
+from docs_blocks import blocks_run_by
 
 SUITE = Path(__file__).parents[2] / "chaos-tests"
 
@@ -72,6 +74,17 @@ def test_a_trial_that_has_shown_nothing_fails(output: Path) -> None:
     outcome = runner.make(Order("planted", 7, 2), stage_of(lambda trial: trial.finish() and None))
     assert outcome.error is not None
     assert "nothing was acknowledged, so nothing was shown" in outcome.error
+
+
+def test_the_example_of_the_readme_is_a_stage_that_passes(output: Path) -> None:
+    (block,) = blocks_run_by("test_chaos_runner.py::test_the_example_of_the_readme_is_a_stage_that_passes")
+    module: dict[str, Any] = {"__name__": "chaos.stages.example", "__package__": "chaos.stages"}
+    exec(block.body, module)  # noqa: S102 - the program is a page of ours
+    (stage,) = module["STAGES"]
+    assert isinstance(stage, Stage)
+    outcome = runner.make(Order(stage.name, 7, 0), stage)
+    assert outcome.error is None
+    assert outcome.counts["kills"] == 10
 
 
 def test_the_choices_of_a_trial_follow_from_stage_seed_and_number(output: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +24,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from arrow_zerobus_sdk_wrapper import ConfigurationError, SyncZerobusWrapper, ZerobusWrapper
 from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import TABLE, UNREACHABLE, make_batch, until
+from docs_blocks import blocks_run_by
 from test_conversion import delimited
 from test_end_to_end import landed
 
-PAGE = (Path(__file__).parents[2] / "docs" / "debug-files.md").read_text()
 # Longer than any test.
 NEVER_SECS = 3600
 
@@ -136,13 +136,26 @@ def test_lists_structs_and_maps_are_read_by_protobuf(tmp_path: Path, out: Path) 
 def test_the_programs_of_the_page_read_both_files(tmp_path: Path, out: Path) -> None:
     with debugging(out, tmp_path / "wal") as wrapper:
         wrapper.send_batch(make_batch())
-    programs = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    programs = blocks_run_by("test_debug_files.py::test_the_programs_of_the_page_read_both_files")
     assert len(programs) == 2
     for program in programs:
-        command = [sys.executable, "-W", "error", "-c", program]
+        command = [sys.executable, "-W", "error", "-c", program.body]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert [done.stdout.count(f"name {i}") for i in range(4)] == [1, 1, 1, 0]
+
+
+def test_protoc_reads_the_first_record(tmp_path: Path, out: Path) -> None:
+    if shutil.which("protoc") is None:
+        text = "protoc is not installed: apt-get install --no-install-recommends protobuf-compiler"
+        assert os.environ.get("CI") != "true", text
+        pytest.skip(text)
+    with debugging(out, tmp_path / "wal") as wrapper:
+        wrapper.send_batch(make_batch(7))
+    (block,) = blocks_run_by("test_debug_files.py::test_protoc_reads_the_first_record")
+    command = ["bash", "-euo", "pipefail", "-c", block.body]
+    done = subprocess.run(command, cwd=out / "zerobus/proto", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'id: 7\nname: "name 7"\n', "")
 
 
 def test_a_batch_is_flushed_on_time_though_none_follows(tmp_path: Path, out: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,19 @@ def chains() -> Iterator[list[Block]]:
 CHAINS = list(chains())
 
 
+# The wrapper that a block has made does what it is for.
+DELIVERS = """
+async def deliver():
+    async with wrapper:
+        await wrapper.send_batch(batch)
+        await wrapper.flush(timeout=60)
+        assert wrapper.status()["rows"]["delivered"] >= batch.num_rows
+await deliver()
+"""
+
+
 def try_python(world: World, block: Block) -> None:
-    done = world.run_python(block.body)
+    done = world.run_python(block.body + (DELIVERS if "delivers" in block.words else ""))
     assert done.returncode == 0, f"{block.place}: {done.stderr}"
     shown = re.findall(r"#> (.*)$", block.body, re.MULTILINE)
     if shown:
@@ -134,6 +146,7 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
             file, _, name = block.run_by.partition("::")
             source = (ROOT / "tests" / "python" / file).read_text()
             assert f"def {name}(" in source, f"{block.place}: {block.run_by} is no test"
+            assert f'"{block.run_by}"' in source, f"{block.place}: {block.run_by} does not read it"
             counted["run by other tests"] += 1
         elif block.why_not is not None:
             assert len(block.why_not.split()) > 2, f"{block.place}: say why it is not run"
@@ -143,6 +156,46 @@ def test_each_block_that_is_not_run_says_why_or_names_its_test(capsys: pytest.Ca
     with capsys.disabled():
         print("\nblocks of commands on the pages:", ", ".join(f"{n} {what}" for what, n in counted.items()))
     assert counted["run"] > counted["marked as not run here"]
+
+
+def test_what_the_pages_install_is_this_package_and_others_of_its_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+    tested = re.findall(r"^([\w-]+)==", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
+    installed = [
+        line.split()[2:] for block in BLOCKS for line in block.body.splitlines() if "pip install" in line
+    ]
+    assert installed
+    for first, *others in installed:
+        assert first == project
+        assert others
+        assert set(others) <= set(tested)
+
+
+def test_every_target_of_make_on_a_page_is_one() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [
+        (page.name, target)
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for target in re.findall(r"(?:`|^)make ([a-z][\w-]+)", page.read_text(), re.MULTILINE)
+    ]
+    assert len(named) > 10
+    assert [place for place in named if place[1] not in targets] == []
+
+
+def test_every_run_of_the_tests_in_rust_on_a_page_finds_some() -> None:
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    tests = known_tests()
+    called = [
+        match
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "tests/README.md"]
+        for match in re.finditer(r"cargo test --features (\S+) --test (\w+)(?: (\w+))?", page.read_text())
+    ]
+    assert len(called) > 3
+    for features, suite, part in (match.groups() for match in called):
+        assert set(features.split(",")) <= set(manifest["features"])
+        # A part may be that of a module, too.
+        names = [f"{file.relative_to(ROOT)}::{name}" for name, files in tests.items() for file in files]
+        assert any(suite in name and (part or "") in name for name in names), (suite, part)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +335,8 @@ def test_every_verb_on_a_page_is_one() -> None:
     )
     assert len(verbs) > 10
     for page in PAGES:
-        for named in re.findall(r"(?:`|\$ |^)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
+        # In a container or by another user, too.
+        for named in re.findall(r"(?:`|^|\$ (?:.* )?)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
             assert named in verbs, f"{page.relative_to(ROOT)} names the verb {named}"
 
 

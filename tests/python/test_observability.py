@@ -7,6 +7,7 @@ and what Prometheus gets is read by ``prometheus_client``.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import json
@@ -25,7 +26,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from arrow_zerobus_sdk_wrapper import ConfigurationError, SyncZerobusWrapper, ZerobusWrapper, _core
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from conftest import PYTHON, TABLE, UNREACHABLE, MakeWrapper, make_batch, until
+from docs_blocks import blocks_run_by
+from docs_setups import SERVICE_HOST, WORKSPACE_HOST
 
 
 @pytest.fixture
@@ -112,6 +116,40 @@ def test_a_dict_says_what_the_arguments_say(
     for text in ("zerobus.rows.stored", TABLE, "writer-001", "edge-box", "north=1"):
         assert text.encode() in body, text
     assert "hunter2" not in repr(wrapper) + json.dumps(wrapper.status()) + caplog.text
+
+
+def test_the_program_of_the_page_exports_what_it_says(
+    emulator: Emulator, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (block,) = blocks_run_by("test_observability.py::test_the_program_of_the_page_exports_what_it_says")
+    program = block.body
+    for shown, here in (
+        (f"https://{SERVICE_HOST}", emulator.endpoint),
+        (f"https://{WORKSPACE_HOST}", emulator.unity_catalog_url),
+        ("6a1b4f7e-0000-0000-0000-000000000000", "id"),
+        ('client_secret="..."', 'client_secret="s3cret"'),
+        ("https://collector.example:4318", collector.endpoint),
+        # Which the receiver of these tests writes down.
+        ("authorization", "x-key"),
+    ):
+        assert shown in program, shown
+        program = program.replace(shown, here)
+    names: dict[str, Any] = {}
+    exec(program, names)  # noqa: S102 - the program is a page of ours
+
+    async def deliver() -> None:
+        async with names["wrapper"] as wrapper:
+            await wrapper.send_batch(make_batch())
+            await wrapper.flush(timeout=60)
+
+    asyncio.run(deliver())
+    # The last export is that of the end.
+    (*_, (path, key, body)) = collector.exports
+    assert (path, key) == ("/v1/metrics", "Bearer ...")
+    for text in ("zerobus.rows.delivered", TABLE, "edge-box-7", "site", "north"):
+        assert text.encode() in body, text
+    assert collector.logs
 
 
 EXPORTED: dict[str, Any] = {"observability_enabled": True, "observability_protocol": "http/protobuf"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "emulator.md"
+from docs_blocks import blocks_run_by
 
 
 def run_tests(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -25,8 +24,8 @@ def run_tests(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_example_of_the_documentation_passes(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```py\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    done = run_tests(tmp_path, example)
+    (example,) = blocks_run_by("test_pytest_plugin.py::test_the_example_of_the_documentation_passes")
+    done = run_tests(tmp_path, example.body)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
 

@@ -15,6 +15,10 @@ can, and nothing is missing.
 
 `lying-disk`: flushes do nothing. No promise can hold then. Nothing may be invented or altered; what is gone
 is counted, and what `status` reports.
+
+`lying-journal`: as `fsyncgate-…`, on ext4 with `data=journal`, where a frame goes into the journal first. The
+kernel tells nobody that a write of the journal has failed, and after the cut the file system can only be
+mounted once `e2fsck` has mended the journal. So what was acknowledged since then counts as with a disk that lies.
 """
 
 from __future__ import annotations
@@ -34,12 +38,12 @@ SURVIVING_PERCENT = (0, 50, 90)
 PATIENCE_SECS = 5.0
 
 
-def device_of(trial: Trial, kind: Kind) -> BlockDevice:
+def device_of(trial: Trial, kind: Kind, options: str = "") -> BlockDevice:
     """The disk of a trial."""
-    return BlockDevice(trial.directory / "device", kind)
+    return BlockDevice(trial.directory / "device", kind, options=options)
 
 
-def cut(trial: Trial, device: BlockDevice, victim: Victim, percent: int) -> None:
+def cut(trial: Trial, device: BlockDevice, victim: Victim, percent: int, *, repair: bool = False) -> None:
     """Cuts the power under a victim and brings it back."""
     before_ns = time.monotonic_ns()
     before = device.counts()
@@ -47,7 +51,7 @@ def cut(trial: Trial, device: BlockDevice, victim: Victim, percent: int) -> None
     victim.kill()
     # Now that everything it said is heard.
     trial.oracle.cut(victim.life, before_ns)
-    device.restore()
+    device.restore(repair=repair)
     trial.count("power cuts")
     trial.count("sectors taken by cuts", after.taken - before.taken)
 
@@ -71,15 +75,22 @@ def run_sectors(trial: Trial, kind: Kind, cuts: int) -> None:
             trial.finish(wal_dir, expect=Expectations(ordered=is_away))
 
 
-def run_fsyncgate(trial: Trial, kind: Kind) -> None:
-    """A failed write of the disk, a restart in the same boot, a cut."""
+def run_fsyncgate(trial: Trial, kind: Kind, *, with_journal: bool = False) -> None:
+    """A failed write of the disk, a restart in the same boot, a cut.
+
+    Args:
+        trial: The trial.
+        kind: The file system.
+        with_journal: Whether frames go through its journal, whose failed writes nobody is told of.
+    """
     trial.service().kill()
-    with device_of(trial, kind) as device:
+    with device_of(trial, kind, "data=journal" if with_journal else "") as device:
         wal_dir = device.mount.directory / "wal"
         with trial.kept(device.mount.directory):
             options = trial.options(wait_for="stored", durability="sync")
             first = trial.victim(options, wal_dir=wal_dir)
             first.wait_for("ack", times=3)
+            failing_ns = time.monotonic_ns()
             device.fail_write(trial.random.randint(1, 20), frames_only=True)
             deadline = time.monotonic() + PATIENCE_SECS
             while not device.counts().injected and time.monotonic() < deadline:
@@ -102,8 +113,24 @@ def run_fsyncgate(trial: Trial, kind: Kind) -> None:
             trial.count(
                 "lives after a failed write that were acknowledged something", int(second.acknowledged > 0)
             )
-            cut(trial, device, second, 0)
-            trial.finish(wal_dir)
+            cut(trial, device, second, 0, repair=with_journal)
+            if not with_journal:
+                trial.finish(wal_dir)
+                return
+            for batch in trial.oracle.batches:
+                if batch.ack_ns is not None and batch.ack_ns >= failing_ns:
+                    batch.ambiguous = batch.ambiguous or "a failed write of the journal was not told"
+            count_reports(trial, trial.finish(wal_dir, expect=Expectations(damage_reported=True)))
+            gone, reports = trial.counts["batches ambiguous and gone"], trial.counts["reports of damage"]
+            if gone and not reports:
+                raise AssertionError(f"R7: {gone} batches are gone, and nothing is reported")
+
+
+def count_reports(trial: Trial, last: Victim) -> None:
+    """Counts what the wrapper that has drained a log says of damage."""
+    drained = last.heard("drained") or {"statuses": []}
+    for status in drained["statuses"]:
+        trial.count("reports of damage", len(status["damage"]) + status["damaged_frames"])
 
 
 def run_unreadable(trial: Trial, kind: Kind) -> None:
@@ -159,10 +186,7 @@ def run_lying(trial: Trial, kind: Kind) -> None:
             for batch in trial.oracle.batches:
                 batch.ambiguous = batch.ambiguous or "the disk has lied"
             device.restore(repair=True)
-            last = trial.finish(wal_dir, expect=Expectations(damage_reported=True))
-            drained = last.heard("drained") or {"statuses": []}
-            for status in drained["statuses"]:
-                trial.count("reports of damage", len(status["damage"]) + status["damaged_frames"])
+            count_reports(trial, trial.finish(wal_dir, expect=Expectations(damage_reported=True)))
 
 
 def stages() -> list[Stage]:
@@ -218,6 +242,19 @@ def stages() -> list[Stage]:
             needs=on_ext4,
             trials=2,
             run=partial(run_lying, kind="ext4"),
+        )
+    )
+    found.append(
+        Stage(
+            name="lying-journal",
+            rows=(4,),
+            fault="a write of the journal fails and the file system tells nobody, then a cut (ext4, data=journal)",
+            promise="nothing is invented or altered; what is missing in the middle is reported",
+            proof="as before; a batch that is gone without a report is a failure",
+            needs=on_ext4,
+            trials=1,
+            unit="failed writes of the disk",
+            run=partial(run_fsyncgate, kind="ext4", with_journal=True),
         )
     )
     return found

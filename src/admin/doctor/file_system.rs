@@ -1,8 +1,10 @@
 //! What the file system of a log promises, by its kind, as Linux tells it.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::statfs;
+use rustix::fs::{major, minor, statfs};
 
 use super::Finding;
 use crate::error::ErrorCode;
@@ -38,6 +40,20 @@ fn promise(magic: u64) -> (&'static str, Promise) {
     }
 }
 
+/// With which options the file system of this place is mounted.
+fn options(place: &Path) -> Option<String> {
+    let device = fs::metadata(place).ok()?.dev();
+    let device = format!("{}:{}", major(device), minor(device));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let of_device = |line: &&str| line.split(' ').nth(2) == Some(&device);
+    let (_, of_file_system) = mounts.lines().find(of_device)?.split_once(" - ")?;
+    of_file_system.split(' ').nth(2).map(ToOwned::to_owned)
+}
+
+fn journals_data(options: String) -> bool {
+    options.split(',').any(|option| option == "data=journal")
+}
+
 pub(super) fn examine(place: &Path) -> Finding {
     let magic = match statfs(place) {
         Ok(found) => found.f_type as u64 & 0xffff_ffff,
@@ -51,6 +67,11 @@ pub(super) fn examine(place: &Path) -> Finding {
     match promise {
         Promise::Keeps if name == "unknown" => {
             Finding::ok("file_system", place.display(), format!("a kind that is not known here, {magic:#x}"))
+        }
+        Promise::Keeps if name == "ext4" && options(place).is_some_and(journals_data) => {
+            let found = "ext4 with data=journal: it tells nobody when a write of its journal fails";
+            let advice = "mount it without data=journal: a sync is as good, and takes less";
+            Finding::warning("file_system", place.display(), found, advice)
         }
         Promise::Keeps => Finding::ok("file_system", place.display(), name),
         Promise::Loses(why) => {
@@ -71,6 +92,16 @@ pub(super) fn examine(place: &Path) -> Finding {
 mod tests {
     use super::*;
     use crate::admin::doctor::Verdict;
+
+    #[test]
+    fn the_options_of_a_mount_are_those_of_its_file_system() {
+        assert!(journals_data("rw,data=journal".into()));
+        assert!(!journals_data("rw,data=ordered".into()));
+        let proc = Path::new("/proc/self");
+        if proc.is_dir() {
+            assert!(options(proc).unwrap().starts_with("rw"));
+        }
+    }
 
     #[test]
     fn memory_and_servers_are_told_from_disks() {
