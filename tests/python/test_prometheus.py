@@ -1,9 +1,10 @@
 """A real Prometheus beside wrappers: it reads what they serve, and rules and dashboard name what it has read.
 
 Goal: whoever points a scraper at ``metrics_port`` and takes ``alerts.yml`` and the dashboard has no name to
-correct.
+correct and no empty panel.
 Method: Debian's Prometheus scrapes a wrapper that delivers and one that cannot, and is asked over its own
-interface.
+interface, with the queries of the dashboard as Grafana fills them in. When each rule fires, and what it says
+then, stands in ``fixtures/alerts.yml``, for ``promtool``.
 Where it is not installed this is skipped; with ``CI=true`` that is a failure.
 """
 
@@ -32,6 +33,9 @@ from conftest import MakeWrapper, make_batch, until
 OPERATIONS = Path(__file__).parents[2] / "docs/operations"
 ALERTS = OPERATIONS / "alerts.yml"
 DASHBOARD = OPERATIONS / "grafana-dashboard.json"
+RULES_TEST = Path(__file__).parents[1] / "fixtures/alerts.yml"
+# Four scrapes, as Grafana has it.
+RATE_INTERVAL = "4s"
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +141,85 @@ def test_the_rules_load() -> None:
     )
     assert checked.returncode == 0, checked.stderr
     assert re.search(r"SUCCESS: \d+ rules found", checked.stdout), checked.stdout
+
+
+def test_each_rule_fires_when_it_should_and_not_otherwise() -> None:
+    told = RULES_TEST.read_text()
+    for name in re.findall(r"- alert: (\w+)", ALERTS.read_text()):
+        assert re.search(rf"alertname: {name}, eval_time", told), f"when does {name} not fire?"
+        assert re.search(rf"alertname: {name}\n", told), f"when does {name} fire?"
+    tested = subprocess.run(
+        ["promtool", "test", "rules", RULES_TEST], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def filled(text: str, tables: list[str]) -> str:
+    """A query as Grafana sends it when all tables are chosen: a regular expression within a string."""
+    chosen = "|".join(re.escape(table).replace("\\", "\\\\") for table in tables)
+    return text.replace("$table", f"({chosen})").replace("$__rate_interval", RATE_INTERVAL)
+
+
+def legends(prometheus: Prometheus, target: dict[str, Any], tables: list[str], since: float) -> list[str]:
+    """What a query of a panel draws, by the names in its legend; lines without a value are not drawn."""
+    answer = prometheus.ask(
+        "query_range",
+        query=filled(target["expr"], tables),
+        start=str(since),
+        end=str(time.time()),
+        step="1",
+    )
+    assert answer is not None, f"{target['expr']} is no query"
+
+    def legend(labels: dict[str, str]) -> str:
+        return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), target["legendFormat"])
+
+    lines = [line for line in answer["result"] if any(value != "NaN" for _, value in line["values"])]
+    return [legend(line["metric"]) for line in lines]
+
+
+def test_every_panel_of_the_dashboard_draws_lines_that_can_be_told_apart(
+    online: MakeWrapper, offline: MakeWrapper, tmp_path: Path
+) -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    tables_query = dashboard["templating"]["list"][1]["query"]
+    asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", tables_query)
+    assert asked is not None, tables_query
+    metric, label = asked.groups()
+    port, since = free_port(), time.time()
+    delivering = online(metrics_port=port)
+    waiting = offline(metrics_port=port, table_name="main.default.others")
+    with scraping(tmp_path, port) as prometheus:
+        drawn: dict[str, list[str]] = {}
+
+        async def send() -> None:
+            await delivering.send_batch(make_batch(rows=5))
+            await waiting.send_batch(make_batch(rows=3))
+
+        def is_complete() -> bool:
+            # Rates need something to come for a while.
+            asyncio.run(send())
+            tables = prometheus.ask(f"label/{label}/values", **{"match[]": metric})
+            if not tables or len(tables) < 2:
+                return False
+            drawn.clear()
+            for panel in dashboard["panels"]:
+                for target in panel["targets"]:
+                    found = legends(prometheus, target, tables, since)
+                    if not found:
+                        drawn.clear()
+                        return False
+                    drawn.setdefault(panel["title"], []).extend(found)
+            return True
+
+        until(is_complete, "every query to find something")
+    assert len(drawn) == len(dashboard["panels"])
+    for title, names in drawn.items():
+        assert len(set(names)) == len(names), f"{title} draws lines of one name: {names}"
+    assert set(drawn["Rows that wait"]) == {
+        "main.default.events writer-001",
+        "main.default.others writer-001",
+    }
 
 
 def test_prometheus_has_every_metric_that_rules_and_dashboard_name(
