@@ -329,15 +329,26 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
     assert f"{package.__name__}.admin" in shown
 
 
-def test_every_verb_on_a_page_is_one() -> None:
-    verbs = set(
-        re.findall(r"^## zerobus-wal (.+)$", (ROOT / "docs/reference/command-line.md").read_text(), re.M)
+def test_every_verb_and_every_option_on_a_page_is_one() -> None:
+    reference = (ROOT / "docs/reference/command-line.md").read_text()
+    options = {
+        verb: set(re.findall(r"--[a-z][a-z-]+", said))
+        for verb, said in re.findall(r"^## zerobus-wal (.+)\n((?:(?!## ).*\n)*)", reference, re.M)
+    }
+    assert len(options) > 10
+    # In a container or by another user, too. A line may go on behind a backslash.
+    called = re.compile(
+        r"(?:`|^|\$ (?:.* )?)zerobus-wal ([a-z][a-z-]+)(?: ([a-z]+))?((?:\\\n|[^`|\n])*)", re.M
     )
-    assert len(verbs) > 10
+    counted = 0
     for page in PAGES:
-        # In a container or by another user, too.
-        for named in re.findall(r"(?:`|^|\$ (?:.* )?)zerobus-wal ([a-z][a-z-]+)", page.read_text(), re.M):
-            assert named in verbs, f"{page.relative_to(ROOT)} names the verb {named}"
+        for verb, part, rest in called.findall(page.read_text()):
+            assert verb in options, f"{page.relative_to(ROOT)} names the verb {verb}"
+            known = options.get(f"{verb} {part}", options[verb])
+            named = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", rest))
+            assert named <= known, f"{page.relative_to(ROOT)} names options of {verb}: {named - known}"
+            counted += len(named)
+    assert counted > 30
 
 
 def test_every_variable_on_a_page_is_a_setting() -> None:
