@@ -23,7 +23,10 @@ import pytest
 
 import arrow_zerobus_sdk_wrapper as package
 import docs_world
-from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper, emulator
+from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
+from arrow_zerobus_sdk_wrapper import emulator as emulator_module
+from arrow_zerobus_sdk_wrapper.emulator import Emulator
+from conftest import make_batch
 from docs_blocks import COMMANDS, PAGES, ROOT, Block, blocks_of, commands_of, differs, plain
 from docs_world import World
 
@@ -323,7 +326,7 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
     page = (ROOT / "docs/reference/python.md").read_text()
     shown = set(re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE))
     public = {f"{package.__name__}.{name}" for name in package.__all__ if not name.startswith("__")}
-    public |= {f"{emulator.__name__}.{name}" for name in emulator.__all__}
+    public |= {f"{emulator_module.__name__}.{name}" for name in emulator_module.__all__}
     assert shown >= public, public - shown
     # Its names follow from its `__all__`.
     assert f"{package.__name__}.admin" in shown
@@ -371,15 +374,22 @@ FILES = [
 
 
 @pytest.mark.parametrize("block", FILES, ids=[block.place for block in FILES])
-def test_a_file_of_settings_is_read(block: Block, tmp_path: Path) -> None:
+def test_rows_are_delivered_with_a_file_of_settings(block: Block, tmp_path: Path, emulator: Emulator) -> None:
     (name,) = re.findall(r'title="([\w.-]+)"', block.title)
     (tmp_path / name).write_text(block.body)
     (tmp_path / "secret").write_text("s3cret")
-    # The directory of the page belongs to another machine.
+    # Directory, addresses and client of the page are those of another machine.
     with SyncZerobusWrapper.from_file(
-        tmp_path / name, wal_dir=tmp_path / "wal", shutdown_timeout_secs=0
+        tmp_path / name,
+        wal_dir=tmp_path / "wal",
+        endpoint=emulator.endpoint,
+        unity_catalog_url=emulator.unity_catalog_url,
+        client_id="id",
     ) as wrapper:
-        assert wrapper.status()["table"] == "main.default.events"
+        wrapper.send_batch(make_batch(rows=3))
+        wrapper.flush(timeout=30)
+        status = wrapper.status()
+    assert (status["table"], status["rows"]["delivered"]) == ("main.default.events", 3)
 
 
 def test_there_is_a_file_of_settings_and_a_unit() -> None:
