@@ -31,7 +31,8 @@ test: test-rust test-python test-chaos test-fuzz ## Runs all tests, with the cha
 .PHONY: test-rust
 test-rust: need-cargo ## Runs the tests of the crate
 	cargo test --locked --workspace --features $(FEATURES)
-	cargo test --locked --features $(FEATURES),shuttle --test concurrency
+	# With other locks the crate is built once more: as little of it as the log needs.
+	cargo test --locked --features sim,shuttle --test concurrency
 
 # Options of the chaos suite, such as CHAOS_ARGS="kill-rust --seed 7".
 CHAOS_ARGS ?=
@@ -52,7 +53,7 @@ soak: build victims ## Runs the chaos suite for an hour (CHAOS_SECONDS=…) and 
 	cd chaos-tests && $(CURDIR)/$(BIN)/python -m chaos run --long $(CHAOS_SECONDS) $(CHAOS_ARGS)
 	FLIPS=all cargo test --locked --features $(FEATURES) --test log bit
 	LEDGER_SETTLES=10000000 cargo test --locked --features $(FEATURES) --test ledger
-	SCHEDULES=1000000 cargo test --locked --features $(FEATURES),shuttle --test concurrency
+	SCHEDULES=1000000 cargo test --locked --features sim,shuttle --test concurrency
 	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
 
 .PHONY: test-fuzz
@@ -68,7 +69,7 @@ fuzz: need-cargo ## Runs each fuzz target for an hour (FUZZ_SECONDS=…)
 
 .PHONY: test-python
 test-python: build ## Runs the tests of the Python package against the installed wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: build
 build: $(WHEEL) ## Builds the wheel and installs it into .venv

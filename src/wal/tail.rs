@@ -345,6 +345,7 @@ impl LogReader {
     /// # Errors
     ///
     /// When the file system fails. A segment that is gone has nothing.
+    #[cfg(feature = "cli")]
     pub(crate) fn salvage(&mut self, damage: &Damage) -> io::Result<Vec<Frame>> {
         let segments = self.source.segments();
         let Some(segment) = segments.iter().find(|segment| segment.path == damage.segment) else {

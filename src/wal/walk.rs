@@ -149,6 +149,7 @@ impl Walk {
     }
 
     /// The body of a frame that [`Walk::step`] showed, whether its checksum matches or not.
+    #[cfg(feature = "cli")]
     pub(super) fn unchecked_body(&mut self, header: &FrameHeader) -> io::Result<Bytes> {
         self.fetch(header.body_offset(), header.body_length as usize)
     }

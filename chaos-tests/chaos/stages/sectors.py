@@ -18,7 +18,8 @@ is counted, and what `status` reports.
 
 `lying-journal`: as `fsyncgate-…`, on ext4 with `data=journal`, where a frame goes into the journal first. The
 kernel tells nobody that a write of the journal has failed, and after the cut the file system can only be
-mounted once `e2fsck` has mended the journal. So what was acknowledged since then counts as with a disk that lies.
+mounted once `e2fsck` has mended the journal. So what was acknowledged since then counts as with a disk that
+lies.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ def stages() -> list[Stage]:
         Stage(
             name="lying-journal",
             rows=(4,),
-            fault="a write of the journal fails and the file system tells nobody, then a cut (ext4, data=journal)",
+            fault="a write of the journal fails and nobody is told, then a cut (ext4, data=journal)",
             promise="nothing is invented or altered; what is missing in the middle is reported",
             proof="as before; a batch that is gone without a report is a failure",
             needs=on_ext4,

@@ -36,7 +36,7 @@ pub enum ReplayError {
     },
     /// The logs are of several tables or services.
     #[error(
-        "the logs go to {first} and to {second}; give --table to choose one, or --to-table and --to-endpoint for all"
+        "the logs go to {first} and to {second}; give --table to choose one, or --to-table and --endpoint for all"
     )]
     SeveralDestinations {
         /// One.
