@@ -87,8 +87,8 @@ def stage(kind: Kind, need: Need, trials: int) -> Stage:
         needs=frozenset({Need.ROOT, Need.LOOP, need, Need.RUST_VICTIM}),
         trials=trials,
         unit="power cuts",
-        run=lambda trial: run(trial, kind, cuts=15 if kind == "ext4" else 5),
+        run=lambda trial: run(trial, kind, cuts=30 if kind == "ext4" else 15),
     )
 
 
-STAGES = (stage("ext4", Need.EXT4, 2), stage("xfs", Need.XFS, 2))
+STAGES = (stage("ext4", Need.EXT4, 10), stage("xfs", Need.XFS, 4))

@@ -206,7 +206,7 @@ def stages() -> list[Stage]:
                 needs=all_needs | {Need.RUST_VICTIM},
                 trials=2 if kind == "ext4" else 1,
                 unit="power cuts",
-                run=partial(run_sectors, kind=kind, cuts=12 if kind == "ext4" else 6),
+                run=partial(run_sectors, kind=kind, cuts=25),
             ),
             Stage(
                 name=f"fsyncgate-{kind}",

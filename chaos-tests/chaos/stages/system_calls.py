@@ -35,7 +35,8 @@ from ..victims.victim import Victim
 from .power_cut import kind_of_victim
 
 # Of so many lives one trial is made, and so many trials hit all operations up to the sixtieth. The short mode
-# makes one for each fault; further trials draw up to the last one here.
+# does so with the commonest faults, and makes one for each of the others; further trials draw up to the last
+# one here.
 LIVES, THIRDS = 20, 3
 LAST_LONG = 500
 PATIENCE_SECS = 1.2
@@ -56,6 +57,7 @@ class Fault:
         kills: Whether the process dies of it.
         stays: Whether it may stay for all that follows.
         is_rare: Whether there are few such operations: a third of the first sixty are hit then.
+        trials: How many the short mode makes.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Fault:
     kills: bool = False
     stays: bool = True
     is_rare: bool = False
+    trials: int = 1
 
 
 def _part(random: Random) -> int:
@@ -78,18 +81,21 @@ FAULTS = (
         "the k-th sync fails with EIO",
         (9,),
         lambda random: Rule(SYNCS, Action.FAIL, error=errno.EIO, bytes=random.choice([0, EVERYTHING])),
+        trials=THIRDS,
     ),
     Fault(
         "write-eio",
         "the k-th write fails with EIO, some of its bytes have arrived",
         (11,),
         lambda random: Rule(WRITES, Action.FAIL, error=errno.EIO, bytes=_part(random)),
+        trials=THIRDS,
     ),
     Fault(
         "enospc",
         "the k-th operation that needs space fails with ENOSPC",
         (12,),
         lambda _: Rule(SPACE, Action.FAIL, error=errno.ENOSPC),
+        trials=THIRDS,
     ),
     Fault(
         "torn",
@@ -98,6 +104,7 @@ FAULTS = (
         lambda random: Rule(WRITES, Action.KILL, bytes=_part(random)),
         kills=True,
         stays=False,
+        trials=THIRDS,
     ),
     Fault(
         "short",
@@ -211,7 +218,7 @@ STAGES = tuple(
         promise="no acknowledged row is lost; a segment that has failed is not touched again",
         proof="file operations go through an interceptor; announcements compared with the table",
         needs=frozenset({Need.CC, Need.RUST_VICTIM}),
-        trials=1,
+        trials=fault.trials,
         unit="lives with a fault",
         run=partial(run, fault=fault),
     )
