@@ -55,6 +55,9 @@ impl Reserve {
     }
 }
 
+/// The file of the ledger's reserve, in a writer directory.
+pub(crate) const LEDGER_RESERVE: &str = "ledger.reserve";
+
 /// Whether space on the disk is what was missing.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

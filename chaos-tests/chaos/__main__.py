@@ -206,7 +206,13 @@ def main() -> int:
     planting.set_defaults(does=plant)
     verbs.add_parser("work").set_defaults(does=work)
     arguments = parser.parse_args()
-    status: int = arguments.does(arguments)
+    try:
+        status: int = arguments.does(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # As of `… list | head`: nobody reads on. Nor may the interpreter write at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 

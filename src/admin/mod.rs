@@ -19,7 +19,6 @@ pub mod kept;
 pub mod list;
 mod pausing;
 #[cfg(unix)]
-mod peer;
 mod progress;
 mod protocol;
 #[cfg(feature = "cli")]

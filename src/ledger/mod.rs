@@ -63,8 +63,6 @@ use crate::types::{Epoch, Lsn};
 
 /// Name of the ledger's directory in a writer directory.
 pub(crate) const DIRECTORY: &str = "ledger";
-/// Name of the file that keeps space for it.
-const RESERVE_FILE: &str = "ledger.reserve";
 
 /// The ledger of one log.
 #[derive(Debug)]

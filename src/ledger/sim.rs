@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::{self, LedgerRecord};
-use super::{LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE, Ranges};
+use super::{LedgerError, LedgerPlace, LedgerStore, Ranges};
 use crate::io::{Access, Storage, StorageFile};
-use crate::reserve::Reserve;
+use crate::reserve::{LEDGER_RESERVE, Reserve};
 use crate::types::Epoch;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -36,7 +36,7 @@ impl SimPlace {
             storage: Arc::clone(storage),
             directory: writer_directory.to_owned(),
             path: SimPlace::file(writer_directory),
-            reserve: Reserve::of(storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES),
+            reserve: Reserve::of(storage, writer_directory.join(LEDGER_RESERVE), RESERVE_BYTES),
         }
     }
 

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore, RESERVE_FILE};
+use super::{DIRECTORY, LedgerError, LedgerPlace, LedgerStore};
 use crate::io::{OsStorage, Storage};
 use crate::platform::files;
-use crate::reserve::Reserve;
+use crate::reserve::{LEDGER_RESERVE, Reserve};
 
 /// The file in which sled 0.34 keeps everything.
 const SLED_FILE: &str = "db";
@@ -42,7 +42,7 @@ pub(super) struct SledPlace {
 impl SledPlace {
     pub(super) fn of(writer_directory: &Path) -> SledPlace {
         let storage: Arc<dyn Storage> = Arc::new(OsStorage);
-        let reserve = Reserve::of(&storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES);
+        let reserve = Reserve::of(&storage, writer_directory.join(LEDGER_RESERVE), RESERVE_BYTES);
         let (directory, path) = (writer_directory.to_owned(), writer_directory.join(DIRECTORY));
         SledPlace { storage, directory, path, reserve }
     }

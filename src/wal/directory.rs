@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     io::{Access, Env, FileLock, LockAttempt},
+    reserve::{LEDGER_RESERVE, is_out_of_space},
     types::{Epoch, SegmentId, TableName},
 };
 
@@ -264,7 +265,7 @@ fn read_identity(env: &Env, dir: &Path) -> Result<Option<Identity>, OpenError> {
 }
 
 /// Writes the identity beside the old one and gives it its name when it is durable: a crash leaves
-/// the one or the other.
+/// the one or the other. On a full disk the ledger's reserve makes room, which the ledger takes again as soon as it can.
 fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let path = dir.join(IDENTITY_FILE);
     let new = dir.join(IDENTITY_FILE_NEW);
@@ -282,7 +283,11 @@ fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<(), Open
         env.storage.rename(&new, &path)?;
         env.storage.sync_dir(dir)
     };
-    write().map_err(storage("write", &path))
+    let mut written = write();
+    if written.as_ref().is_err_and(is_out_of_space) && env.storage.remove(&dir.join(LEDGER_RESERVE)).is_ok() {
+        written = write();
+    }
+    written.map_err(storage("write", &path))
 }
 
 /// Where the identity of a log stands.

@@ -154,6 +154,31 @@ fn a_log_on_a_full_disk_opens_after_a_crash_and_drains() {
 }
 
 #[test]
+fn a_log_on_a_full_disk_opens_for_another_endpoint_and_drains() {
+    let name = "full_disk::a_log_on_a_full_disk_opens_for_another_endpoint_and_drains";
+    on_a_small_disk(name, |disk| async move {
+        let site = Site::new();
+        let wrapper = site.open_with(|c| {
+            unlimited(c, &disk, OnFull::Reject);
+            c.endpoint = "http://127.0.0.1:9".to_owned();
+        });
+        let (stored, _) = fill(&wrapper).await;
+        take_the_rest(&disk);
+        drop(wrapper);
+        let reserve = disk.join("wal/main.default.events/writer-001/ledger.reserve");
+        assert!(reserve.exists());
+
+        let emulator = site.serve();
+        let wrapper = site.open_with(|c| unlimited(c, &disk, OnFull::Reject));
+        wait_until(&wrapper, "delivery", |it| it.rows.waiting == 0).await;
+        wait_until(&wrapper, "the ledger's space", |_| reserve.exists()).await;
+        wrapper.shutdown().await.unwrap();
+        emulator.stop().unwrap();
+        assert_eq!(site.landed(), once(0..stored * ROWS));
+    });
+}
+
+#[test]
 fn while_the_ledgers_reserve_is_missing_no_batch_takes_its_space() {
     let name = "full_disk::while_the_ledgers_reserve_is_missing_no_batch_takes_its_space";
     on_a_small_disk(name, |disk| async move {

@@ -241,3 +241,25 @@ async fn an_owner_that_does_not_answer_is_told_from_none_and_its_log_is_read_fro
     assert!(matches!(error, PauseError::Ask(AskError::Untrusted { .. })), "{error}");
     wrapper.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_of_another_user_than_the_log_is_not_asked_and_how_a_mount_shows_both_does_not_matter() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root gives files to others");
+        return;
+    }
+    let site = Site::new();
+    let wrapper = site.open_with(|c| c.shutdown_timeout = Duration::ZERO);
+    let directory = site.writer_directory();
+    let socket = directory.join("owner.sock");
+    std::os::unix::fs::chown(&socket, Some(12_345), None).unwrap();
+    let error = admin::resume(&directory).unwrap_err();
+    assert!(matches!(error, PauseError::Ask(AskError::Untrusted { .. })), "{error}");
+    assert!(error.to_string().contains("user 12345's"), "{error}");
+
+    // As a mount shows them that has other numbers for users than the process.
+    std::os::unix::fs::chown(&directory, Some(12_345), None).unwrap();
+    assert!(admin::status(&directory).unwrap().lane.is_some());
+    std::os::unix::fs::chown(&directory, Some(0), None).unwrap();
+    wrapper.shutdown().await.unwrap();
+}
