@@ -18,6 +18,7 @@ from conftest import TABLE, MakeWrapper, make_batch, until
 from test_command import command
 
 ROWS = 8_000
+FRAME_ROWS = 100
 
 
 def test_a_stream_that_says_nothing_stops_no_other_and_a_restart_repeats_what_it_had_in_flight(
@@ -27,13 +28,15 @@ def test_a_stream_that_says_nothing_stops_no_other_and_a_restart_repeats_what_it
 
     async def send() -> int:
         wrapper = online(streams=4, shutdown_timeout_secs=0, **small)
-        for start in range(0, ROWS, 100):
-            await wrapper.send_batch(make_batch(start, 100))
+        for start in range(0, ROWS, FRAME_ROWS):
+            await wrapper.send_batch(make_batch(start, FRAME_ROWS))
         until(lambda: wrapper.status()["rows"]["delivered"] >= 1_000, "rows of the other streams")
         await wrapper.shutdown()
         status = wrapper.status()
         rows = status["rows"]
-        assert (status["settled_lsn"], rows["stored"]) == (0, ROWS)
+        assert rows["stored"] == ROWS
+        # What the silent stream holds keeps the watermark back; another may have had the first frame.
+        assert status["settled_lsn"] * FRAME_ROWS < 1_000 <= rows["delivered"]
         assert rows["delivered"] + rows["waiting"] == ROWS
         return rows["delivered"]
 
