@@ -81,7 +81,6 @@ FAULTS = (
         "the k-th sync fails with EIO",
         (9,),
         lambda random: Rule(SYNCS, Action.FAIL, error=errno.EIO, bytes=random.choice([0, EVERYTHING])),
-        trials=THIRDS,
     ),
     Fault(
         "write-eio",
