@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use crate::io::{Access, Storage};
 
+/// The file of the ledger's reserve, in a writer directory.
+pub(crate) const LEDGER_RESERVE: &str = "ledger.reserve";
+
 /// A file of so many bytes that holds nothing.
 #[derive(Debug)]
 pub(crate) struct Reserve {
@@ -54,9 +57,6 @@ impl Reserve {
         std::mem::take(&mut self.is_held) && self.storage.remove(&self.path).is_ok()
     }
 }
-
-/// The file of the ledger's reserve, in a writer directory.
-pub(crate) const LEDGER_RESERVE: &str = "ledger.reserve";
 
 /// Whether space on the disk is what was missing.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {

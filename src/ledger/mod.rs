@@ -216,6 +216,7 @@ impl Ledger {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => {
+                self.place.probe()?;
                 self.place.move_aside()?;
                 self.is_table_due = self.table != table::NOTHING;
                 self.are_streams_due = !self.streams.is_empty();

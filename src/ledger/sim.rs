@@ -264,6 +264,29 @@ mod tests {
     }
 
     #[test]
+    fn as_long_as_no_sync_succeeds_no_further_store_is_begun() {
+        let disk = disk(1);
+        let mut ledger = open(&disk).ledger;
+        ledger.checkpoint(&record(1)).unwrap();
+        disk.faults(|faults| faults.sync_errors = 1_000);
+        for through in 2..20 {
+            ledger.checkpoint(&record(through)).unwrap_err();
+        }
+        let set_aside = || {
+            let files = disk.files(Path::new(DIR));
+            files.iter().filter(|file| file.to_string_lossy().contains("set-aside")).count()
+        };
+        assert_eq!(set_aside(), 0, "{:?}", disk.files(Path::new(DIR)));
+        disk.heal();
+        ledger.checkpoint(&record(20)).unwrap();
+        assert_eq!(set_aside(), 1);
+        drop(ledger);
+        disk.crash();
+        assert_eq!(open(&disk).record, record(20));
+        assert_eq!(disk.violations(), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_forged_ledger_is_believed_if_it_goes_further_and_garbage_is_set_aside() {
         let disk = disk(1);
         open(&disk).ledger.checkpoint(&record(5)).unwrap();

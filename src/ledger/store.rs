@@ -1,11 +1,16 @@
 //! What the ledger asks of the key-value store below it.
 
 use std::fmt::Debug;
+use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LedgerError;
-use crate::io::Storage;
+use crate::io::{Access, Storage};
+
+/// The file that is written to see whether the disk takes anything.
+const PROBE_FILE: &str = "ledger.probe";
+const PROBE_BYTES: usize = 4096;
 
 /// An open store. It is dropped after a failed write and never used again \[I8\].
 pub trait LedgerStore: Send + Debug {
@@ -80,6 +85,29 @@ pub trait LedgerPlace: Send + Debug {
     ///
     /// [`LedgerError`] if it cannot be moved.
     fn move_aside(&self) -> Result<PathBuf, LedgerError>;
+
+    /// Writes and syncs a file that is new each time, and removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] if the disk does not take it. Then it would not take a new store either, and beginning one after the
+    /// other costs memory that sled does not give back, and the copies of what was set aside.
+    fn probe(&self) -> Result<(), LedgerError> {
+        let (storage, path) = (self.storage(), self.directory().join(PROBE_FILE));
+        let remove = || match storage.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let write = || -> io::Result<()> {
+            let file = storage.open(&path, Access::New)?;
+            file.write_at(&mut [IoSlice::new(&[0; PROBE_BYTES])], 0)?;
+            file.sync_all()
+        };
+        // One that a crash has left goes first, and this one whether it could be written or not.
+        let written = remove().and_then(|()| write());
+        let removed = remove();
+        written.and(removed).map_err(LedgerError::io("write and sync", &path))
+    }
 
     /// Takes the space that is kept for a full disk, if it is to be had.
     fn hold_reserve(&mut self);

@@ -81,6 +81,7 @@ FAULTS = (
         "the k-th sync fails with EIO",
         (9,),
         lambda random: Rule(SYNCS, Action.FAIL, error=errno.EIO, bytes=random.choice([0, EVERYTHING])),
+        trials=THIRDS,
     ),
     Fault(
         "write-eio",
@@ -202,6 +203,9 @@ def until_hit(victim: Victim, intercept: Intercept, fault: Fault) -> None:
     while victim.is_running and not intercept.hits() and time.monotonic() < deadline:
         time.sleep(0.002)
     if fault.kills:
+        # It dies of the operation, once that is done: a kill by the trial would be too early.
+        if intercept.hits():
+            victim.wait()
         return
     said = len(victim.life.events)
     deadline = time.monotonic() + PATIENCE_SECS / 3

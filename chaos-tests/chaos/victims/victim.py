@@ -78,7 +78,8 @@ class Victim:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment},
+                # A backtrace takes 45 MiB, which would count as the library's.
+                env={**os.environ, "RUST_BACKTRACE": "0", **environment},
             )
         assert self.process.stdout is not None
         self._listener = threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True)

@@ -77,9 +77,6 @@ pid_t process_of(pid_t thread);
 int let_pass(void);
 
 /* perform.c */
-/* Something could not be done. It is nobody's fault if the process was killed meanwhile, by the trial or by itself. */
-void note_trouble(const struct request *request);
-
 ssize_t perform(const struct request *request, const struct seccomp_notif *notice, const struct rule *rule);
 
 #endif

@@ -71,12 +71,6 @@ static void note_failed(const struct request *request) {
     add(&control->failed);
 }
 
-void note_trouble(const struct request *request) {
-    uint64_t id = request->id;
-    if (!ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id))
-        add(&control->trouble);
-}
-
 /* ---- answers ---- */
 
 static void answer(uint64_t id, int64_t value, int error, int goes_on) {
@@ -155,7 +149,7 @@ static void hit(const struct request *request, const struct seccomp_notif *notic
         perform(request, notice, rule);
         pid_t process = process_of(request->thread);
         if (process <= 0 || kill(process, SIGKILL))
-            note_trouble(request);
+            add(&control->trouble);
         break;
     }
     default:

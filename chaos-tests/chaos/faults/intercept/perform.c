@@ -102,6 +102,6 @@ ssize_t perform(const struct request *request, const struct seccomp_notif *notic
         break;
     }
     if (done < 0)
-        note_trouble(request);
+        add(&control->trouble);
     return done;
 }
