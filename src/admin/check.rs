@@ -10,6 +10,7 @@ use super::list::search;
 use super::protocol::AskError;
 use super::status::{StatusError, status_and_silence};
 use super::verify::set_aside_segments;
+use super::word;
 use crate::drain::LaneState;
 use crate::error::chain;
 use crate::io::Env;
@@ -103,6 +104,10 @@ pub fn check(root: &Path, limits: &Limits) -> Result<CheckReport, InspectError> 
     Ok(CheckReport { is_ok: all.is_empty(), logs, waiting_rows, violations: all })
 }
 
+fn wait(rows: u64) -> String {
+    format!("{rows} {}", word(rows, "row waits", "rows wait"))
+}
+
 /// What of this log violates the limits, or is wrong whatever they are: an orphan with rows that wait, an owner that does
 /// not answer, a lane that is blocked, a poisoned, full or damaged log.
 fn violations(status: &Status, limits: &Limits, silence: Option<&AskError>) -> Vec<Violation> {
@@ -120,21 +125,26 @@ fn violations(status: &Status, limits: &Limits, silence: Option<&AskError>) -> V
         );
     }
     if let Some(max) = limits.waiting_rows_max.filter(|max| waiting > *max) {
-        add(ViolationKind::Depth, format!("{waiting} rows wait, {max} are allowed"));
+        add(ViolationKind::Depth, format!("{}, {max} are allowed", wait(waiting)));
     }
     let files = status.quarantine.files;
     if let Some(max) = limits.quarantine_files_max.filter(|max| files > *max) {
         let directory = status.quarantine.directory.display();
         add(
             ViolationKind::Quarantine,
-            format!("{files} files are in quarantine, {max} are allowed; look at those in {directory}"),
+            format!(
+                "{files} {} in quarantine, {max} are allowed; look in {directory}",
+                word(files, "file is", "files are")
+            ),
         );
     }
     match (status.owner_pid, &status.lane) {
         (None, _) if waiting > 0 => {
             let directory = status.directory.display();
             let text = format!(
-                "{waiting} rows wait and nobody delivers them; start the program, or: zerobus-wal drain {directory}"
+                "{} and nobody delivers {}; start the program, or: zerobus-wal drain {directory}",
+                wait(waiting),
+                word(waiting, "it", "them")
             );
             add(ViolationKind::Orphan, text);
         }

@@ -60,3 +60,8 @@ pub use replay::{replay, replay_dry_run};
 #[cfg(feature = "cli")]
 pub use select::{Lsns, Moment, REASONS, RowState, Selection, SelectionError, rfc3339};
 pub use status::{StatusError, status};
+
+/// The word for one, or the one for several.
+pub(crate) fn word<'a>(count: u64, one: &'a str, several: &'a str) -> &'a str {
+    if count == 1 { one } else { several }
+}

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::HumanCount;
 
-use super::output::{Format, print_all};
+use super::output::{Format, counted, print_all};
 use super::{Failure, root};
 use crate::admin::{self, ADOPT_VERSION, Orphan};
 use crate::error::ErrorCode;
@@ -42,12 +41,12 @@ fn lines(orphans: &[Orphan]) -> String {
     }
     let line = |orphan: &Orphan| {
         let writer = orphan.directory.file_name().unwrap_or_default().to_string_lossy();
-        let waiting = HumanCount(orphan.waiting_rows);
+        let waiting = counted(orphan.waiting_rows, "row waits", "rows wait");
         let becomes = match (orphan.adopter_pid, &orphan.left) {
             (Some(pid), _) => format!("process {pid} looks for it now"),
             (None, left) => left.clone().unwrap_or_default(),
         };
-        format!("{} {writer}: {waiting} rows wait; {becomes}", orphan.table)
+        format!("{} {writer}: {waiting}; {becomes}", orphan.table)
     };
     orphans.iter().map(line).collect::<Vec<_>>().join("\n")
 }

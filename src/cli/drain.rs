@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
-use super::output::print;
+use super::output::{counted, print};
 use super::{Failure, root};
 use crate::admin::{self, StatusError};
 use crate::config::{DeliveryGuarantee, WrapperConfiguration};
@@ -119,31 +119,31 @@ fn drain(
         Ok(()) if damaged > 0 => Err(Failure {
             code: ErrorCode::Corruption,
             text: format!(
-                "{}: {} damaged frames were stepped over, {} rows of the others delivered; what is left of the damaged ones \
-                 is kept beside the log, see: zerobus-wal verify {}",
+                "{}: {} stepped over, {} of the others delivered; what is left of the damage is kept beside the log, see: \
+                 zerobus-wal verify {}",
                 before.name(),
-                HumanCount(damaged),
-                HumanCount(delivered),
+                counted(damaged, "damaged frame was", "damaged frames were"),
+                counted(delivered, "row", "rows"),
                 directory.display(),
             ),
         }),
-        Ok(()) => print(&format!("{}: {} rows delivered", before.name(), HumanCount(delivered))),
+        Ok(()) => print(&format!("{}: {} delivered", before.name(), counted(delivered, "row", "rows"))),
         Err(failure) if after.rows.waiting == 0 => Err(Failure {
             text: format!(
-                "{}: {}; {} rows were delivered",
+                "{}: {}; {} delivered",
                 before.name(),
                 failure.text,
-                HumanCount(delivered)
+                counted(delivered, "row was", "rows were")
             ),
             ..failure
         }),
         Err(failure) => Err(Failure {
             text: format!(
-                "{}: {}; {} rows were delivered, {} wait in {}: run this again",
+                "{}: {}; {} delivered, {} in {}: run this again",
                 before.name(),
                 failure.text,
-                HumanCount(delivered),
-                HumanCount(after.rows.waiting),
+                counted(delivered, "row was", "rows were"),
+                counted(after.rows.waiting, "waits", "wait"),
                 directory.display(),
             ),
             ..failure
@@ -211,8 +211,8 @@ async fn show_progress(wrapper: &ZerobusWrapper, before: &Status) -> std::conver
         bar.set_position(status.rows.delivered.saturating_sub(before.rows.delivered));
         let reason = status.lane.and_then(|lane| lane.reason).unwrap_or_default();
         if bar.is_hidden() {
-            let waiting = HumanCount(status.rows.waiting);
-            eprintln!("{}: {waiting} rows wait {reason}", before.name());
+            let waiting = counted(status.rows.waiting, "row waits", "rows wait");
+            eprintln!("{}: {waiting} {reason}", before.name());
         }
         bar.set_message(reason);
     }

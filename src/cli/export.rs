@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
-use super::output::{Format, number, print_one, table};
+use super::output::{Format, counted, number, print_one, table};
 use super::progress::{Unit, watched};
 use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
@@ -128,7 +128,8 @@ fn summary(report: &ExportReport) -> String {
                 1 => String::new(),
                 files => format!(" in {files} files, one for each table and schema"),
             };
-            format!("{} rows{files}: {}; {}", HumanCount(rows), states.join(", "), HumanBytes(bytes))
+            let rows = counted(rows, "row", "rows");
+            format!("{rows}{files}: {}; {}", states.join(", "), HumanBytes(bytes))
         }
     }
 }

@@ -5,10 +5,9 @@ mod text;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use indicatif::HumanCount;
 
 use self::text::{frame_text, ledger_text, schema_text, segment_text};
-use super::output::{Format, print, print_one, versioned};
+use super::output::{Format, counted, print, print_one, versioned};
 use super::shown::{json_rows, table_of_rows};
 use super::{Failure, root};
 use crate::admin::inspect::{
@@ -140,7 +139,11 @@ fn frame(args: &FrameArgs) -> Result<(), Failure> {
             let more = match left {
                 0 => String::new(),
                 left => {
-                    format!("\n{} more rows; --limit {} shows all", HumanCount(left as u64), batch.num_rows())
+                    format!(
+                        "\n{}; --limit {} shows all",
+                        counted(left as u64, "more row", "more rows"),
+                        batch.num_rows()
+                    )
                 }
             };
             print(&format!("{}\n{rows}{more}", frame_text(&report)))

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::admin::word;
 use crate::error::ErrorCode;
 
 /// What a verb prints its data as.
@@ -24,6 +25,11 @@ pub(super) enum Format {
     Json,
     /// A JSON object in each line, one for each row of the table.
     Jsonl,
+}
+
+/// A count with the word for one, or the one for several: `1 row waits`, `2,000 rows wait`.
+pub(super) fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{} {}", HumanCount(count), word(count, one, several))
 }
 
 /// Prints several things of one kind: `{"version": …, "<name>": [...]}`, or a line for each, with its version.

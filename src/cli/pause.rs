@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::HumanCount;
 
-use super::output::{Format, print_all};
+use super::output::{Format, counted, print_all};
 use super::{Failure, root};
 use crate::admin::{self, PAUSE_VERSION, PauseChange, PauseError};
 use crate::error::{Coded, ErrorCode, chain};
@@ -71,7 +70,7 @@ pub(super) fn name(change: &PauseChange) -> String {
 }
 
 fn told(change: &PauseChange) -> String {
-    let waiting = HumanCount(change.waiting_rows);
+    let waiting = counted(change.waiting_rows, "row waits", "rows wait");
     let how = match (change.owner_pid, &change.before) {
         (_, Some(Pause { reason: Some(reason), .. })) => {
             format!("was paused already, and is still, for the reason that was given then: {reason}")
@@ -80,5 +79,5 @@ fn told(change: &PauseChange) -> String {
         (Some(pid), None) => format!("paused by its owner, process {pid}"),
         (None, None) => "paused for its next owner; nobody owns it now".to_owned(),
     };
-    format!("{}: {how}; {waiting} rows wait", name(change))
+    format!("{}: {how}; {waiting}", name(change))
 }

@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tokio::sync::oneshot;
 
+use super::output::counted;
 use crate::admin::Progress;
 use crate::platform::signals::{self, EndRequests};
 
@@ -30,7 +31,7 @@ impl Unit {
     fn amount(self, count: u64) -> String {
         match self {
             Unit::Bytes => HumanBytes(count).to_string(),
-            Unit::Rows => format!("{} rows", HumanCount(count)),
+            Unit::Rows => counted(count, "row", "rows"),
         }
     }
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::export::{FileOptions, run_selection};
-use super::output::{Format, number, print_one, table};
+use super::output::{Format, counted, number, print_one, table};
 use super::replay::{self, HowOptions};
 use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
@@ -176,10 +176,10 @@ fn listed(list: &QuarantineList) -> String {
         reasons.add_row([code.into(), number(summary.files), number(summary.rows)]);
     }
     format!(
-        "{}\n{reasons}\n{} rows in {} files, {}",
+        "{}\n{reasons}\n{} in {}, {}",
         files(&list.files),
-        HumanCount(list.rows),
-        HumanCount(list.files.len() as u64),
+        counted(list.rows, "row", "rows"),
+        counted(list.files.len() as u64, "file", "files"),
         HumanBytes(list.bytes)
     )
 }
@@ -213,13 +213,13 @@ fn drops(dropped: &QuarantineDrop) -> String {
     for left in &dropped.left {
         text.push_str(&format!("{} stays: {}\n", left.path.display(), left.reason));
     }
-    let (rows, count, bytes) =
-        (HumanCount(dropped.rows), HumanCount(dropped.files.len() as u64), HumanBytes(dropped.bytes));
-    text.push_str(&match dropped.executed {
-        true => format!("{rows} rows in {count} files, {bytes}, are gone for good"),
-        false => {
-            format!("{rows} rows in {count} files, {bytes}, would be gone for good; to do it: --execute")
-        }
-    });
+    let rows = counted(dropped.rows, "row", "rows");
+    let files = counted(dropped.files.len() as u64, "file", "files");
+    let (gone, how) = match (dropped.executed, dropped.rows) {
+        (true, 1) => ("is", ""),
+        (true, _) => ("are", ""),
+        (false, _) => ("would be", "; to do it: --execute"),
+    };
+    text.push_str(&format!("{rows} in {files}, {}, {gone} gone for good{how}", HumanBytes(dropped.bytes)));
     text
 }

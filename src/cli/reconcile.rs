@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use indicatif::HumanCount;
 
-use super::output::{Format, number, print_one, table};
+use super::output::{Format, counted, number, print_one, table};
 use super::progress::{Unit, watched};
 use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
@@ -61,8 +60,8 @@ pub(super) fn run(args: &ReconcileArgs) -> Result<(), Failure> {
         missing => Err(Failure {
             code: ErrorCode::Transmission,
             text: format!(
-                "{} rows were delivered and are not in {}; what is retained can be sent again with zerobus-wal replay",
-                HumanCount(missing),
+                "{} delivered and not found in {}; what is retained can be sent again with zerobus-wal replay",
+                counted(missing, "row was", "rows were"),
                 report.target.display()
             ),
         }),

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::HumanCount;
 
-use super::output::{Format, print_all};
+use super::output::{Format, counted, print_all};
 use super::{Failure, root};
 use crate::admin::remap::{REMAP_VERSION, Remap, RemapOptions, remap};
 use crate::types::TableName;
@@ -55,9 +54,9 @@ fn line(remap: &Remap) -> String {
     let Remap { directory, to, before, after, waiting_rows, doubtful_rows, executed, copies } = remap;
     let becomes = if *executed { "is now" } else { "would be, with --execute," };
     let mut text = format!(
-        "{}: {} rows wait; it {becomes} {}, for {} at {}",
+        "{}: {}; it {becomes} {}, for {} at {}",
         directory.display(),
-        HumanCount(*waiting_rows),
+        counted(*waiting_rows, "row waits", "rows wait"),
         to.display(),
         after.table,
         after.endpoint,
@@ -66,8 +65,8 @@ fn line(remap: &Remap) -> String {
         text.push_str(&format!(" instead of {}", before.endpoint));
     }
     if *doubtful_rows > 0 {
-        let rows = HumanCount(*doubtful_rows);
-        text.push_str(&format!("; {rows} rows may be in {} already and count as doubtful", before.table));
+        let rows = counted(*doubtful_rows, "doubtful row", "doubtful rows");
+        text.push_str(&format!("; {rows} may be in {} already", before.table));
     }
     if let Some(copies) = copies {
         text.push_str(&format!("; copies of before are in {}", copies.display()));

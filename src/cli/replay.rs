@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::HumanCount;
 
 use super::destination::{DestinationOptions, FormOptions, bytes_of, duration_of};
-use super::output::{Format, number, print_one, table};
+use super::output::{Format, counted, number, print_one, table};
 use super::progress::{Unit, watched};
 use super::rows::{RowsOptions, warn_unreadable};
 use super::{Failure, root};
@@ -125,17 +125,17 @@ pub(super) fn run_selection(
         (ReplayOutcome::Done, refused) if refused > 0 => Err(Failure {
             code: ErrorCode::Transmission,
             text: format!(
-                "{} rows were refused again and are in quarantine; look at them with: zerobus-wal quarantine show {}",
-                HumanCount(refused),
+                "{} refused again and in quarantine; to look: zerobus-wal quarantine show {}",
+                counted(refused, "row was", "rows were"),
                 report.directory.display()
             ),
         }),
         (ReplayOutcome::AlreadyDone, refused) if refused > 0 => Err(Failure {
             code: ErrorCode::Transmission,
             text: format!(
-                "{} rows of this replay are refused and in quarantine; once the table takes them, send only these with: \
+                "{} refused by this replay and in quarantine; once the table takes them, send only these with: \
                  zerobus-wal replay {}, or all of it anew, which doubles what was delivered, with --again",
-                HumanCount(refused),
+                counted(refused, "row is", "rows are"),
                 report.directory.display()
             ),
         }),
@@ -165,11 +165,11 @@ fn told(report: &ReplayReport) -> String {
         text.push_str(&format!("note: {duplicate}\n"));
     }
     let at = |time: Option<i64>| time.map_or("an unknown time".to_owned(), rfc3339);
-    let rows = HumanCount(report.rows);
+    let rows = counted(report.rows, "row", "rows");
     text.push_str(&match report.outcome {
         ReplayOutcome::Planned => format!("nothing was sent to {}", report.table),
         ReplayOutcome::AlreadyDone => format!(
-            "this replay was done at {}: {rows} rows, {} delivered to {}, {} refused again; to do it anew: --again",
+            "this replay was done at {}: {rows}, {} delivered to {}, {} refused again; to do it anew: --again",
             at(report.finished_unix_micros),
             HumanCount(report.delivered_rows),
             report.table,
@@ -182,10 +182,10 @@ fn told(report: &ReplayReport) -> String {
             };
             let resent = match report.resent_rows {
                 0 => String::new(),
-                resent => format!("; at most {} rows arrived twice, when a stream failed", HumanCount(resent)),
+                resent => format!("; at most {} arrived twice, when a stream failed", counted(resent, "row", "rows")),
             };
             format!(
-                "{rows} rows{resumed}: {} delivered to {}, {} refused again{resent}; its record is in {}",
+                "{rows}{resumed}: {} delivered to {}, {} refused again{resent}; its record is in {}",
                 HumanCount(report.delivered_rows),
                 report.table,
                 HumanCount(report.quarantined_rows),
@@ -213,9 +213,9 @@ fn dry(run: &DryRun) -> String {
         text.push_str(&format!("{refused}\n"));
     }
     text.push_str(&format!(
-        "{} of {} rows would be refused by {}; nothing was sent",
+        "{} of {} would be refused by {}; nothing was sent",
         HumanCount(run.refused_rows),
-        HumanCount(run.rows),
+        counted(run.rows, "row", "rows"),
         run.table
     ));
     text

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::HumanCount;
 
 use super::Failure;
-use super::output::Format;
+use super::output::{Format, counted};
 use super::pause::{each, name};
 use crate::admin::{self, PauseChange};
 
@@ -29,14 +28,14 @@ pub(super) fn run(args: &ResumeArgs) -> Result<(), Failure> {
 }
 
 fn told(change: &PauseChange) -> String {
-    let waiting = HumanCount(change.waiting_rows);
+    let waiting = counted(change.waiting_rows, "row waits", "rows wait");
     let directory = change.directory.display();
     match change.lane {
         Some(lane) => {
-            format!("{}: tries now; it was {}, {waiting} rows wait", name(change), lane.as_str())
+            format!("{}: tries now; it was {}, {waiting}", name(change), lane.as_str())
         }
         None => format!(
-            "{}: is not paused any more; nobody owns it, and {waiting} rows wait: start the program, or: zerobus-wal \
+            "{}: is not paused any more; nobody owns it, and {waiting}: start the program, or: zerobus-wal \
              drain {directory}",
             name(change)
         ),

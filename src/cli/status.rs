@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 
-use super::output::{Format, number, owner, print, print_all, print_one, table, versioned};
+use super::output::{Format, counted, number, owner, print, print_all, print_one, table, versioned};
 use super::time::human;
 use super::watch::watch;
 use super::{Failure, no_log, root};
 use crate::admin;
 use crate::admin::check::{CheckReport, Limits, Violation, check};
 use crate::admin::list::search;
+use crate::admin::word;
 use crate::config::seconds;
 use crate::drain::LaneState;
 use crate::wrapper::{STATUS_VERSION, Status};
@@ -141,7 +142,11 @@ fn check_limits(args: &StatusArgs, root: &Path) -> Result<Verdict, Failure> {
 fn check_text(report: &CheckReport) -> String {
     let line = |it: &Violation| format!("{}: {}", it.directory.display(), it.text);
     match report.is_ok {
-        true => format!("ok: {} logs, {} rows wait", report.logs, HumanCount(report.waiting_rows)),
+        true => format!(
+            "ok: {}, {}",
+            counted(report.logs as u64, "log", "logs"),
+            counted(report.waiting_rows, "row waits", "rows wait")
+        ),
         false => report.violations.iter().map(line).collect::<Vec<_>>().join("\n"),
     }
 }
@@ -234,20 +239,28 @@ fn remarks(status: &Status) -> Vec<String> {
     }
     if status.floored_timestamps > 0 {
         remarks.push(format!(
-            "{} delivered timestamps lost nanoseconds (timestamp_ns = floor)",
-            HumanCount(status.floored_timestamps)
+            "{} lost nanoseconds (timestamp_ns = floor)",
+            counted(status.floored_timestamps, "delivered timestamp", "delivered timestamps")
         ));
     }
     if status.emptied_lists > 0 {
         remarks.push(format!(
-            "{} delivered null lists and maps became empty ones (null_list = empty)",
-            HumanCount(status.emptied_lists)
+            "{} (null_list = empty)",
+            counted(
+                status.emptied_lists,
+                "delivered null list or map became an empty one",
+                "delivered null lists and maps became empty ones"
+            )
         ));
     }
     if status.doubtful_rows > 0 {
         remarks.push(format!(
-            "{} rows were sent again because nobody could say what had become of them (delivery = exactly_once)",
-            HumanCount(status.doubtful_rows)
+            "{} (delivery = exactly_once)",
+            counted(
+                status.doubtful_rows,
+                "row was sent again because nobody could say what had become of it",
+                "rows were sent again because nobody could say what had become of them"
+            )
         ));
     }
     if let Some(full) = &status.full {
@@ -255,18 +268,19 @@ fn remarks(status: &Status) -> Vec<String> {
     }
     if status.frames.dropped > 0 {
         remarks.push(format!(
-            "{} rows in {} frames were dropped because the log was full",
-            HumanCount(status.rows.dropped),
-            HumanCount(status.frames.dropped)
+            "{} in {} {} dropped because the log was full",
+            counted(status.rows.dropped, "row", "rows"),
+            counted(status.frames.dropped, "frame", "frames"),
+            word(status.rows.dropped, "was", "were")
         ));
     }
     if status.quarantine.files > 0 || status.rows.quarantined > 0 {
         let max = status.quarantine.max_bytes.map_or(String::new(), |max| format!(" of {}", HumanBytes(max)));
         remarks.push(format!(
-            "{} rows, {} frames as a whole, were refused and are in quarantine: {} files, {}{max}, in {}",
-            HumanCount(status.rows.quarantined),
-            HumanCount(status.frames.quarantined),
-            HumanCount(status.quarantine.files),
+            "{} refused, {} as a whole, and in quarantine: {}, {}{max}, in {}",
+            counted(status.rows.quarantined, "row is", "rows are"),
+            counted(status.frames.quarantined, "frame", "frames"),
+            counted(status.quarantine.files, "file", "files"),
             HumanBytes(status.quarantine.bytes),
             status.quarantine.directory.display()
         ));
@@ -291,7 +305,10 @@ fn remarks(status: &Status) -> Vec<String> {
         remarks.push(format!("what is delivered cannot be recorded: {failure}"));
     }
     if status.damaged_frames > 0 {
-        remarks.push(format!("{} damaged frames were stepped over", status.damaged_frames));
+        remarks.push(format!(
+            "{} stepped over",
+            counted(status.damaged_frames, "damaged frame was", "damaged frames were")
+        ));
     }
     remarks.extend(status.damage.iter().cloned());
     remarks

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 
-use super::output::{Format, owner, print_all};
+use super::output::{Format, counted, owner, print_all};
 use super::progress::{Unit, watched};
 use super::{Failure, no_log, root};
 use crate::admin::list::search;
 use crate::admin::verify::{Finding, VerifyReport, verify};
+use crate::admin::word;
 use crate::error::ErrorCode;
 
 /// Version of the JSON.
@@ -65,7 +66,11 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         (0, Some(failure)) => Err(failure),
         (damaged, _) => Err(Failure {
             code: ErrorCode::Corruption,
-            text: format!("{damaged} of {} logs are damaged; each finding says what to do", reports.len()),
+            text: format!(
+                "{damaged} of {} {} damaged; each finding says what to do",
+                counted(reports.len() as u64, "log", "logs"),
+                word(damaged as u64, "is", "are")
+            ),
         }),
     }
 }
@@ -77,26 +82,22 @@ fn text(reports: &[VerifyReport]) -> String {
 fn text_of(report: &VerifyReport) -> String {
     let verdict = match (report.is_sound, report.findings.len()) {
         (true, 0) => "sound".to_owned(),
-        (true, count) => format!("sound, {}", counted(count, "remark")),
-        (false, count) => format!("DAMAGED, {}", counted(count, "finding")),
+        (true, count) => format!("sound, {}", counted(count as u64, "remark", "remarks")),
+        (false, count) => format!("DAMAGED, {}", counted(count as u64, "finding", "findings")),
     };
     let mut text = format!(
-        "{}: {verdict}\n  {} frames, {} rows, {} in {} read; last frame {}, settled up to {}{}",
+        "{}: {verdict}\n  {}, {}, {} in {} read; last frame {}, settled up to {}{}",
         report.directory.display(),
-        HumanCount(report.frames),
-        HumanCount(report.rows),
+        counted(report.frames, "frame", "frames"),
+        counted(report.rows, "row", "rows"),
         HumanBytes(report.bytes),
-        counted(report.segments, "segment"),
+        counted(report.segments as u64, "segment", "segments"),
         report.last_lsn,
         report.settled_lsn,
         report.owner_pid.map_or(String::new(), |pid| format!("; owner: {}", owner(pid))),
     );
     report.findings.iter().for_each(|finding| text.push_str(&finding_text(finding)));
     text
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn finding_text(finding: &Finding) -> String {

@@ -10,6 +10,7 @@ use indicatif::{HumanBytes, HumanCount};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::output::counted;
 use super::status::{Seen, look};
 use super::time::human;
 use super::{Failure, no_log};
@@ -258,8 +259,12 @@ fn log_lines(status: &Status, history: Option<&History>) -> Vec<String> {
     let oldest =
         status.oldest_waiting_secs.map_or(String::new(), |secs| format!(", the oldest for {}", human(secs)));
     let mut lines = vec![
-        format!("{}   {owner}   lane {lane}   {} rows wait", status.name(), HumanCount(status.rows.waiting)),
-        format!("  waiting  {} rows{oldest}", HumanCount(status.rows.waiting)),
+        format!(
+            "{}   {owner}   lane {lane}   {}",
+            status.name(),
+            counted(status.rows.waiting, "row waits", "rows wait")
+        ),
+        format!("  waiting  {}{oldest}", counted(status.rows.waiting, "row", "rows")),
         format!("  depth    {}", history.map(History::sparkline).unwrap_or_default()),
         format!("  in       {}", rate(|(stored, _)| stored)),
         format!("  out      {}", rate(|(_, settled)| settled)),

@@ -221,7 +221,7 @@ def test_the_doctor_takes_what_is_not_said_from_the_log_and_prints_json(
     found = admin.doctor(directory, offline=True, wal_min_free_bytes=0)
     assert (found.table, found.endpoint) == (TABLE, UNREACHABLE)
     assert found.findings[-1].check == "waiting"
-    assert "3 rows in 1 frames wait" in found.findings[-1].found
+    assert "3 rows in 1 frame wait" in found.findings[-1].found
     told = command("doctor", directory, "--format", "json")
     assert told.returncode == 11, told.stderr
     (examination,) = json.loads(told.stdout)["examinations"]

@@ -302,7 +302,7 @@ def test_a_probe_says_what_is_violated_and_ends_with_3(live: tuple[Path, int]) -
     fine = command(
         "status", wal_dir, "--check", "--max-age", "1h", "--max-depth", "9", "--max-quarantine", "0"
     )
-    assert (fine.returncode, fine.stdout) == (0, "ok: 1 logs, 9 rows wait\n"), fine.stderr
+    assert (fine.returncode, fine.stdout) == (0, "ok: 1 log, 9 rows wait\n"), fine.stderr
     assert admin.check(wal_dir, max_age_secs=3600, max_depth=9).is_ok
     for limit, kind in [(["--max-age", "0"], "age"), (["--max-depth", "8"], "depth")]:
         violated = command("status", wal_dir, "--check", *limit)

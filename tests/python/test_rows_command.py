@@ -110,7 +110,7 @@ def test_a_replay_that_may_double_rows_needs_a_word_more(service: Emulator, tmp_
     counts.write_text("count(1)\n98\n")
     missing = command("reconcile", directory, "--counts", counts)
     assert missing.returncode == 13
-    assert "2 rows were delivered and are not in" in missing.stderr
+    assert "2 rows were delivered and not found in" in missing.stderr
 
 
 @pytest.mark.parametrize("verb", ["export", "quarantine", "replay", "reconcile"])

@@ -174,7 +174,7 @@ async fn an_owner_that_may_not_be_asked_is_no_violation_and_its_files_are_read()
     };
     let (code, said) = checked();
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("ok: 1 logs"), "{said}");
+    assert!(said.contains("ok: 1 log"), "{said}");
     wrapper.shutdown().await.unwrap();
     emulator.stop().unwrap();
 }

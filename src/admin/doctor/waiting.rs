@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::Finding;
-use crate::admin::Progress;
+use crate::admin::{Progress, word};
 use crate::config::TransportKind;
 use crate::convert::{ArrowPlan, Encoded, Plan, Policies, Records, TableSchema};
 use crate::error::{Coded, ErrorCode, chain};
@@ -160,7 +160,12 @@ fn found(directory: &Path, seen: &Seen, source: &str) -> Finding {
         return Finding::ok("waiting", directory, "nothing waits");
     }
     let part = if *is_stopped { ", as far as this was looked at" } else { "" };
-    let all = format!("{rows} rows in {frames} frames wait{part}; measured by {source}");
+    let all = format!(
+        "{rows} {} in {frames} {} {}{part}; measured by {source}",
+        word(*rows, "row", "rows"),
+        word(*frames, "frame", "frames"),
+        word(*rows, "waits", "wait")
+    );
     let details = told.join("; ");
     if *refused_rows > 0 {
         let found = format!("{all}, {refused_rows} of them would be refused: {details}");
@@ -169,7 +174,10 @@ fn found(directory: &Path, seen: &Seen, source: &str) -> Finding {
         return Finding::failed("waiting", directory, ErrorCode::Conversion, found, advice);
     }
     if *damaged_frames > 0 {
-        let found = format!("{all}, and {damaged_frames} frames among them are damaged: {details}");
+        let found = format!(
+            "{all}, and {damaged_frames} {} damaged: {details}",
+            word(*damaged_frames, "frame among them is", "frames among them are")
+        );
         let advice = "none is needed: delivery steps over them; zerobus-wal verify names them all";
         return Finding::warning("waiting", directory, found, advice);
     }

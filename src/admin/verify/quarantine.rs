@@ -9,6 +9,7 @@ use arrow_ipc::reader::FileReader;
 use arrow_schema::ArrowError;
 
 use super::{Finding, FindingKind, Severity};
+use crate::admin::word;
 use crate::error::chain;
 use crate::io::Env;
 use crate::quarantine::{self, LookedFile};
@@ -21,7 +22,10 @@ pub(super) fn verify(env: &Env, directory: &Path, epoch: Epoch) -> Vec<Finding> 
             let bare = files.iter().filter(is_bare).count();
             let mut findings: Vec<Finding> = files.iter().filter_map(verify_file).collect();
             if bare > 0 {
-                let text = format!("{bare} files in quarantine have no checksum");
+                let text = format!(
+                    "{bare} {} no checksum",
+                    word(bare as u64, "file in quarantine has", "files in quarantine have")
+                );
                 let advice = "An earlier version wrote them. They are read, but a bit that flips in a value is not noticed.";
                 findings.push(Finding::new(FindingKind::Quarantine, Severity::Info, text, advice));
             }

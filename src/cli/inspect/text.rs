@@ -3,14 +3,22 @@
 use std::path::Path;
 
 use comfy_table::Cell;
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 
-use super::super::output::{number, table};
+use super::super::output::{counted, number, table};
 use super::super::time::utc;
 use crate::admin::inspect::{
     Column, FrameReport, HeaderState, LedgerReport, PieceReport, Run, SchemaReport, SegmentReport,
     SegmentState, TableMatch,
 };
+
+fn frames(count: u64) -> String {
+    counted(count, "frame", "frames")
+}
+
+fn rows(count: u64) -> String {
+    counted(count, "row", "rows")
+}
 
 pub(super) fn segment_text(report: &SegmentReport) -> String {
     let state = match report.state {
@@ -18,13 +26,13 @@ pub(super) fn segment_text(report: &SegmentReport) -> String {
         SegmentState::Open => "open",
     };
     let mut text = format!(
-        "{}\nsegment {} of log {}, {state}, {}: {} frames, {} rows\n",
+        "{}\nsegment {} of log {}, {state}, {}: {}, {}\n",
         report.path.display(),
         report.segment,
         report.epoch,
         HumanBytes(report.bytes),
-        HumanCount(report.frames),
-        HumanCount(report.rows),
+        frames(report.frames),
+        rows(report.rows),
     );
     match (
         report.header.state,
@@ -41,11 +49,11 @@ pub(super) fn segment_text(report: &SegmentReport) -> String {
     }
     match &report.footer {
         Some(footer) => text.push_str(&format!(
-            "footer: whole; frames {} to {}, {} frames, {} rows, up to byte {}; appended from {} to {}\n",
+            "footer: whole; frames {} to {}, {}, {}, up to byte {}; appended from {} to {}\n",
             footer.first_lsn,
             footer.last_lsn,
-            HumanCount(footer.frames),
-            HumanCount(footer.rows),
+            frames(footer.frames),
+            rows(footer.rows),
             footer.end,
             utc(footer.first_unix_micros),
             utc(footer.last_unix_micros),
@@ -122,10 +130,10 @@ pub(super) fn segment_text(report: &SegmentReport) -> String {
 
 pub(super) fn frame_text(report: &FrameReport) -> String {
     let mut text = format!(
-        "frame {} of {}\n{} rows, {} at {} in {}, appended at {}, schema {}\nstate: {}",
+        "frame {} of {}\n{}, {} at {} in {}, appended at {}, schema {}\nstate: {}",
         report.lsn,
         report.directory.display(),
-        HumanCount(report.rows.into()),
+        rows(report.rows.into()),
         HumanBytes(report.bytes),
         report.offset,
         name_of(&report.segment),
@@ -175,53 +183,52 @@ pub(super) fn ledger_text(report: &LedgerReport) -> String {
     let settled = report.settled;
     let part = match settled.rows_of_next {
         0 => String::new(),
-        rows => format!(", and {} rows of frame {}", HumanCount(rows.into()), settled.through.next()),
+        count => format!(", and {} of frame {}", rows(count.into()), settled.through.next()),
     };
     lines.push(format!("settled: up to frame {}{part}", settled.through));
     for range in &report.ranges {
         lines.push(format!(
-            "settled above that: behind frame {} (row {}) up to frame {} (row {}): {} frames, {} rows",
+            "settled above that: behind frame {} (row {}) up to frame {} (row {}): {}, {}",
             range.start.through,
             range.start.rows_of_next,
             range.end.through,
             range.end.rows_of_next,
-            HumanCount(range.frames),
-            HumanCount(range.rows)
+            frames(range.frames),
+            rows(range.rows)
         ));
     }
     lines.push(format!(
-        "delivered: {} rows, {} frames; in quarantine: {} rows, {} frames as a whole; dropped: {} rows, {} frames; \
-         damaged: {} frames",
-        HumanCount(report.delivered_rows),
-        HumanCount(report.delivered_frames),
-        HumanCount(report.quarantined.rows),
-        HumanCount(report.quarantined.frames),
-        HumanCount(report.dropped_rows),
-        HumanCount(report.dropped_frames),
-        HumanCount(report.damaged_frames),
+        "delivered: {}, {}; in quarantine: {}, {} as a whole; dropped: {}, {}; damaged: {}",
+        rows(report.delivered_rows),
+        frames(report.delivered_frames),
+        rows(report.quarantined.rows),
+        frames(report.quarantined.frames),
+        rows(report.dropped_rows),
+        frames(report.dropped_frames),
+        frames(report.damaged_frames),
     ));
     for range in &report.dropped {
         lines.push(format!("dropped: frames {} to {}", range.first, range.last));
     }
     if report.bent != Default::default() {
         lines.push(format!(
-            "bent: {} timestamps lost nanoseconds, {} null lists became empty",
-            HumanCount(report.bent.floored_timestamps),
-            HumanCount(report.bent.emptied_lists)
+            "bent: {} lost nanoseconds, {} empty",
+            counted(report.bent.floored_timestamps, "timestamp", "timestamps"),
+            counted(report.bent.emptied_lists, "null list became", "null lists became")
         ));
     }
     if report.doubtful_rows > 0 {
-        lines.push(format!("doubtful: {} rows were sent again", HumanCount(report.doubtful_rows)));
+        lines.push(format!("doubtful: {} sent again", counted(report.doubtful_rows, "row was", "rows were")));
     }
     match (&report.stream, &report.streams_failure) {
         (_, Some(failure)) => lines.push(format!("persistent stream: CANNOT BE READ: {failure}")),
         (None, None) => lines.push("persistent stream: none".to_owned()),
         (Some(stream), None) => lines.push(format!(
-            "persistent stream: {}, next offset {}; {} requests with {} rows are recorded and not settled{}",
+            "persistent stream: {}, next offset {}; recorded and not settled: {} with {}{}",
             stream.id,
             stream.next_offset,
-            HumanCount(stream.requests),
-            HumanCount(stream.rows),
+            counted(stream.requests, "request", "requests"),
+            rows(stream.rows),
             if stream.void_offsets > 0 { "; it cannot go on, the next owner begins another" } else { "" }
         )),
     }
@@ -255,10 +262,10 @@ pub(super) fn schema_text(report: &SchemaReport) -> String {
             TableMatch::Unknown => "cannot be compared, the table's columns are not known",
         };
         lines.push(format!(
-            "schema {}: {} frames, {} rows; {fits}",
+            "schema {}: {}, {}; {fits}",
             schema.fingerprint,
-            HumanCount(schema.frames),
-            HumanCount(schema.rows)
+            frames(schema.frames),
+            rows(schema.rows)
         ));
         let told = schema.columns.as_deref().map_or("LOST".to_owned(), columns);
         lines.push(format!("  columns: {told}"));
