@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -258,6 +261,27 @@ def chaos(world: World) -> None:
     report.write_text(json.dumps({"failures": [{"stage": "limit-file-size", "seed": 7, "trial": 0}]}))
 
 
+def environment(world: World) -> None:
+    """A new environment of Python, in which nothing of ours is installed, and the wheel of this checkout in its index.
+
+    What else the pages install is there already: nothing is fetched.
+    """
+    home = world.directory / "environment"
+    venv.create(home, with_pip=True)
+    (here, there) = (
+        Path(sysconfig.get_path("purelib", vars={"base": str(prefix)})) for prefix in (sys.prefix, home)
+    )
+    for found in here.iterdir():
+        if not found.name.startswith("arrow_zerobus") and not (there / found.name).exists():
+            (there / found.name).symlink_to(found)
+    world.environment |= {
+        "PATH": f"{home / 'bin'}{os.pathsep}{world.environment['PATH']}",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_FIND_LINKS": str(ROOT / "target" / "wheels"),
+        "PIP_NO_INDEX": "1",
+    }
+
+
 def settings(world: World) -> None:
     """For ``python``: a local Zerobus, and names.
 
@@ -295,7 +319,7 @@ def orphan(world: World) -> None:
 SETUPS: dict[str, Callable[[World], None]] = {
     setup.__name__: setup
     for setup in (
-        *(empty, log, half, damaged, owner, quarantine, replay, workspace, file, shells, chaos),
+        *(empty, log, half, damaged, owner, quarantine, replay, workspace, file, shells, chaos, environment),
         *(settings, wrapper, emulator, orphan),
     )
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::ZerobusWrapper;
-use arrow_zerobus_sdk_wrapper::error::Coded as _;
+use arrow_zerobus_sdk_wrapper::error::{Coded as _, chain};
 use chaos_tests::{Announcement, Orders, batch, digest};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -87,7 +87,7 @@ async fn produce(producing: Arc<Producing>, producer: usize) -> Result<(), Box<d
                     batch: number,
                     error: format!("{:?}", error.code()),
                     code: error.code().info().name.to_owned(),
-                    message: error.to_string(),
+                    message: chain(&error),
                 })?;
                 tokio::time::sleep(pause.max(PAUSE_AFTER_REFUSAL)).await;
                 continue;
@@ -154,7 +154,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let wrapper = match ZerobusWrapper::open(configuration) {
         Ok(wrapper) => wrapper,
         Err(error) => {
-            announce(&Announcement::Failed { during: "open".to_owned(), message: error.to_string() })?;
+            announce(&Announcement::Failed { during: "open".to_owned(), message: chain(&error) })?;
             std::process::exit(1);
         }
     };
