@@ -262,7 +262,7 @@ def chaos(world: World) -> None:
 
 
 def environment(world: World) -> None:
-    """A new environment of Python, in which nothing of ours is installed, and the wheel of this checkout in its index.
+    """A new environment of Python without anything of ours, and an index with the wheel of this checkout.
 
     What else the pages install is there already: nothing is fetched.
     """

@@ -284,6 +284,7 @@ def test_what_is_not_there_is_said_with_what_to_give(dead: Path, tmp_path: Path)
     for arguments, text in [
         (["inspect", "frame", "99", str(dead)], "holds 1 to 3"),
         (["inspect", "segment", str(dead / "LOG")], "segment-0000000000000001.wal"),
+        (["inspect", "segment", str(dead)], "segment-0000000000000001.wal"),
         (["inspect", "ledger", str(tmp_path / "wal" / "none")], "none"),
         (["ls", str(dead / "quarantine")], "quarantine"),
         (["verfy", str(dead)], "verify"),

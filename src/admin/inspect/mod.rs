@@ -44,7 +44,7 @@ pub enum InspectError {
     },
     /// Nothing says which segment of which log a file is.
     #[error(
-        "{path} is no segment: it has no whole header or footer, and lies in no directory of a log under the name of one; \
+        "{path} is no segment: no file with a whole header or footer, or in the directory of a log under the name of one; \
          give a file such as <wal_dir>/<table>/writer-001/segment-0000000000000001.wal",
         path = .path.display()
     )]

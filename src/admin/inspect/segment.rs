@@ -160,6 +160,9 @@ pub enum PieceReport {
 /// [`InspectError`] if the file cannot be read, or nothing says which segment of which log it is.
 pub fn inspect_segment(path: &Path) -> Result<SegmentReport, InspectError> {
     let env = Env::os();
+    if path.is_dir() {
+        return Err(InspectError::NoSegment { path: path.to_owned() });
+    }
     let look = SegmentLook::open(&env, path).map_err(InspectError::file(path))?;
     if let Head::Version(version) = look.head {
         return Err(InspectError::OtherVersion { path: path.to_owned(), version });
