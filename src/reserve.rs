@@ -37,7 +37,7 @@ impl Reserve {
 
     /// Takes the space, if it is to be had. A file system that cannot reserve has none to give up either.
     pub(crate) fn hold(&mut self) {
-        if self.is_held {
+        if self.is_held || self.bytes == 0 {
             return;
         }
         let Ok(file) = self.storage.open(&self.path, Access::New) else { return };

@@ -149,6 +149,9 @@ def read_quarantine(log: Log) -> None:
             log.problems.append(f"quarantine/{path.name}: {error}")
             continue
         wanted = ["_zerobus_lsn", "_zerobus_row", "id", "content", "_zerobus_code"]
+        if missing := set(wanted) - set(table.column_names):
+            log.problems.append(f"quarantine/{path.name}: the columns {sorted(missing)} are missing")
+            continue
         columns = [table.column(name).to_pylist() for name in wanted]
         log.quarantined += list(zip(*columns, strict=True))
 

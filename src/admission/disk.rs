@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Full;
 use crate::io::Env;
+use crate::quarantine::Quarantine;
 
 /// Other programs write to the same file system, so what was seen is believed for so long only.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
@@ -16,8 +17,11 @@ pub(super) struct Disk {
     env: Env,
     directory: Arc<PathBuf>,
     min_free_bytes: u64,
-    /// What has to be left free besides, for now.
-    kept_bytes: AtomicU64,
+    /// What a new segment takes at once, which is more than the batch that needs it.
+    segment_bytes: u64,
+    /// What is missing in the reserve of the ledger.
+    ledger_missing_bytes: AtomicU64,
+    quarantine: Quarantine,
     seen: Mutex<Seen>,
 }
 
@@ -32,20 +36,41 @@ struct Seen {
 }
 
 impl Disk {
-    pub(super) fn new(env: Env, directory: PathBuf, min_free_bytes: u64) -> Disk {
-        let kept_bytes = AtomicU64::new(0);
-        Disk { env, directory: Arc::new(directory), min_free_bytes, kept_bytes, seen: Mutex::default() }
+    pub(super) fn new(
+        env: Env,
+        directory: PathBuf,
+        min_free_bytes: u64,
+        segment_bytes: u64,
+        quarantine: Quarantine,
+    ) -> Disk {
+        Disk {
+            env,
+            directory: Arc::new(directory),
+            min_free_bytes,
+            segment_bytes,
+            ledger_missing_bytes: AtomicU64::new(0),
+            quarantine,
+            seen: Mutex::default(),
+        }
     }
 
-    /// From now on so much is left free besides.
-    pub(super) fn keep_free(&self, bytes: u64) {
-        self.kept_bytes.store(bytes, Ordering::Relaxed);
+    /// From now on so much is left free for the ledger; and what the quarantine lacks is taken back, if it is to be had.
+    pub(super) fn keep_reserves(&self, ledger_missing_bytes: u64) {
+        self.ledger_missing_bytes.store(ledger_missing_bytes, Ordering::Relaxed);
+        self.quarantine.take_back_reserve();
+    }
+
+    /// What has to be left free besides, so that reserves can be taken back.
+    fn kept_bytes(&self) -> u64 {
+        let missing_bytes =
+            self.ledger_missing_bytes.load(Ordering::Relaxed) + self.quarantine.missing_reserve_bytes();
+        if missing_bytes > 0 { missing_bytes + self.segment_bytes } else { 0 }
     }
 
     /// Whether so many bytes may be written, which are counted then.
     pub(super) fn admit(&self, bytes: u64) -> Result<(), Full> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        let kept_bytes = self.kept_bytes();
         if self.min_free_bytes + kept_bytes == 0 && !seen.append_failed {
             return Ok(());
         }
@@ -71,7 +96,7 @@ impl Disk {
     /// Why so many bytes may not be written now, if so; nothing is counted.
     pub(super) fn look(&self, bytes: u64) -> Option<Full> {
         let append_failed = self.seen.lock().unwrap_or_else(PoisonError::into_inner).append_failed;
-        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        let kept_bytes = self.kept_bytes();
         if self.min_free_bytes + kept_bytes == 0 && !append_failed {
             return None;
         }

@@ -23,6 +23,7 @@ pub use self::full::Full;
 use crate::config::OnFull;
 use crate::demand::Demand;
 use crate::io::Env;
+use crate::quarantine::Quarantine;
 use crate::wal::Wal;
 
 /// What a frame may need besides its own bytes: header and footer of a segment that it begins, its schema, padding.
@@ -90,12 +91,20 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(runtime: Handle, env: &Env, wal: Wal, directory: PathBuf, limits: Limits) -> Admission {
+    pub(crate) fn new(
+        runtime: Handle,
+        env: &Env,
+        wal: Wal,
+        directory: PathBuf,
+        limits: Limits,
+        quarantine: Quarantine,
+    ) -> Admission {
+        let (min_free_bytes, segment_bytes) = (limits.wal_min_free_bytes, wal.segment_bytes());
         Admission {
             runtime,
             wal,
             limits,
-            disk: Disk::new(env.clone(), directory, limits.wal_min_free_bytes),
+            disk: Disk::new(env.clone(), directory, min_free_bytes, segment_bytes, quarantine),
             entering_bytes: Mutex::new(0),
             turnstile: Semaphore::new(1),
             shortage: Mutex::default(),
@@ -106,11 +115,10 @@ impl Admission {
         }
     }
 
-    /// From now on nothing that enters takes the space that is missing in a reserve, so that it can be taken back.
-    pub(crate) fn keep_free(&self, missing_bytes: u64) {
-        // A segment takes its space as a whole, which is more than the batch that needs it.
-        let segment_bytes = if missing_bytes > 0 { self.wal.segment_bytes() } else { 0 };
-        self.disk.keep_free(missing_bytes + segment_bytes);
+    /// From now on nothing that enters takes the space that is missing in a reserve, so that it can be taken back: so much
+    /// in the ledger's, and what the quarantine says of its own.
+    pub(crate) fn keep_reserves(&self, ledger_missing_bytes: u64) {
+        self.disk.keep_reserves(ledger_missing_bytes);
     }
 
     /// How long a batch that comes now may wait.

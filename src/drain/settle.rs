@@ -137,7 +137,7 @@ impl Settler {
                 recorded = self.checkpoint(is_last);
                 freed = self.reclaim();
             }
-            self.admission.keep_free(self.ledger.missing_reserve_bytes());
+            self.admission.keep_reserves(self.ledger.missing_reserve_bytes());
             let failure = recorded.and(freed).err();
             self.status.send_modify(|status| {
                 status.failures_in_a_row =
@@ -206,6 +206,7 @@ mod tests {
     use crate::catalog::KnownTable;
     use crate::config::OnFull;
     use crate::ledger::Settled;
+    use crate::quarantine::{Quarantine, Source};
     use crate::types::Lsn;
     use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
 
@@ -243,6 +244,14 @@ mod tests {
                     on_full: OnFull::Block,
                     block_timeout: None,
                 },
+                Quarantine::open(
+                    &Env::os(),
+                    dir.path(),
+                    Source { table: "a.b.c".parse().unwrap(), epoch },
+                    Lsn::ZERO,
+                    0,
+                )
+                .unwrap(),
             )),
             retention: Retention::default(),
             next_expiry: None,

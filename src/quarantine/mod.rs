@@ -23,7 +23,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,8 @@ struct Shared {
     max_bytes: u64,
     /// Whether rows of frames that are not settled may be here: most logs have none, and every frame asks.
     has_rows: AtomicBool,
+    /// What is missing in the reserve: every batch asks.
+    missing_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -154,9 +156,7 @@ impl Quarantine {
         }
         let mut reserve =
             Reserve::of(&env.storage, writer_directory.join(RESERVE_FILE), RESERVE_BYTES.min(max_bytes));
-        if max_bytes > 0 {
-            reserve.hold();
-        }
+        reserve.hold();
         let rows: BTreeMap<Lsn, Arc<Rows>> = rows.into_iter().map(|(lsn, rows)| (lsn, rows.into())).collect();
         Ok(Quarantine {
             shared: Arc::new(Shared {
@@ -165,6 +165,7 @@ impl Quarantine {
                 source,
                 max_bytes,
                 has_rows: AtomicBool::new(!rows.is_empty()),
+                missing_bytes: AtomicU64::new(reserve.missing_bytes()),
                 state: Mutex::new(State { used_bytes: used_bytes(&files), files, rows, reserve }),
             }),
         })
@@ -205,11 +206,15 @@ impl Quarantine {
     pub(crate) fn put(&self, refused: &[RefusedRows]) -> Result<(), PutError> {
         let mut state = self.shared.state();
         let mut put = self.shared.put(&mut state, refused);
-        if put.as_ref().is_err_and(PutError::is_out_of_space) && state.reserve.give_up() {
-            put = self.shared.put(&mut state, refused);
+        if put.as_ref().is_err_and(PutError::is_out_of_space) {
+            // What comes free now is for these rows, and the next ones.
+            self.shared.missing_bytes.store(RESERVE_BYTES, Ordering::Release);
+            if state.reserve.give_up() {
+                put = self.shared.put(&mut state, refused);
+            }
         }
+        self.shared.take_back_reserve(&mut state);
         let written = put?;
-        state.reserve.hold();
         for ((name, bytes), refused) in written.into_iter().zip(refused) {
             state.files.insert(name, bytes);
             state.used_bytes += on_disk(bytes);
@@ -250,6 +255,18 @@ impl Quarantine {
             }
         }
         report.filter(|report| !report.rows.is_empty())
+    }
+
+    /// How much space is missing in the reserve.
+    pub(crate) fn missing_reserve_bytes(&self) -> u64 {
+        self.shared.missing_bytes.load(Ordering::Acquire)
+    }
+
+    /// Takes back the space that is missing in the reserve, if it is to be had by now.
+    pub(crate) fn take_back_reserve(&self) {
+        if self.missing_reserve_bytes() > 0 {
+            self.shared.take_back_reserve(&mut self.shared.state());
+        }
     }
 
     /// The directory.
@@ -297,6 +314,11 @@ impl Shared {
     /// What lies behind the lock is whole at every moment, whatever a thread that held it died of.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_back_reserve(&self, state: &mut State) {
+        state.reserve.hold();
+        self.missing_bytes.store(state.reserve.missing_bytes(), Ordering::Release);
     }
 
     fn notice_removals(&self, state: &mut State) {

@@ -238,9 +238,25 @@ fn what_a_full_disk_refuses_fits_into_the_space_that_is_kept() {
     world.disk().faults(|faults| faults.capacity_bytes = Some(used_bytes));
     quarantine.put(&[refused(5, &[2])]).unwrap();
     assert_eq!((rows_of(&quarantine, 5), held()), ("2".to_owned(), None), "it was given up for the row");
+    assert_eq!(quarantine.missing_reserve_bytes(), RESERVE_BYTES, "nothing else may take the space");
+    quarantine.take_back_reserve();
+    assert_eq!((held(), quarantine.missing_reserve_bytes()), (None, RESERVE_BYTES), "there is no room yet");
     world.disk().heal();
     quarantine.put(&[refused(6, &[2])]).unwrap();
-    assert_eq!(held(), Some(RESERVE_BYTES), "it is taken back");
+    assert_eq!((held(), quarantine.missing_reserve_bytes()), (Some(RESERVE_BYTES), 0), "it is taken back");
+}
+
+#[test]
+fn the_reserve_is_taken_back_as_soon_as_there_is_room_without_a_row_that_needs_it() {
+    let world = world(3);
+    let quarantine = open(&world);
+    let used_bytes = world.disk().used_bytes();
+    world.disk().faults(|faults| faults.capacity_bytes = Some(used_bytes));
+    quarantine.put(&[refused(5, &[2])]).unwrap();
+    world.disk().heal();
+    quarantine.take_back_reserve();
+    assert_eq!(quarantine.missing_reserve_bytes(), 0);
+    assert!(world.env().storage.open(&Path::new(DIR).join(RESERVE_FILE), Access::Read).is_ok());
 }
 
 #[test]

@@ -222,8 +222,15 @@ pub(super) fn start(
 
     let limits = Limits::from(configuration);
     let runtime_handle = runtime.handle().clone();
-    let admission = Arc::new(Admission::new(runtime_handle, &env, wal.clone(), directory.clone(), limits));
-    admission.keep_free(ledger.missing_reserve_bytes());
+    let admission = Arc::new(Admission::new(
+        runtime_handle,
+        &env,
+        wal.clone(),
+        directory.clone(),
+        limits,
+        quarantine.clone(),
+    ));
+    admission.keep_reserves(ledger.missing_reserve_bytes());
     let lane_status = Lane::new_status(&streams);
     let ranges = Arc::new(ranges);
     let settler_status = watch::Sender::new(SettlerStatus {

@@ -1,12 +1,13 @@
 /* A disk that fails on demand, for a loop device to stand on.
  *
- *     blockdev MOUNT_POINT PLATTER
+ *     blockdev MOUNT_POINT PLATTER SECTOR
  *
- * mounts a file system with one file, `disk`, at MOUNT_POINT, over /dev/fuse itself. The file has two contents: the platter, which is the file
+ * mounts a file system with one file, `disk`, at MOUNT_POINT, over /dev/fuse itself. SECTOR is what it writes as a whole or not at all, 512 or
+ * 4096 bytes. The file has two contents: the platter, which is the file
  * PLATTER, and the drive's volatile cache above it. Writes go to the cache, a flush (the loop device sends it as an fsync) carries
  * them down. What the drive does wrong is told on standard input, one command per line, each answered with one line:
  *
- *     cut PERCENT SEED   the power goes: each sector of 512 bytes that was not flushed survives with that chance; all requests fail
+ *     cut PERCENT SEED   the power goes: each sector that was not flushed survives with that chance; all requests fail
  *     power              the power is back, with what is on the platter
  *     eio_write N [1]    the N-th write from now fails, once; with 1 only writes of a log's frames count
  *     eio_flush N        the N-th flush from now fails, once, and what it should have carried down is gone
@@ -35,12 +36,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { SECTOR = 512, MAX_WRITE = 1 << 20, DISK = 2 };
+enum { FRAME_ALIGN = 512, MAX_WRITE = 1 << 20, DISK = 2 };
 
 static int fuse;
 static char *platter, *cache;       /* the same bytes, below and above the volatile cache */
 static uint8_t *volatile_sectors;   /* one byte for each: is it different above? */
-static uint64_t size_bytes, sectors;
+static uint64_t size_bytes, sector_bytes, sectors;
 
 static int no_power, swallow, frames_only;
 static uint64_t eio_write, eio_flush, eio_read_from, eio_read_to;
@@ -66,7 +67,7 @@ static int disk_read(uint64_t offset, uint64_t length) {
 
 /* Whether a block of the write begins with the magic of a segment or of a frame. */
 static int holds_frames(const char *content, uint64_t length) {
-    for (uint64_t at = 0; at + SECTOR <= length; at += SECTOR)
+    for (uint64_t at = 0; at + FRAME_ALIGN <= length; at += FRAME_ALIGN)
         if (!memcmp(content + at, "ZBfr", 4) || !memcmp(content + at, "ZBWALSEG", 8))
             return 1;
     return 0;
@@ -83,7 +84,7 @@ static int disk_write(const char *content, uint64_t offset, uint64_t length) {
     if (offset > size_bytes || length > size_bytes - offset)
         return ENOSPC;
     memcpy(cache + offset, content, length);
-    for (uint64_t sector = offset / SECTOR; sector * SECTOR < offset + length; sector++) {
+    for (uint64_t sector = offset / sector_bytes; sector * sector_bytes < offset + length; sector++) {
         cached += !volatile_sectors[sector];
         volatile_sectors[sector] = 1;
     }
@@ -95,11 +96,11 @@ static void settle(unsigned percent) {
     for (uint64_t sector = 0; sector < sectors; sector++) {
         if (!volatile_sectors[sector])
             continue;
-        char *above = cache + sector * SECTOR, *below = platter + sector * SECTOR;
+        char *above = cache + sector * sector_bytes, *below = platter + sector * sector_bytes;
         if (percent == 100 || (unsigned)(random() % 100) < percent) {
-            memcpy(below, above, SECTOR);
+            memcpy(below, above, sector_bytes);
         } else {
-            memcpy(above, below, SECTOR);
+            memcpy(above, below, sector_bytes);
             taken++;
         }
         volatile_sectors[sector] = 0;
@@ -135,7 +136,7 @@ static struct fuse_attr attributes(uint64_t node) {
     struct fuse_attr attr = {.ino = node, .nlink = 1, .blksize = 4096};
     attr.mode = node == DISK ? S_IFREG | 0600 : S_IFDIR | 0700;
     attr.size = node == DISK ? size_bytes : 0;
-    attr.blocks = attr.size / SECTOR;
+    attr.blocks = attr.size / 512;
     return attr;
 }
 
@@ -253,8 +254,9 @@ static void obey(const char *line) {
 }
 
 int main(int count, char **words) {
-    if (count != 3) {
-        fprintf(stderr, "usage: blockdev MOUNT_POINT PLATTER\n");
+    sector_bytes = count == 4 ? strtoull(words[3], NULL, 10) : 0;
+    if (sector_bytes != 512 && sector_bytes != 4096) {
+        fprintf(stderr, "usage: blockdev MOUNT_POINT PLATTER 512|4096\n");
         return 2;
     }
     int file = open(words[2], O_RDWR | O_CLOEXEC);
@@ -262,7 +264,7 @@ int main(int count, char **words) {
     if (file < 0 || fstat(file, &stat_))
         die(words[2]);
     size_bytes = (uint64_t)stat_.st_size;
-    sectors = size_bytes / SECTOR;
+    sectors = size_bytes / sector_bytes;
     platter = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     /* Private: what is above never reaches the file by itself. */
     cache = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file, 0);
