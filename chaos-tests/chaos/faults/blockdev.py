@@ -15,7 +15,7 @@ from .mounts import MIB, Kind, Mount, make_image, run
 
 # What the drive writes as a whole or not at all. The first 512 bytes of a block of XFS's own say how old it
 # is: where those are new and others old, XFS does not mend it, and mounts no more ("Metadata CRC error").
-_SECTOR_BYTES: dict[Kind, int] = {"ext4": 512, "btrfs": 512, "xfs": 4096}
+SECTOR_BYTES: dict[Kind, int] = {"ext4": 512, "btrfs": 512, "xfs": 4096}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class BlockDevice:
     def __enter__(self) -> Self:
         program = str(compiled("blockdev.c"))
         self._drive = subprocess.Popen(
-            [program, str(self._fuse), str(self._platter), str(_SECTOR_BYTES[self._kind])],
+            [program, str(self._fuse), str(self._platter), str(SECTOR_BYTES[self._kind])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

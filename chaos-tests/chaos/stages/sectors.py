@@ -27,7 +27,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from ..faults.blockdev import BlockDevice
+from ..faults.blockdev import SECTOR_BYTES, BlockDevice
 from ..faults.mounts import Kind
 from ..stage import Need, Stage
 from ..trial import Trial
@@ -200,7 +200,8 @@ def stages() -> list[Stage]:
             Stage(
                 name=f"sectors-{kind}",
                 rows=(3, 5, 24),
-                fault=f"a cut takes the drive's cache; 0, 50 or 90 % of its sectors survive ({kind})",
+                fault="a cut takes the drive's cache; 0, 50 or 90 % of its sectors"
+                f" of {SECTOR_BYTES[kind]} bytes survive ({kind})",
                 promise="no acknowledged row is lost, no half batch is delivered",
                 proof="a block device of our own under a loop device; announcements compared with the table",
                 needs=all_needs | {Need.RUST_VICTIM},
