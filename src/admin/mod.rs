@@ -18,7 +18,6 @@ pub mod inspect;
 pub mod kept;
 pub mod list;
 mod pausing;
-#[cfg(unix)]
 mod progress;
 mod protocol;
 #[cfg(feature = "cli")]
