@@ -73,7 +73,9 @@ class World:
             command = command.replace(shown, here)
         return command
 
-    def run(self, arguments: list[str], *, is_merged: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, arguments: list[str], *, is_merged: bool = False, timeout_secs: float = TIMEOUT_SECS
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a program here."""
         return subprocess.run(
             arguments,
@@ -83,7 +85,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT_SECS,
+            timeout=timeout_secs,
         )
 
     def run_python(self, body: str) -> subprocess.CompletedProcess[str]:
