@@ -54,9 +54,9 @@ driver = "overlay"
 graphroot = "{place}/storage"
 runroot = "{place}/run"
 """
-_PIP = "[global]\nno-index = true\nfind-links = /wheels\n"
+_PIP = "[global]\nno-index = true\nfind-links = /wheels\n[install]\nno-compile = true\n"
 _LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "config-*", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"
+    "config-*", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"
 )
 
 

@@ -2,9 +2,9 @@
 
 Goal: as that of ``test_docs.py``, for the blocks that would build everything, or run for hours, or both.
 Method: each block is run as it stands there, numbers of seconds aside, in another checkout whose ``.venv``
-is the one of these tests, so that make finds nothing to build. The chaos suite of that checkout has one stage
-with two kills, and its cargo works in this checkout and lists the tests that it is to run: that they pass is
-seen by ``make test-rust``.
+is the one of these tests, so that make finds nothing to build. The only stage of the chaos suite there is the
+example of its README, made small, and its cargo works in this checkout and lists the tests that it is to run:
+that they pass is seen by ``make test-rust``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from docs_blocks import ROOT, blocks_run_by
+from docs_blocks import ROOT, blocks_of, blocks_run_by
 from docs_world import World, lacks
 
 # Beside other tests, and with what is left to build once a file has been changed.
 TIMEOUT_SECS = 600
 BUILT = f"mkdir .venv && ln -s {sys.prefix}/* .venv && touch .venv/.tools .venv/.wheel"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-# What comes behind the stages of `kill.py`.
-ONE_SMALL_STAGE = """
-KILLS_OF_WHEEL = 2
-STAGES = tuple(replace(stage, trials=1) for stage in STAGES if stage.name == "kill-wheel")
-"""
+# What is small in the example of a stage, and how its page calls a stage when it runs one.
+SMALL = {"range(10)": "range(2)", "trials=5": "trials=1", "kill-example": "kill-wheel"}
 LISTING_CARGO = """\
 #!/bin/sh
 cd {root}
@@ -85,8 +82,13 @@ def checkout(tmp_path: Path) -> World:
     suite, copy = ROOT / "chaos-tests" / "chaos", tmp_path / "chaos-tests" / "chaos"
     shutil.copytree(suite, copy, ignore=shutil.ignore_patterns("__pycache__", "stages"))
     (copy / "stages").mkdir()
-    for name, more in (("__init__.py", ""), ("kill.py", ONE_SMALL_STAGE)):
-        (copy / "stages" / name).write_text((suite / "stages" / name).read_text() + more)
+    shutil.copy(suite / "stages" / "__init__.py", copy / "stages")
+    (stage,) = [block for block in blocks_of(ROOT / "chaos-tests/README.md") if block.language == "python"]
+    text = stage.body
+    for found, small in SMALL.items():
+        assert found in text
+        text = text.replace(found, small)
+    (copy / "stages" / "example.py").write_text(text)
     world.typed_as["3600"] = "1"
     return world
 
