@@ -1,7 +1,7 @@
 """Which blocks of code there are on the pages, and what their marks say of how they are tried.
 
-A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or why it
-cannot be tried, stands in a comment in front of it, which no reader sees::
+A block of ``console``, ``bash``, ``python`` or ``py`` is tried as it stands there. What it needs, or which
+test runs it, stands in a comment in front of it, which no reader sees::
 
     <!-- test: owner -->                      in this set-up (see docs_setups.py)
     <!-- test: continues -->                  where the block before has left off, with its names
@@ -10,7 +10,6 @@ cannot be tried, stands in a comment in front of it, which no reader sees::
     <!-- test: log, for example -->           runs, but what is shown is of a larger log
     <!-- test: log, ends with 3 -->           its last command ends with this exit code
     <!-- test: run by test_x.py::test_y -->   that test reads it (``blocks_run_by``) and runs it
-    <!-- test: not run: why not -->           everything else
 
 Blocks in other languages are data, not commands.
 """
@@ -59,11 +58,6 @@ class Block:
         return f"{self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page}:{self.line}"
 
     @property
-    def why_not(self) -> str | None:
-        """Why it is not run; None if it is."""
-        return self.mark.removeprefix("not run:").strip() if self.mark.startswith("not run") else None
-
-    @property
     def run_by(self) -> str | None:
         """The test elsewhere that runs it; None if there is none."""
         return self.mark.removeprefix("run by ") if self.mark.startswith("run by ") else None
@@ -89,7 +83,7 @@ class Block:
     @property
     def is_run_here(self) -> bool:
         """Whether ``test_docs.py`` runs it."""
-        return self.language in COMMANDS and self.why_not is None and self.run_by is None
+        return self.language in COMMANDS and self.run_by is None
 
 
 def blocks_of(page: Path, text: str | None = None) -> list[Block]:
