@@ -7,7 +7,9 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What jemalloc reads before its first allocation; large pages make fresh memory cheap.
+/// What jemalloc reads before its first allocation. Large pages make fresh memory cheap. Without the threshold of 1 GiB
+/// memory of 8 MiB and more, such as that of a large batch, would go back to the system as soon as it is freed, and be
+/// filled with zeros for the next batch; to switch the threshold off leaves it as it is for the first arena.
 #[expect(unsafe_code, reason = "it has to have this name, and nobody else gives it to anything")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static CONFIGURATION: &[u8; 21] = b"narenas:1,thp:always\0";
+static CONFIGURATION: &[u8; 51] = b"narenas:1,thp:always,oversize_threshold:1073741824\0";

@@ -4,6 +4,7 @@ from typing import Any, Self, TypeAlias, TypedDict, final, type_check_only
 
 __all__ = [
     "CompletionQueue",
+    "ExportedArray",
     "Job",
     "Rows",
     "Wrapper",
@@ -116,6 +117,14 @@ class CompletionQueue:
     def start(self) -> None: ...
     def cancel(self, token: int) -> None: ...
     def close(self) -> None: ...
+
+@final
+class ExportedArray:
+    # Memory for an ArrowArray of the C data interface. What is in it, and was not taken, goes with it.
+
+    def __new__(cls) -> Self: ...
+    @property
+    def address(self) -> int: ...
 
 @final
 class Job:

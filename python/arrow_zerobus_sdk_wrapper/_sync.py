@@ -10,7 +10,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Self, Unpack, cast
 
 from . import _blocking, _display
 from ._frames import Together, checked_timeout, each_frame
-from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
+from ._inputs import ArrowBatchStream, ArrowRecordBatch
 from ._results import Status, TransmissionResult
 from ._settings import WrapperArguments, open_with
 from ._wrapper import ZerobusWrapper, keep
@@ -165,13 +165,13 @@ class SyncZerobusWrapper:
             stored and then is delivered. An append that was started is always finished. What was stored of a
             stream before is said in a note of the exception.
         """
-        given = exported(batch)
+        wrapper = self._wrapper
+        given = wrapper._exports.of(batch)
         if given is not None and not isinstance(given, tuple):
             with given as batches, Together(given.name) as sent:
                 for one in batches:
                     sent.add(self.send_batch(one))
                 return sent.result()
-        wrapper = self._wrapper
         return _blocking.send(wrapper._core, batch, given, wrapper._traceparent())
 
     def wait_delivered(

@@ -11,8 +11,9 @@ from typing import Any, Literal, NoReturn, Self, Unpack, cast
 
 from . import _blocking, _core, _display, _logging, _options, _traces
 from ._bridge import running_bridge
+from ._exports import Exports
 from ._frames import Together, checked_timeout, each_frame
-from ._inputs import ArrowBatchStream, ArrowRecordBatch, exported
+from ._inputs import ArrowBatchStream, ArrowRecordBatch
 from ._observability import Observability
 from ._results import Status, TransmissionResult
 from ._settings import WrapperArguments, open_with
@@ -180,7 +181,7 @@ class ZerobusWrapper:
         3
     """
 
-    __slots__ = ("__weakref__", "_core", "_endpoint", "_is_traced", "_table_name", "_wal_dir")
+    __slots__ = ("__weakref__", "_core", "_endpoint", "_exports", "_is_traced", "_table_name", "_wal_dir")
 
     @_options.refuse_unknown_options
     def __init__(
@@ -326,6 +327,7 @@ class ZerobusWrapper:
         }
         _logging.start()
         self._core = _core.Wrapper(settings, observability.core_exports_metrics)
+        self._exports = Exports()
         self._is_traced = observability.core_exports
         observability.observe(self)
 
@@ -429,7 +431,7 @@ class ZerobusWrapper:
             stored and then is delivered. An append that was started is always finished. What was stored of a
             stream before is said in a note of the exception.
         """
-        given = exported(batch)
+        given = self._exports.of(batch)
         if given is not None and not isinstance(given, tuple):
             with given as batches, Together(given.name) as sent:
                 for one in batches:

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use pyo3_arrow::PyRecordBatch;
 
+use super::exported::Place;
 use super::failure::Failure;
 use super::schemas::{KnownSchemas, StructSchema};
 use crate::error::ErrorCode;
@@ -66,16 +67,18 @@ impl Given {
         };
         let Some(exported) = exported else { return Err(refused("")) };
         let other = || refused(" whose __arrow_c_array__ returns something else than two capsules");
-        let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>() else {
+        let Ok((schema, array)) = exported.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyAny>)>() else {
             return Err(other());
         };
+        let mut array = Place::of(array).map_err(|_| other())?;
         let described = match known.find(&schema).map_err(|_| other())? {
             Err(described) => Some(described),
-            Ok(schema) => match take_array(&array).map_err(|_| other())? {
+            Ok(schema) => match array.take_batch() {
                 Some(array) => return Ok(Given::of(array.len(), Form::Exported(array, schema))),
                 None => None,
             },
         };
+        let array = array.into_capsule()?;
         // The import panics on an array that somebody has imported before: its capsule is empty then.
         let imported = AssertUnwindSafe(|| PyRecordBatch::from_arrow_pycapsule(&schema, &array));
         match panic::catch_unwind(imported).map_err(|_| refused(" whose data were taken before"))? {
@@ -162,18 +165,6 @@ fn import_held(
     let held =
         batch.columns().iter().find_map(|column| column.to_data().buffers().iter().find(is_foreign).cloned());
     Ok((batch, held))
-}
-
-/// Takes the array out of its capsule, if it is there and can be a record batch.
-fn take_array(capsule: &Bound<'_, PyCapsule>) -> PyResult<Option<FFI_ArrowArray>> {
-    let mut array = capsule.pointer_checked(Some(c"arrow_array"))?.cast::<FFI_ArrowArray>();
-    // SAFETY: a capsule of this name holds an array of the C data interface, which is ours from the import on.
-    #[expect(unsafe_code, reason = "the interface is one of pointers")]
-    let taken = unsafe {
-        let is_batch = !array.as_mut().is_released() && array.as_mut().null_count_opt() == Some(0);
-        is_batch.then(|| FFI_ArrowArray::from_raw(array.as_ptr()))
-    };
-    Ok(taken)
 }
 
 fn import(array: FFI_ArrowArray, schema: &StructSchema) -> Result<RecordBatch, String> {

@@ -7,6 +7,7 @@ mod admin;
 mod admin_rows;
 mod call;
 mod completions;
+mod exported;
 mod failure;
 mod input;
 mod log;
@@ -24,6 +25,7 @@ use std::io::Write;
 use pyo3::prelude::*;
 
 use completions::CompletionQueue;
+use exported::ExportedArray;
 use rows::Rows;
 use wrapper::{Job, Wrapper};
 
@@ -31,6 +33,7 @@ use wrapper::{Job, Wrapper};
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<CompletionQueue>()?;
+    module.add_class::<ExportedArray>()?;
     module.add_class::<Job>()?;
     module.add_class::<Rows>()?;
     module.add_class::<Wrapper>()?;

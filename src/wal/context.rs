@@ -12,11 +12,8 @@ use arrow_schema::ArrowError;
 use flatbuffers::FlatBufferBuilder;
 
 use super::format::ALIGNMENT;
+use super::messages::{CONTINUATION, PREFIX, metadata_bytes};
 use crate::telemetry::TraceContext;
-
-/// What stands before the metadata of a message: the continuation marker, and the length of the metadata.
-const PREFIX: usize = 8;
-const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// The messages of a batch with this context in the last one, the record batch. Nothing but its metadata is written
 /// anew.
@@ -60,14 +57,6 @@ pub(super) fn context_of(body: &[u8]) -> Option<TraceContext> {
         let passed = PREFIX + length;
         rest = rest.get(passed..)?.get(usize::try_from(message.bodyLength()).ok()?..)?;
     }
-}
-
-/// How long the metadata are, by what stands before them.
-fn metadata_bytes(prefix: &[u8]) -> Option<usize> {
-    let (marker, length) = prefix.split_at_checked(4)?;
-    let length = i32::from_le_bytes(length.try_into().ok()?);
-    // Nothing is the end of a stream.
-    usize::try_from(length).ok().filter(|length| marker == CONTINUATION && *length > 0)
 }
 
 /// A copy of bytes that may lie in several buffers.

@@ -23,6 +23,7 @@ use super::{
     compact::compact,
     context::{context_of, with_context},
     format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
+    messages::decode_messages,
 };
 use crate::{io::BLOCK, telemetry::TraceContext, types::Lsn};
 
@@ -280,20 +281,10 @@ fn join(body: &[Buffer], body_bytes: usize) -> (AlignedBuf, u32) {
     (bytes, checksum)
 }
 
-/// A schema as the log has it.
-#[derive(Clone, Debug)]
-pub(super) struct StoredSchema {
-    pub(super) schema: SchemaRef,
-    message: Buffer,
-}
-
-impl StoredSchema {
-    /// The schema in a schema frame's body, whose checksum the caller has compared.
-    pub(super) fn decode(fingerprint: SchemaFingerprint, body: Bytes) -> Result<StoredSchema, FrameError> {
-        let message = Buffer::from(body);
-        let (schema, _) = guarded(fingerprint, || decode_stream([message.clone(), end_of_stream()]))?;
-        Ok(StoredSchema { schema, message })
-    }
+/// The schema in a schema frame's body, whose checksum the caller has compared.
+pub(super) fn decode_schema(fingerprint: SchemaFingerprint, body: Bytes) -> Result<SchemaRef, FrameError> {
+    let (schema, _) = guarded(fingerprint, || decode_stream([Buffer::from(body), end_of_stream()]))?;
+    Ok(schema)
 }
 
 /// What ends an IPC stream. Without it the decoder keeps the last message to itself if that has no
@@ -348,19 +339,17 @@ pub struct Frame {
     pub schema: SchemaRef,
     /// What stands for the schema in the log.
     pub fingerprint: SchemaFingerprint,
-    message: Buffer,
     body: Bytes,
 }
 
 impl Frame {
-    pub(super) fn new(header: &FrameHeader, schema: StoredSchema, body: Bytes) -> Frame {
+    pub(super) fn new(header: &FrameHeader, schema: SchemaRef, body: Bytes) -> Frame {
         Frame {
             lsn: header.lsn,
             rows: header.rows,
             appended_unix_micros: header.appended_unix_micros,
-            schema: schema.schema,
+            schema,
             fingerprint: SchemaFingerprint(header.fingerprint),
-            message: schema.message,
             body,
         }
     }
@@ -381,8 +370,8 @@ impl Frame {
     ///
     /// [`FrameError::Decode`] if the body is no batch of the schema.
     pub fn decode(&self) -> Result<RecordBatch, FrameError> {
-        let parts = [self.message.clone(), Buffer::from(self.body.clone()), end_of_stream()];
-        let (_, batches) = guarded(self.fingerprint, || decode_stream(parts))?;
+        let messages = Buffer::from(self.body.clone());
+        let batches = guarded(self.fingerprint, || decode_messages(&self.schema, messages))?;
         match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) if batch.num_rows() == self.rows as usize => Ok(batch),
             _ => Err(FrameError::Decode {

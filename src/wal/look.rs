@@ -8,12 +8,14 @@ use std::{
     sync::Arc,
 };
 
+use arrow_schema::SchemaRef;
+
 use super::{
     Frame, SchemaFingerprint,
     format::{
         self, FOOTER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, SegmentHeaderFault,
     },
-    frame::StoredSchema,
+    frame::decode_schema,
     walk::{Step, Walk},
 };
 use crate::{
@@ -192,7 +194,7 @@ fn read_foot(file: &dyn StorageFile, length: u64) -> io::Result<Option<Foot>> {
 pub(crate) struct Pieces {
     walk: Walk,
     bodies: Bodies,
-    schemas: HashMap<SchemaFingerprint, StoredSchema>,
+    schemas: HashMap<SchemaFingerprint, SchemaRef>,
     shown: Option<FrameHeader>,
     is_over: bool,
 }
@@ -232,7 +234,7 @@ impl Pieces {
         let (kind, is_whole) = match header.kind {
             FrameKind::Schema => {
                 let body = self.walk.body(header)?;
-                let schema = body.and_then(|body| StoredSchema::decode(fingerprint, body).ok());
+                let schema = body.and_then(|body| decode_schema(fingerprint, body).ok());
                 let is_whole = schema.is_some();
                 self.schemas.extend(schema.map(|schema| (fingerprint, schema)));
                 (PieceKind::Schema, is_whole)
@@ -288,7 +290,7 @@ impl Pieces {
     }
 
     /// The schema with this fingerprint, if it was passed and is whole.
-    pub(crate) fn schema(&self, fingerprint: SchemaFingerprint) -> Option<&arrow_schema::SchemaRef> {
-        self.schemas.get(&fingerprint).map(|stored| &stored.schema)
+    pub(crate) fn schema(&self, fingerprint: SchemaFingerprint) -> Option<&SchemaRef> {
+        self.schemas.get(&fingerprint)
     }
 }

@@ -8,11 +8,14 @@ use std::{
     sync::Arc,
 };
 
+use arrow_schema::SchemaRef;
+
 use super::{
     Damage, DamageReason, Frame, ReadError, SchemaFingerprint,
     format::{self, FrameHeader, FrameKind},
-    frame::StoredSchema,
+    frame::decode_schema,
     index::{Index, Segment},
+    memory::ReadMemory,
     queue::Shared,
     walk::{Step, Stretch, Walk},
 };
@@ -63,10 +66,12 @@ pub struct LogReader {
     /// The segment that the last frame was in, as it was then.
     segment: Option<Arc<Segment>>,
     cursor: Option<Cursor>,
+    /// What the cursors before have read into.
+    memory: ReadMemory,
     bookmark: Option<Bookmark>,
     /// The frame before which damage was met once, and not yet a second time.
     doubted: Option<Lsn>,
-    schemas: HashMap<SchemaFingerprint, StoredSchema>,
+    schemas: HashMap<SchemaFingerprint, SchemaRef>,
 }
 
 /// Where a reader that has caught up goes on. It keeps no file open meanwhile: the disk gets the space of a
@@ -95,6 +100,7 @@ impl LogReader {
             next: from.max(Lsn::FIRST),
             segment: None,
             cursor: None,
+            memory: ReadMemory::default(),
             bookmark: None,
             doubted: None,
             schemas: HashMap::new(),
@@ -184,10 +190,10 @@ impl LogReader {
         }
     }
 
-    /// Closes the file until there is more to read.
+    /// Closes the file until there is more to read. Memory is given back when there still is no more the next time.
     fn rest(&mut self) {
         self.bookmark = self.bookmark();
-        self.cursor = None;
+        self.memory = self.cursor.take().map(|cursor| cursor.walk.into_memory()).unwrap_or_default();
     }
 
     fn bookmark(&self) -> Option<Bookmark> {
@@ -241,11 +247,15 @@ impl LogReader {
     }
 
     fn cursor_of(&mut self, segment: &Segment) -> io::Result<&mut Cursor> {
-        let cursor = match self.cursor.take().filter(|cursor| cursor.segment == segment.id) {
-            Some(cursor) => cursor,
-            None => {
+        let cursor = match self.cursor.take() {
+            Some(cursor) if cursor.segment == segment.id => cursor,
+            other => {
+                if let Some(other) = other {
+                    self.memory = other.walk.into_memory();
+                }
                 let file = self.source.env().storage.open(&segment.path, Access::Read)?;
-                let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
+                let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end)
+                    .with_memory(std::mem::take(&mut self.memory));
                 let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
                 let pending = bookmark.and_then(|bookmark| {
                     walk.resume(bookmark.position, bookmark.passed);
@@ -263,7 +273,7 @@ impl LogReader {
     fn learn(&mut self, header: &FrameHeader) -> io::Result<()> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         let fingerprint = SchemaFingerprint(header.fingerprint);
-        let stored = cursor.walk.body(header)?.and_then(|body| StoredSchema::decode(fingerprint, body).ok());
+        let stored = cursor.walk.body(header)?.and_then(|body| decode_schema(fingerprint, body).ok());
         match stored {
             Some(schema) => {
                 if self.schemas.len() >= SCHEMAS_MAX {
@@ -310,7 +320,7 @@ impl LogReader {
         &mut self,
         except: Option<SegmentId>,
         fingerprint: SchemaFingerprint,
-    ) -> io::Result<Option<StoredSchema>> {
+    ) -> io::Result<Option<SchemaRef>> {
         let segments = self.source.segments();
         for other in segments.iter().filter(|other| Some(other.id) != except) {
             let file = match self.source.env().storage.open(&other.path, Access::Read) {
@@ -324,7 +334,7 @@ impl LogReader {
                         if header.kind == FrameKind::Schema
                             && header.fingerprint == fingerprint.0
                             && let Some(body) = walk.body(&header)?
-                            && let Ok(schema) = StoredSchema::decode(fingerprint, body)
+                            && let Ok(schema) = decode_schema(fingerprint, body)
                         {
                             self.schemas.insert(fingerprint, schema.clone());
                             return Ok(Some(schema));

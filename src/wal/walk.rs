@@ -7,9 +7,10 @@
 
 use std::{io, ops::Range, sync::Arc};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end};
+use super::memory::ReadMemory;
 use crate::{
     io::{BLOCK, StorageFile},
     types::{Epoch, Lsn, SegmentId},
@@ -62,6 +63,7 @@ pub(super) struct Walk {
     /// What a frame like the last one takes, with the next one's header.
     stride: usize,
     window: Window,
+    memory: ReadMemory,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +77,19 @@ impl Walk {
     /// A walk from the first frame to `end`, which must not be beyond the file.
     pub(super) fn new(file: Arc<dyn StorageFile>, epoch: Epoch, segment: SegmentId, end: u64) -> Walk {
         let position = SEGMENT_HEADER as u64;
-        Walk { file, epoch, segment, position, end, passed: Lsn::ZERO, stride: 0, window: Window::default() }
+        let (window, memory) = (Window::default(), ReadMemory::default());
+        Walk { file, epoch, segment, position, end, passed: Lsn::ZERO, stride: 0, window, memory }
+    }
+
+    /// The same walk, with memory that another one has used.
+    pub(super) fn with_memory(self, memory: ReadMemory) -> Walk {
+        Walk { memory, ..self }
+    }
+
+    /// What the walk has read into, for another one.
+    pub(super) fn into_memory(mut self) -> ReadMemory {
+        self.memory.keep(self.window.bytes);
+        self.memory
     }
 
     /// Where the next step looks.
@@ -226,9 +240,8 @@ impl Walk {
         let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.stride));
         let start = offset / BLOCK as u64 * BLOCK as u64;
         let before = (offset - start) as usize;
-        // The memory of the last window, unless frames that were given out still live in it.
-        let last = std::mem::take(&mut self.window).bytes;
-        let mut bytes = with_length(last, before + length.max(read_bytes).min(available));
+        self.memory.keep(std::mem::take(&mut self.window).bytes);
+        let mut bytes = self.memory.take(before + length.max(read_bytes).min(available));
         let count = self.file.read_at(&mut bytes, start)?;
         bytes.truncate(count);
         if goes_on && read_bytes < READ_BYTES_MAX {
@@ -237,23 +250,6 @@ impl Walk {
         self.window = Window { start, bytes: bytes.freeze(), read_bytes };
         Ok(self.window.bytes.slice(before.min(count)..(before + length).min(count)))
     }
-}
-
-/// Memory of this length, of that which was used before if nobody else has it and it is enough.
-///
-/// It begins at a block, as what is read into it does in its file: some processors copy several times slower
-/// between addresses that lie differently in their pages.
-fn with_length(used: Bytes, length: usize) -> BytesMut {
-    let used = used.try_into_mut().ok().filter(|used| used.capacity() >= length);
-    let mut bytes = used.unwrap_or_else(|| {
-        let mut bytes = BytesMut::with_capacity(length + BLOCK);
-        let start = bytes.as_ptr().align_offset(BLOCK);
-        bytes.resize(start, 0);
-        bytes.advance(start);
-        bytes
-    });
-    bytes.resize(length, 0);
-    bytes
 }
 
 impl Stretch {

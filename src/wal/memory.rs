@@ -1,0 +1,83 @@
+//! Memory that a log is read into, again and again.
+//!
+//! New memory is filled with zeros, by us and mostly by the system too: for large frames that takes longer than to read
+//! them.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use crate::io::BLOCK;
+
+/// How many pieces are kept: while one frame is converted, the next one is read.
+const KEPT: usize = 2;
+
+/// What was read into before, to be read into once more as soon as nobody has a frame in it any more.
+#[derive(Debug, Default)]
+pub(super) struct ReadMemory {
+    used: [Bytes; KEPT],
+}
+
+impl ReadMemory {
+    /// Keeps what was read into last. If there are too many, the oldest is freed with its last frame.
+    pub(super) fn keep(&mut self, used: Bytes) {
+        if !used.is_empty() {
+            self.used.rotate_right(1);
+            self.used[0] = used;
+        }
+    }
+
+    /// Memory of this length.
+    ///
+    /// It begins at a block, as what is read into it does in its file: some processors copy several times slower
+    /// between addresses that lie differently in their pages.
+    pub(super) fn take(&mut self, length: usize) -> BytesMut {
+        let free = self.used.iter_mut().rev().find(|used| used.is_unique());
+        let free = free.and_then(|used| std::mem::take(used).try_into_mut().ok());
+        let mut bytes = free.filter(|free| free.capacity() >= length).unwrap_or_else(|| {
+            let mut bytes = BytesMut::with_capacity(length + BLOCK);
+            let start = bytes.as_ptr().align_offset(BLOCK);
+            bytes.resize(start, 0);
+            bytes.advance(start);
+            bytes
+        });
+        bytes.resize(length, 0);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_once_nobody_reads_in_it() {
+        let mut memory = ReadMemory::default();
+        let first = memory.take(3 * BLOCK).freeze();
+        let address = first.as_ptr();
+        let frame = first.slice(100..200);
+        memory.keep(first);
+
+        let second = memory.take(BLOCK).freeze();
+        assert_ne!(second.as_ptr(), address, "a frame is still there");
+        memory.keep(second);
+        drop(frame);
+        // Shorter than before, and at the beginning of a block as ever.
+        let third = memory.take(2 * BLOCK);
+        assert_eq!((third.as_ptr(), third.len()), (address, 2 * BLOCK));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_is_used_in_turns() {
+        let mut memory = ReadMemory::default();
+        let held: Vec<Bytes> = (0..10).map(|_| memory.take(BLOCK).freeze()).collect();
+        held.iter().for_each(|bytes| memory.keep(bytes.clone()));
+        drop(held);
+        assert_eq!(memory.used.iter().filter(|used| used.is_unique()).count(), KEPT);
+        let larger = memory.take(2 * BLOCK);
+        assert!(larger.as_ptr().addr().is_multiple_of(BLOCK));
+        assert_eq!(
+            memory.used.iter().filter(|used| used.is_unique()).count(),
+            KEPT - 1,
+            "too short to be kept"
+        );
+    }
+}
