@@ -131,6 +131,12 @@ impl Admission {
         Patience { deadline: limit.map(|limit| Instant::now() + limit) }
     }
 
+    /// Lets so many bytes in if nobody is in line and there is room. Otherwise [`enter`](Admission::enter) tells more.
+    pub(crate) fn enter_at_once(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let _turn = self.turnstile.try_acquire().ok()?;
+        self.admit(bytes).ok()
+    }
+
     /// Waits, as the policy has it, until the log has room for so many bytes. `found_full` says that an append of
     /// them has just found no space.
     ///

@@ -1,4 +1,6 @@
 //! The way of a batch into the log: check, frame, gate, append, count.
+//!
+//! What is seldom waited for is in a box, so that a send is small: it is moved several times on its way to a runtime.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,7 +79,7 @@ pub(super) async fn send_batch(
     let encoding = Encoding { sharing, context: sending.as_ref().map(Sending::context) };
     let Some(sending) = sending else { return store(inner, batch, encoding).await };
     // What is logged on the way belongs to the span.
-    let outcome = store(inner, batch, encoding).with_context(sending.active()).await;
+    let outcome = Box::pin(store(inner, batch, encoding).with_context(sending.active())).await;
     sending.ended(&outcome);
     outcome
 }
@@ -114,7 +116,7 @@ async fn store(
         durable: appended.durable,
     };
     if inner.settings.wait_for == WaitFor::Delivered {
-        delivery::settled(&inner, Awaited::Frame(appended.lsn), failures_before)
+        Box::pin(delivery::settled(&inner, Awaited::Frame(appended.lsn), failures_before))
             .await
             .map_err(|error| SendError::not_delivered(appended.lsn, error))?;
         result.state = BatchState::Delivered;
@@ -161,10 +163,14 @@ async fn append(
     let patience = inner.admission.patience();
     let (mut frame, mut found_full) = (Some(frame), false);
     loop {
-        let permit = match inner.admission.enter(bytes, patience, found_full).await {
-            Ok(permit) => permit,
-            Err(Refused::Closed) => return Err(SendFailure::Closed),
-            Err(Refused::Full(full)) => return Err(inner.full(full)),
+        let at_once = if found_full { None } else { inner.admission.enter_at_once(bytes) };
+        let permit = match at_once {
+            Some(permit) => permit,
+            None => match Box::pin(inner.admission.enter(bytes, patience, found_full)).await {
+                Ok(permit) => permit,
+                Err(Refused::Closed) => return Err(SendFailure::Closed),
+                Err(Refused::Full(full)) => return Err(inner.full(full)),
+            },
         };
         let frame = match frame.take() {
             Some(frame) => frame,

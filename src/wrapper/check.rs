@@ -73,7 +73,7 @@ impl Inner {
         let table = self.table.now();
         match self.checked.check(schema, &table) {
             Err(_) if table.schema.is_some() => {
-                let table = self.table.reread().await;
+                let table = Box::pin(self.table.reread()).await;
                 Ok(self.checked.check(schema, &table)?)
             }
             checked => Ok(checked?),
