@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ BATCH = pa.record_batch(
         "id": pa.array([1, 2, 3], pa.int32()),
         "at": pa.array([1, None, 3], pa.timestamp("us", "UTC")),
         "kind": pa.DictionaryArray.from_arrays([0, None, 1], ["a", "b"]),
-        "list": pa.array([[1], None, [2, None]], LIST),
+        "list": pa.array([[1], None, [2, 3]], LIST),
     }
 )
 
@@ -62,8 +61,8 @@ def of(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def test_each_batch_is_stored_with_the_schema_that_it_has(offline: MakeWrapper, tmp_path: Path) -> None:
-    # Each stands behind each other, and behind itself.
-    batches = [of(schema) for pair in itertools.product(SCHEMAS.values(), repeat=2) for schema in pair]
+    # Each stands behind itself, and behind and before the first one.
+    batches = [of(schema) for one in SCHEMAS.values() for schema in (BATCH.schema, one, one)]
     wrapper = offline()
 
     async def send() -> list[int | None]:
@@ -72,9 +71,10 @@ def test_each_batch_is_stored_with_the_schema_that_it_has(offline: MakeWrapper, 
     lsns = asyncio.run(send())
     assert lsns == list(range(1, len(batches) + 1))
     for lsn, batch in enumerate(batches, 1):
-        stored = pa.record_batch(admin.inspect_frame(lsn, tmp_path / "wal").rows)
+        stored = pa.record_batch(admin.inspect_frame(lsn, tmp_path / "wal").batch)
         assert stored.schema.equals(batch.schema, check_metadata=True), f"frame {lsn}"
-        assert stored.equals(batch), f"frame {lsn}"
+        # Not `equals`: a dictionary keeps only what its rows use.
+        assert stored.to_pylist() == batch.to_pylist(), f"frame {lsn}"
 
 
 def test_rows_of_a_slice_are_its_own(offline: MakeWrapper, tmp_path: Path) -> None:
@@ -83,7 +83,8 @@ def test_rows_of_a_slice_are_its_own(offline: MakeWrapper, tmp_path: Path) -> No
     for batch in slices:
         asyncio.run(wrapper.send_batch(batch))
     for lsn, batch in enumerate(slices, 1):
-        assert pa.record_batch(admin.inspect_frame(lsn, tmp_path / "wal").rows).equals(batch)
+        stored = pa.record_batch(admin.inspect_frame(lsn, tmp_path / "wal").batch)
+        assert stored.to_pylist() == batch.to_pylist()
 
 
 def test_what_was_exported_is_freed(offline: MakeWrapper) -> None:
@@ -108,7 +109,7 @@ def test_a_core_that_does_not_know_the_schema_learns_it(offline: MakeWrapper, tm
     second._exports = first._exports
     for _ in range(2):
         asyncio.run(second.send_batch(BATCH))
-    stored = admin.inspect_frame(2, tmp_path / "wal" / "main.default.others").rows
+    stored = admin.inspect_frame(2, tmp_path / "wal" / "main.default.others").batch
     assert pa.record_batch(stored).equals(BATCH)
 
 
