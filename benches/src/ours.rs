@@ -11,7 +11,7 @@ use std::{
 };
 
 use arrow_zerobus_sdk_wrapper::{
-    io::Env,
+    io::{BLOCK, Env},
     reclaim,
     types::Lsn,
     wal::{Appended, Destination, Durability, LogDirectory, PreparedFrame, Wal, WalOptions},
@@ -23,7 +23,7 @@ use crate::{
     method::{Append, Kind, Method},
 };
 
-/// What is sent and not acknowledged while a lane is busy: its window of requests.
+/// How much of the log is sent and not acknowledged while a lane is busy. A frame of one append has a block at least.
 const IN_FLIGHT_BYTES: usize = 32 * MIB;
 /// The settler's own figure: a settled open segment of this length is replaced.
 const ROLL_BYTES: u64 = 1024 * 1024;
@@ -125,7 +125,7 @@ struct Drainer {
 
 impl Drainer {
     fn start(wal: Wal, entry_bytes: usize) -> Result<Drainer> {
-        let lag_frames = (IN_FLIGHT_BYTES / entry_bytes).max(1) as u64;
+        let lag_frames = (IN_FLIGHT_BYTES / entry_bytes.max(BLOCK)).max(1) as u64;
         let is_stopped = Arc::new(AtomicBool::new(false));
         let thread = {
             let is_stopped = Arc::clone(&is_stopped);
