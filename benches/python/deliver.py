@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import resource
 import statistics
 import string
 import sys
@@ -95,10 +96,25 @@ def message_class() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("benchmark.Reading"))
 
 
+class Run(NamedTuple):
+    """What one run of ours gave.
+
+    Attributes:
+        rows_per_second: From before the wrapper is made to the end of ``flush``.
+        send_ms: How many milliseconds each ``send_batch`` took.
+        faults: Pages that the system had to give this process, or to fill with zeros, for each batch.
+    """
+
+    rows_per_second: float
+    send_ms: list[float]
+    faults: float
+
+
 async def ours(
     emulator: Emulator, transport: str, batch: pa.RecordBatch, batches: int, directory: Path
-) -> tuple[float, list[float]]:
-    """Rows per second, and how many milliseconds each ``send_batch`` took."""
+) -> Run:
+    """Sends so many batches, and waits until they are delivered."""
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     with tempfile.TemporaryDirectory(dir=directory) as wal_dir:
         start = time.perf_counter()
         async with ZerobusWrapper(
@@ -121,7 +137,9 @@ async def ours(
             await asyncio.gather(*(send(batches // SENDERS) for _ in range(SENDERS)))
             await wrapper.flush()
             elapsed = time.perf_counter() - start
-    return len(latencies) * batch.num_rows / elapsed, latencies
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    sent = len(latencies)
+    return Run(sent * batch.num_rows / elapsed, latencies, faults / sent)
 
 
 def official(emulator: Emulator, batch: pa.RecordBatch, batches: int) -> float:
@@ -169,8 +187,8 @@ def main() -> None:
     print(f"{Path(arrow_zerobus_sdk_wrapper.__file__).parent}, Python {sys.version.split()[0]}")
     lines = [
         "| records | official package, rows/s | transport | ours, stored and delivered, rows/s | times | "
-        "`send_batch` p95, ms |",
-        "|---|---:|---|---:|---:|---:|",
+        "`send_batch` p95, ms | page faults per batch |",
+        "|---|---:|---|---:|---:|---:|---:|",
     ]
     figures: dict[str, object] = {}
     with Emulator(tables={TABLE: COLUMNS}, sink="discard") as emulator:
@@ -179,27 +197,27 @@ def main() -> None:
             if options.quick:
                 their_batches, our_batches = their_batches // 8, our_batches // 8
             theirs: list[float] = []
-            rates: dict[str, list[float]] = {transport: [] for transport in TRANSPORTS}
-            latencies: dict[str, list[float]] = {transport: [] for transport in TRANSPORTS}
+            runs: dict[str, list[Run]] = {transport: [] for transport in TRANSPORTS}
             for _ in range(options.rounds):
-                for transport in TRANSPORTS:
-                    rate, sends = asyncio.run(ours(emulator, transport, batch, our_batches, options.dir))
-                    rates[transport].append(rate)
-                    latencies[transport].extend(sends)
+                for transport, ended in runs.items():
+                    ended.append(asyncio.run(ours(emulator, transport, batch, our_batches, options.dir)))
                 theirs.append(official(emulator, batch, their_batches))
-            for transport, our_rates in rates.items():
-                times = statistics.median_low(a / b for a, b in zip(our_rates, theirs, strict=True))
-                p95 = statistics.quantiles(latencies[transport], n=20)[-1]
+            for transport, ended in runs.items():
+                rates = [run.rows_per_second for run in ended]
+                times = statistics.median_low(a / b for a, b in zip(rates, theirs, strict=True))
+                p95 = statistics.quantiles([ms for run in ended for ms in run.send_ms], n=20)[-1]
+                faults = statistics.median_low(run.faults for run in ended)
                 p95_text = f"{p95:.0f}"
                 if batch.nbytes > 9_000_000:
                     p95_text += f" (goal < {P95_GOAL_MS:.0f}, reached: {yes(p95 < P95_GOAL_MS)})"
                 lines.append(
                     f"| {record_bytes} B | {statistics.median_low(theirs):.0f} | `{transport}` "
-                    f"| {statistics.median_low(our_rates):.0f} "
-                    f"| {times:.1f} (goal ≥ {goal:.0f}, reached: {yes(times >= goal)}) | {p95_text} |"
+                    f"| {statistics.median_low(rates):.0f} "
+                    f"| {times:.1f} (goal ≥ {goal:.0f}, reached: {yes(times >= goal)}) | {p95_text} "
+                    f"| {faults:.1f} |"
                 )
                 case = f"{record_bytes}, {transport}"
-                figures[case] = {"times": times, "goal": goal, "send_batch_p95_ms": p95}
+                figures[case] = {"times": times, "goal": goal, "send_batch_p95_ms": p95, "faults": faults}
     table = "\n".join(lines) + "\n"
     print(table)
     if options.json:

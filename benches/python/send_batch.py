@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -30,8 +31,22 @@ GOAL = 0.5
 RUST = "cargo bench --quiet --locked -p benches --bench send_batch --"
 
 
-async def python_rate(directory: Path, tasks: int, seconds: float) -> float:
-    """Sends per second of this program, from its first task to the end of its last one."""
+class Run(NamedTuple):
+    """What one run of this program gave, from its first task to the end of its last one.
+
+    Attributes:
+        rate: Sends per second.
+        thread_micros: Processor time of Python's thread for each.
+        process_micros: Processor time of the whole process for each.
+    """
+
+    rate: float
+    thread_micros: float
+    process_micros: float
+
+
+async def python_run(directory: Path, tasks: int, seconds: float) -> Run:
+    """Sends for so long."""
     batches = [pa.record_batch({"id": [task], "value": [0.5], "name": ["a name"]}) for task in range(tasks)]
     with tempfile.TemporaryDirectory(dir=directory) as wal_dir:
         wrapper = ZerobusWrapper(
@@ -40,7 +55,7 @@ async def python_rate(directory: Path, tasks: int, seconds: float) -> float:
             wal_dir=wal_dir,
             shutdown_timeout_secs=0,
         )
-        start = time.perf_counter()
+        thread, process, start = time.thread_time(), time.process_time(), time.perf_counter()
         end = start + seconds
 
         async def send(batch: pa.RecordBatch) -> int:
@@ -52,8 +67,9 @@ async def python_rate(directory: Path, tasks: int, seconds: float) -> float:
 
         sends = sum(await asyncio.gather(*(send(batch) for batch in batches)))
         elapsed = time.perf_counter() - start
+        thread, process = time.thread_time() - thread, time.process_time() - process
         await wrapper.shutdown()
-    return sends / elapsed
+    return Run(sends / elapsed, thread / sends * 1e6, process / sends * 1e6)
 
 
 def rust_rate(command: list[str], directory: Path, tasks: int, seconds: float) -> float:
@@ -63,11 +79,14 @@ def rust_rate(command: list[str], directory: Path, tasks: int, seconds: float) -
     return float(json.loads(output)[0])
 
 
-def report(python: list[float], rust: list[float]) -> tuple[dict[str, object], str]:
+def report(python: list[Run], rust: list[float]) -> tuple[dict[str, object], str]:
     """The figures, and the Markdown table of them."""
-    ratio = statistics.median_low(p / r for p, r in zip(python, rust, strict=True))
+    ratio = statistics.median_low(run.rate / rate for run, rate in zip(python, rust, strict=True))
+    rate, thread, process = (statistics.median_low(values) for values in zip(*python, strict=True))
     figures: dict[str, object] = {
-        "python_sends_per_second": statistics.median_low(python),
+        "python_sends_per_second": rate,
+        "python_thread_micros": thread,
+        "python_process_micros": process,
         "rust_sends_per_second": statistics.median_low(rust),
         "ratio": ratio,
         "goal": GOAL,
@@ -75,9 +94,9 @@ def report(python: list[float], rust: list[float]) -> tuple[dict[str, object], s
     }
     verdict = f"{ratio:.2f} (goal ≥ {GOAL}, reached: {'yes' if ratio >= GOAL else 'no'})"
     table = (
-        "| sends per second, Rust | Python | Python / Rust |\n"
-        "|---:|---:|---:|\n"
-        f"| {statistics.median_low(rust):.0f} | {statistics.median_low(python):.0f} | {verdict} |\n"
+        "| sends per second, Rust | Python | Python / Rust | CPU µs of Python's thread | of its process |\n"
+        "|---:|---:|---:|---:|---:|\n"
+        f"| {statistics.median_low(rust):.0f} | {rate:.0f} | {verdict} | {thread:.1f} | {process:.1f} |\n"
     )
     return figures, table
 
@@ -102,11 +121,11 @@ def main() -> None:
         options.seconds, options.rounds = 0.5, 2
 
     print(f"{Path(arrow_zerobus_sdk_wrapper.__file__).parent}, Python {sys.version.split()[0]}")
-    python: list[float] = []
+    python: list[Run] = []
     rust: list[float] = []
     for _ in range(options.rounds):
         rust.append(rust_rate(options.rust, options.dir, options.tasks, options.seconds))
-        python.append(asyncio.run(python_rate(options.dir, options.tasks, options.seconds)))
+        python.append(asyncio.run(python_run(options.dir, options.tasks, options.seconds)))
     figures, table = report(python, rust)
     print(table)
     if options.json:

@@ -131,12 +131,6 @@ impl Admission {
         Patience { deadline: limit.map(|limit| Instant::now() + limit) }
     }
 
-    /// Lets so many bytes in if nobody is in line and there is room. Otherwise [`enter`](Admission::enter) tells more.
-    pub(crate) fn enter_at_once(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
-        let _turn = self.turnstile.try_acquire().ok()?;
-        self.admit(bytes).ok()
-    }
-
     /// Waits, as the policy has it, until the log has room for so many bytes. `found_full` says that an append of
     /// them has just found no space.
     ///
@@ -148,6 +142,22 @@ impl Admission {
     ///
     /// Dropping the future leaves the queue; nothing was stored.
     pub(crate) async fn enter(
+        self: &Arc<Self>,
+        bytes: u64,
+        patience: Patience,
+        found_full: bool,
+    ) -> Result<Permit, Refused> {
+        if !found_full
+            && let Ok(_turn) = self.turnstile.try_acquire()
+            && let Ok(permit) = self.admit(bytes)
+        {
+            return Ok(permit);
+        }
+        // In a box, as it is seldom needed: each send would be as large.
+        Box::pin(self.wait_in_line(bytes, patience, found_full)).await
+    }
+
+    async fn wait_in_line(
         self: &Arc<Self>,
         bytes: u64,
         patience: Patience,

@@ -30,8 +30,6 @@ use crate::wal::{DamageReason, Frame, LogReader, Next};
 const REQUEST_ROWS_MAX: usize = 20_000;
 /// Rows that are converted at once, at most.
 const CHUNK_ROWS_MAX: usize = 4096;
-/// As much is converted at once as stays in the processor's cache until it is copied out of there.
-const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// So long it is believed that the table is as it is known, as the catalog's own answers are.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
@@ -360,8 +358,7 @@ impl Feed {
             }
         };
         let row_bytes = frame.frame_bytes() as usize / rows.max(1);
-        let chunk_bytes = self.rules.request_max_bytes.min(CHUNK_BYTES_MAX);
-        let chunk_rows = (chunk_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
+        let chunk_rows = (self.rules.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
         // A frame that is given up is not converted, and passed at once.
         let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
         let context = if self.rules.is_traced { frame.context() } else { None };

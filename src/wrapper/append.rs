@@ -163,14 +163,10 @@ async fn append(
     let patience = inner.admission.patience();
     let (mut frame, mut found_full) = (Some(frame), false);
     loop {
-        let at_once = if found_full { None } else { inner.admission.enter_at_once(bytes) };
-        let permit = match at_once {
-            Some(permit) => permit,
-            None => match Box::pin(inner.admission.enter(bytes, patience, found_full)).await {
-                Ok(permit) => permit,
-                Err(Refused::Closed) => return Err(SendFailure::Closed),
-                Err(Refused::Full(full)) => return Err(inner.full(full)),
-            },
+        let permit = match inner.admission.enter(bytes, patience, found_full).await {
+            Ok(permit) => permit,
+            Err(Refused::Closed) => return Err(SendFailure::Closed),
+            Err(Refused::Full(full)) => return Err(inner.full(full)),
         };
         let frame = match frame.take() {
             Some(frame) => frame,

@@ -7,7 +7,6 @@ machine: a shell, the few programs that a Dockerfile calls, the Python of these 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import os
@@ -19,15 +18,10 @@ import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conftest import until
 from docs_blocks import ROOT
-from docs_machine import is_removed, no_containers
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from docs_machine import Held, is_removed, no_containers
 
 BUILD_SECS = 300
 # What `RUN` calls besides Python.
@@ -117,7 +111,7 @@ def pack(name: str, wheels: Path) -> None:
                 wheel.write(str(file.locate()), str(file))
 
 
-class Podman:
+class Podman(Held):
     """Podman as ``docker``, with an image to start from; use it as a context manager.
 
     What runs in it is ended with it, and what it has made is gone.
@@ -127,12 +121,12 @@ class Podman:
     """
 
     def __init__(self, image: str) -> None:
+        super().__init__()
         self._image = image
-        self._stack = contextlib.ExitStack()
         self.environment: dict[str, str] = {}
 
-    def __enter__(self) -> Self:
-        place = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+    def make(self) -> None:
+        place = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         for name, text in (("containers", _CONTAINERS), ("storage", _STORAGE)):
             (place / f"{name}.conf").write_text(text.format(place=place))
         for name in ("base", "bin", "wheels"):
@@ -144,21 +138,12 @@ class Podman:
             "CONTAINERS_STORAGE_CONF": str(place / "storage.conf"),
             "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
-        with contextlib.ExitStack() as started:
-            started.callback(self._stack.close)
-            make_base(place / "base")
-            for wheel in (ROOT / "target" / "wheels").glob("*.whl"):
-                shutil.copy(wheel, place / "wheels")
-            pack("pyarrow", place / "wheels")
-            self._stack.callback(self._end, _groups())
-            self.run(f"tar -C {place / 'base'} -c . | docker import - {self._image}")
-            started.pop_all()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        make_base(place / "base")
+        for wheel in (ROOT / "target" / "wheels").glob("*.whl"):
+            shutil.copy(wheel, place / "wheels")
+        pack("pyarrow", place / "wheels")
+        self.stack.callback(self._end, _groups())
+        self.run(f"tar -C {place / 'base'} -c . | docker import - {self._image}")
 
     def run(self, command: str, directory: Path | None = None) -> str:
         """Runs a command of a shell, which is to succeed, and returns what it prints."""

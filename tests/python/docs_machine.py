@@ -8,6 +8,7 @@ test ends.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import os
@@ -69,7 +70,34 @@ def is_removed(group: Path) -> bool:
     return not group.exists()
 
 
-class Machine:
+class Held(abc.ABC):
+    """Something that is made for a ``with`` block, and ended with it, or when making it has failed.
+
+    Attributes:
+        stack: What is to be undone then.
+    """
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+
+    @abc.abstractmethod
+    def make(self) -> None:
+        """Makes it."""
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.stack.close)
+            self.make()
+            failed.pop_all()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+
+class Machine(Held):
     """A machine that was booted with systemd; use it as a context manager.
 
     Python and the packages of these tests are in ``/opt/events/venv``.
@@ -79,9 +107,9 @@ class Machine:
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self._directory = directory
         self._files = directory / "files"
-        self._stack = contextlib.ExitStack()
 
     def put(self, path: str, text: str) -> Path:
         """Puts a file onto it before it is booted.
@@ -111,9 +139,9 @@ class Machine:
             f"--bind-ro={sysconfig.get_path('purelib')}:{packages}",
         ]
 
-    def __enter__(self) -> Self:
-        place = self._stack.enter_context(tempfile.TemporaryDirectory())
-        groups = self._stack.enter_context(_groups())
+    def make(self) -> None:
+        place = self.stack.enter_context(tempfile.TemporaryDirectory())
+        groups = self.stack.enter_context(_groups())
         script = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in groups)
         script += _BOOT.format(place=place, files=self._files, binds=" ".join(self._install()))
         with (self._directory / "console").open("w") as console:
@@ -123,17 +151,8 @@ class Machine:
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
-        self._stack.callback(self._end)
-        with contextlib.ExitStack() as started:
-            started.callback(self._stack.close)
-            until(self._is_booted, "a machine that is booted")
-            started.pop_all()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        self.stack.callback(self._end)
+        until(self._is_booted, "a machine that is booted")
 
     def _is_booted(self) -> bool:
         assert self._process.poll() is None, self.console()

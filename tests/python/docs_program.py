@@ -31,19 +31,21 @@ ENVIRONMENT = {
     "ARROW_ZEROBUS_CLIENT_ID": CLIENT["client_id"],
     "ARROW_ZEROBUS_SHUTDOWN_TIMEOUT_SECS": "1",
 }
-# The program that the pages deploy: rows with the time of its start and numbers, and a clean end.
+# The program that the pages deploy: rows with the host and the time of its start, and numbers from 0; a clean
+# end, and last words.
 PROGRAM = """\
-import signal, threading, time
+import signal, socket, threading, time
 import pyarrow as pa
 from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-life, number = str(time.time_ns()), 0
+life, number = f"{socket.gethostname()} {time.time_ns()}", 0
 with SyncZerobusWrapper.from_env() as wrapper:
     while not stop.wait(0.02):
         wrapper.send_batch(pa.record_batch({"id": [number], "name": [life]}))
         number += 1
+print("ended", life, number, flush=True)
 """
 
 
@@ -96,7 +98,7 @@ class Zerobus:
         found: dict[str, set[int]] = {}
         for life, number in zip(rows["name"].to_pylist(), rows["id"].to_pylist(), strict=True):
             found.setdefault(life, set()).add(number)
-        return [sorted(numbers) for _, numbers in sorted(found.items())]
+        return [sorted(found[life]) for life in sorted(found, key=lambda life: int(life.split()[1]))]
 
     def kill(self) -> None:
         """Kills it with SIGKILL, if it runs."""

@@ -37,6 +37,7 @@ from arrow_zerobus_sdk_wrapper.emulator import Emulator
 from chaos.faults.proxy import Proxy, Refuse
 from conftest import COLUMNS, TABLE
 from docs_blocks import blocks_of, blocks_run_by, commands_of
+from docs_program import PROGRAM
 from docs_setups import SERVICE_HOST, WORKSPACE_HOST
 from docs_world import World
 
@@ -48,26 +49,6 @@ ACCESS_MODES = "accessModes: [ReadWriteOncePod]"
 SECRET = "s3cret"
 # An image may have to be pulled, and a pod may take all its time to end.
 DEADLINE_SECS = 300.0
-PROGRAM = """\
-import os
-import signal
-import socket
-import threading
-
-import pyarrow as pa
-from arrow_zerobus_sdk_wrapper import SyncZerobusWrapper
-
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-# Each process has a name of its own, and numbers its rows from 0.
-name = f"{socket.gethostname()} {os.urandom(4).hex()}"
-number = 0
-with SyncZerobusWrapper.from_env() as wrapper:
-    while not stop.wait(0.1):
-        wrapper.send_batch(pa.record_batch({"id": [number], "name": [name]}))
-        number += 1
-print("ended", name, number, flush=True)
-"""
 
 
 @dataclass
