@@ -11,7 +11,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use crate::io::Env;
 use crate::ledger::{Ledger, LedgerRecord, Ranges, Settled};
 use crate::types::Lsn;
-use crate::wal::{Destination, Durability, LogDirectory, PreparedFrame, Wal, WalOptions};
+use crate::wal::{PreparedFrame, Wal, testing};
 
 pub(super) const ROWS: u32 = 10;
 
@@ -25,15 +25,7 @@ pub(super) fn batch(number: i64) -> RecordBatch {
 }
 
 pub(super) fn open(directory: &Path) -> Wal {
-    let destination = Destination {
-        table: "main.default.events".parse().unwrap(),
-        endpoint: "https://1.zerobus.eu-west-1.cloud.databricks.com".to_owned(),
-        unity_catalog_url: None,
-    };
-    let env = Env::os();
-    let locked = LogDirectory::open(&env, directory, &destination).unwrap();
-    let options = WalOptions { segment_bytes: 24 * 1024, durability: Durability::Sync, spare_segments: 0 };
-    Wal::open(&env, locked, options, Lsn::ZERO).unwrap().0
+    testing::open(directory, 24 * 1024).0
 }
 
 /// Appends the batches of these numbers; in a new log each frame has its number.

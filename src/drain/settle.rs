@@ -208,21 +208,13 @@ mod tests {
     use crate::ledger::Settled;
     use crate::quarantine::{Quarantine, Source};
     use crate::types::Lsn;
-    use crate::wal::{Destination, Durability, LogDirectory, WalOptions};
+    use crate::wal::testing;
 
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "the test gets in the way of the file system")]
     async fn a_ledger_that_cannot_be_written_is_told_and_does_not_hold_up_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let destination = Destination {
-            table: "a.b.c".parse().unwrap(),
-            endpoint: "http://127.0.0.1:9".to_owned(),
-            unity_catalog_url: None,
-        };
-        let locked = LogDirectory::open(&Env::os(), &dir.path().join("log"), &destination).unwrap();
-        let epoch = locked.epoch();
-        let options = WalOptions { segment_bytes: 1 << 20, durability: Durability::Sync, spare_segments: 0 };
-        let (wal, _) = Wal::open(&Env::os(), locked, options, Lsn::ZERO).unwrap();
+        let (wal, epoch) = testing::open(&dir.path().join("log"), 1 << 20);
         let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
         std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();
         std::fs::write(dir.path().join("ledger-of-it"), "in the way").unwrap();

@@ -46,7 +46,30 @@ impl ReadMemory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int64Array, RecordBatch};
+
     use super::*;
+    use crate::types::Lsn;
+    use crate::wal::{PreparedFrame, testing};
+
+    #[test]
+    fn a_reader_that_finds_nothing_new_twice_gives_its_memory_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (wal, _) = testing::open(directory.path(), 1 << 20);
+        let ids = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let batch = RecordBatch::try_from_iter([("id", ids as _)]).unwrap();
+        let mut reader = wal.reader(Lsn::FIRST);
+        for _ in 0..2 {
+            wal.append_blocking(PreparedFrame::new(&batch).unwrap()).unwrap();
+            assert!(reader.next().unwrap().is_some());
+            assert!(reader.next().unwrap().is_none());
+            assert!(reader.memory.used.iter().any(|used| !used.is_empty()), "more may come at once");
+            assert!(reader.next().unwrap().is_none());
+            assert!(reader.memory.used.iter().all(Bytes::is_empty));
+        }
+    }
 
     #[test]
     fn memory_is_used_again_once_nobody_reads_in_it() {

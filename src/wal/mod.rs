@@ -44,6 +44,8 @@ mod scan;
 mod segment;
 mod spare;
 mod tail;
+#[cfg(test)]
+pub(crate) mod testing;
 mod view;
 mod walk;
 

@@ -67,7 +67,7 @@ pub struct LogReader {
     segment: Option<Arc<Segment>>,
     cursor: Option<Cursor>,
     /// What the cursors before have read into.
-    memory: ReadMemory,
+    pub(super) memory: ReadMemory,
     bookmark: Option<Bookmark>,
     /// The frame before which damage was met once, and not yet a second time.
     doubted: Option<Lsn>,
@@ -250,12 +250,11 @@ impl LogReader {
         let cursor = match self.cursor.take() {
             Some(cursor) if cursor.segment == segment.id => cursor,
             other => {
-                if let Some(other) = other {
-                    self.memory = other.walk.into_memory();
-                }
+                let rested = std::mem::take(&mut self.memory);
+                let memory = other.map_or(rested, |other| other.walk.into_memory());
                 let file = self.source.env().storage.open(&segment.path, Access::Read)?;
-                let mut walk = Walk::new(file, self.source.epoch(), segment.id, segment.end)
-                    .with_memory(std::mem::take(&mut self.memory));
+                let walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
+                let mut walk = walk.with_memory(memory);
                 let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
                 let pending = bookmark.and_then(|bookmark| {
                     walk.resume(bookmark.position, bookmark.passed);

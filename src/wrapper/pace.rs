@@ -196,21 +196,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_counted_in_blocks_of_the_disk() {
-        use crate::io::Env;
-        use crate::types::Lsn;
-        use crate::wal::{Destination, Durability, LogDirectory, PreparedFrame, Wal, WalOptions};
+        use crate::wal::{PreparedFrame, testing};
 
         let dir = tempfile::tempdir().unwrap();
-        let destination = Destination {
-            table: "a.b.c".parse().unwrap(),
-            endpoint: "http://127.0.0.1:9".to_owned(),
-            unity_catalog_url: None,
-        };
-        let env = Env::os();
-        let locked = LogDirectory::open(&env, dir.path(), &destination).unwrap();
-        let options =
-            WalOptions { segment_bytes: 64 * 1024, durability: Durability::Sync, spare_segments: 0 };
-        let (wal, _) = Wal::open(&env, locked, options, Lsn::ZERO).unwrap();
+        let (wal, _) = testing::open(dir.path(), 64 * 1024);
         let ids: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![1, 2, 3]));
         let batch = arrow_array::RecordBatch::try_from_iter([("id", ids)]).unwrap();
         let (before, mut bodies) = (wal.bytes(), 0);
