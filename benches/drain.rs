@@ -95,9 +95,9 @@ impl Case {
         }
     }
 
-    /// About 400 MB.
+    /// About 1 GB, so that what comes before the first request counts for little.
     fn batches(self) -> usize {
-        400 * 96 / self.record_bytes()
+        1000 * 96 / self.record_bytes()
     }
 }
 

@@ -65,6 +65,12 @@ impl KnownTable {
         Arc::clone(&self.known.borrow())
     }
 
+    /// Whether nothing is known, and nobody was asked yet.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let known = self.known.borrow();
+        known.schema.is_none() && matches!(known.doubt, Some(Doubt::NotAsked))
+    }
+
     /// Whether the last one who was asked did not tell.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self.known.borrow().doubt, Some(Doubt::Failed(_)))

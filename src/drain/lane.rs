@@ -177,11 +177,12 @@ impl Delivery {
             is_traced: lane.recorder.spans().is_some(),
             recorded: streams.current.as_ref().map(|current| current.requests.clone()).unwrap_or_default(),
         };
-        let feed = Feed::new(lane.wal.reader(from.through.next()), from, rules);
+        let feed = Feed::new(lane.wal.reader(from.through.next()).uncached(), from, rules);
         Requests::from(feed, &lane.wal, &lane.reads, &lane.table)
     }
 
     async fn run(&mut self) -> std::convert::Infallible {
+        self.know_table().await;
         if self.lane.settings.streams > 1 {
             return Fan::new(self).run().await;
         }
@@ -216,6 +217,16 @@ impl Delivery {
                     self.isolation.reconsider();
                 }
             }
+        }
+    }
+
+    /// Waits until the catalog was asked, if a backlog waits and nothing is known of the table: whatever were made of the
+    /// backlog before would be made anew.
+    async fn know_table(&self) {
+        let settled = self.lane.acknowledged.borrow().record.settled;
+        if self.lane.wal.durable() > settled.through && self.lane.table.is_unknown() {
+            self.lane.set_state(LaneState::Connecting);
+            self.lane.serving_drops(self.lane.table.reread()).await;
         }
     }
 

@@ -10,10 +10,15 @@ use crate::io::BLOCK;
 /// How many pieces are kept: while one frame is converted, the next one is read.
 const KEPT: usize = 2;
 
-/// What was read into before, to be read into once more as soon as nobody has a frame in it any more.
+/// What a walk leaves to the next one: its memory, to be read into once more as soon as nobody has a frame in it any
+/// more, and its pace.
 #[derive(Debug, Default)]
 pub(super) struct ReadMemory {
     used: [Bytes; KEPT],
+    /// How much was read at once last.
+    pub(super) read_bytes: usize,
+    /// What a frame like the last one takes, with the next one's header.
+    pub(super) stride: usize,
 }
 
 impl ReadMemory {
@@ -25,7 +30,7 @@ impl ReadMemory {
         }
     }
 
-    /// Memory of this length.
+    /// Memory of this length or more, so that what lies behind is not filled with zeros when it is wanted again.
     ///
     /// It begins at a block, as what is read into it does in its file: some processors copy several times slower
     /// between addresses that lie differently in their pages.
@@ -39,7 +44,9 @@ impl ReadMemory {
             bytes.advance(start);
             bytes
         });
-        bytes.resize(length, 0);
+        if bytes.len() < length {
+            bytes.resize(length, 0);
+        }
         bytes
     }
 }
@@ -83,9 +90,9 @@ mod tests {
         assert_ne!(second.as_ptr(), address, "a frame is still there");
         memory.keep(second);
         drop(frame);
-        // Shorter than before, and at the beginning of a block as ever.
+        // As long as it was, and at the beginning of a block as ever.
         let third = memory.take(2 * BLOCK);
-        assert_eq!((third.as_ptr(), third.len()), (address, 2 * BLOCK));
+        assert_eq!((third.as_ptr(), third.len()), (address, 3 * BLOCK));
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! allocates no more than the file is long, and always moves forward, so that any bytes come to an
 //! end \[I14\].
 
-use std::{io, ops::Range, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -20,6 +24,9 @@ use crate::{
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// The largest read, unless one frame is larger.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Frames from this length on are read past the page cache, if they may be: shorter ones are there sooner if the system
+/// reads ahead.
+const DIRECT_BYTES_MIN: usize = 2 * 1024 * 1024;
 /// The longest frames of which a read takes the next one's header along, so that it is not read twice.
 const STRIDE_MAX: usize = 16 * 1024 * 1024;
 
@@ -60,35 +67,58 @@ pub(super) struct Walk {
     end: u64,
     /// Batches up to this one lie behind.
     passed: Lsn,
-    /// What a frame like the last one takes, with the next one's header.
-    stride: usize,
+    /// Whether long frames may be read past the page cache.
+    may_be_direct: bool,
+    /// Whether the next one does.
+    is_direct: bool,
+    /// Whether the system knows that the file is read from one end to the other.
+    is_sequential: bool,
     window: Window,
     memory: ReadMemory,
 }
 
+/// What of the file is in memory.
 #[derive(Debug, Default)]
 struct Window {
     start: u64,
-    bytes: Bytes,
-    read_bytes: usize,
+    length: usize,
+    /// As long at least.
+    memory: Bytes,
 }
 
 impl Walk {
     /// A walk from the first frame to `end`, which must not be beyond the file.
     pub(super) fn new(file: Arc<dyn StorageFile>, epoch: Epoch, segment: SegmentId, end: u64) -> Walk {
         let position = SEGMENT_HEADER as u64;
-        let (window, memory) = (Window::default(), ReadMemory::default());
-        Walk { file, epoch, segment, position, end, passed: Lsn::ZERO, stride: 0, window, memory }
+        Walk {
+            file,
+            epoch,
+            segment,
+            position,
+            end,
+            passed: Lsn::ZERO,
+            may_be_direct: false,
+            is_direct: false,
+            is_sequential: false,
+            window: Window { start: position, ..Window::default() },
+            memory: ReadMemory::default(),
+        }
     }
 
-    /// The same walk, with memory that another one has used.
+    /// The same walk, which reads long frames past the page cache if the file system can: for files that were written
+    /// past it.
+    pub(super) fn uncached(self, may_be_direct: bool) -> Walk {
+        Walk { may_be_direct, ..self }
+    }
+
+    /// The same walk, with the memory of another one, and at its pace.
     pub(super) fn with_memory(self, memory: ReadMemory) -> Walk {
         Walk { memory, ..self }
     }
 
-    /// What the walk has read into, for another one.
+    /// What the walk leaves to another one.
     pub(super) fn into_memory(mut self) -> ReadMemory {
-        self.memory.keep(self.window.bytes);
+        self.memory.keep(self.window.memory);
         self.memory
     }
 
@@ -110,13 +140,15 @@ impl Walk {
     /// Goes on where an earlier walk stood.
     pub(super) fn resume(&mut self, position: u64, passed: Lsn) {
         (self.position, self.passed) = (position, passed);
+        self.window = Window { start: position, ..Window::default() };
     }
 
     /// Goes on behind a frame that [`Walk::step`] showed.
     pub(super) fn pass(&mut self, header: &FrameHeader) {
         self.position = header.end();
         self.passed = self.passed.max(header.lsn);
-        self.stride = (header.body_length as usize).min(STRIDE_MAX) + 2 * BLOCK;
+        // One long frame among short ones is soon forgotten; the longer one of two that take turns is not.
+        self.memory.stride = stride(header).max(self.memory.stride - self.memory.stride / 8);
     }
 
     /// Moves the end, because more of the segment became durable.
@@ -141,6 +173,19 @@ impl Walk {
             }
             Some(header) => Ok(Step::Frame(header)),
             None => self.search(next),
+        }
+    }
+
+    /// The number of the first batch, if whole headers lead to it from here.
+    pub(super) fn first_batch(&mut self) -> io::Result<Option<Lsn>> {
+        loop {
+            let here = self.position;
+            let at = if self.header_at(here)?.is_some() { here } else { self.skip_padding(here)? };
+            match self.header_at(at)? {
+                Some(header) if header.kind == FrameKind::Batch => return Ok(Some(header.lsn)),
+                Some(header) if header.kind == FrameKind::Schema => self.pass(&header),
+                _ => return Ok(None),
+            }
         }
     }
 
@@ -230,26 +275,51 @@ impl Walk {
     fn fetch(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
         let available = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = length.min(available);
-        let window_end = self.window.start + self.window.bytes.len() as u64;
+        let window_end = self.window.start + self.window.length as u64;
         let inside = offset.checked_sub(self.window.start).filter(|_| offset + length as u64 <= window_end);
         if let Some(at) = inside.and_then(|at| usize::try_from(at).ok()) {
-            return Ok(self.window.bytes.slice(at..at + length));
+            return Ok(self.window.memory.slice(at..at + length));
         }
         let goes_on = (self.window.start..=window_end).contains(&offset);
-        let read_ahead = if goes_on { 2 * self.window.read_bytes } else { 0 };
-        let read_bytes = read_ahead.clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.stride));
+        self.be_direct(length.max(self.memory.stride) >= DIRECT_BYTES_MIN)?;
+        if goes_on && !self.is_direct && !self.is_sequential {
+            self.file.read_sequentially();
+            self.is_sequential = true;
+        }
+        // A direct read is long enough with one frame.
+        let longest = if self.is_direct { READ_BYTES_MIN } else { READ_BYTES_MAX }.max(self.memory.stride);
+        let read_bytes = if goes_on { 2 * self.memory.read_bytes } else { 0 }.clamp(READ_BYTES_MIN, longest);
         let start = offset / BLOCK as u64 * BLOCK as u64;
         let before = (offset - start) as usize;
-        self.memory.keep(std::mem::take(&mut self.window).bytes);
-        let mut bytes = self.memory.take(before + length.max(read_bytes).min(available));
-        let count = self.file.read_at(&mut bytes, start)?;
-        bytes.truncate(count);
-        if goes_on && read_bytes < READ_BYTES_MAX {
-            self.file.read_sequentially();
-        }
-        self.window = Window { start, bytes: bytes.freeze(), read_bytes };
-        Ok(self.window.bytes.slice(before.min(count)..(before + length).min(count)))
+        let wanted = before + length.max(read_bytes).min(available);
+        self.memory.keep(std::mem::take(&mut self.window).memory);
+        // Whole blocks, as direct reads want them.
+        let whole = wanted.next_multiple_of(BLOCK);
+        let mut memory = self.memory.take(whole);
+        let count = self.file.read_at(&mut memory[..whole], start)?.min(wanted);
+        self.memory.read_bytes = wanted;
+        self.window = Window { start, length: count, memory: memory.freeze() };
+        Ok(self.window.memory.slice(before.min(count)..(before + length).min(count)))
     }
+
+    /// Makes the next read one that passes the page cache by, or not.
+    fn be_direct(&mut self, direct: bool) -> io::Result<()> {
+        if self.may_be_direct && direct != self.is_direct {
+            match self.file.set_direct(direct) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => self.may_be_direct = false,
+                result => {
+                    result?;
+                    self.is_direct = direct;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a frame takes, with the header of the next one.
+fn stride(header: &FrameHeader) -> usize {
+    (header.body_length as usize).min(STRIDE_MAX) + 2 * BLOCK
 }
 
 impl Stretch {

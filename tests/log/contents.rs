@@ -128,7 +128,7 @@ fn equal_schemas_have_equal_fingerprints_and_others_have_others() {
 
 #[test]
 fn frames_of_any_size_stand_beside_each_other_copied_or_shared_in_direct_writes_or_not() {
-    let sizes = [1, 3000, 4010, 30_000, 32_768, 70_001, 500_000, 524_288, 600_003, 1_500_000, 17];
+    let sizes = [1, 3000, 4010, 30_000, 32_768, 70_001, 500_000, 524_288, 600_003, 2_500_000, 17];
     let options = WalOptions { segment_bytes: 4 << 20, spare_segments: 1, ..options(Durability::Sync) };
     for dir in [tempfile::tempdir().unwrap(), memory_dir()] {
         let (wal, _) = open_with(&Env::os(), dir.path(), options, 0);
@@ -147,10 +147,13 @@ fn frames_of_any_size_stand_beside_each_other_copied_or_shared_in_direct_writes_
         let (_copy, crashed, recovery) = open_copy(dir.path());
         assert_eq!((recovery.damage, recovery.torn_bytes, recovery.last.get()), (vec![], 0, 33));
         for wal in [wal, crashed] {
-            let (read, damage) = read_all(&mut wal.reader(Lsn::new(first)));
-            assert_eq!(damage, []);
-            let expected = batches.iter().enumerate().skip(first as usize - 1);
-            assert!(read.into_values().eq(expected.map(|(_, batch)| batch.clone())));
+            let reader = || wal.reader(Lsn::new(first));
+            for mut reader in [reader(), reader().uncached()] {
+                let (read, damage) = read_all(&mut reader);
+                assert_eq!(damage, []);
+                let expected = batches.iter().enumerate().skip(first as usize - 1);
+                assert!(read.into_values().eq(expected.map(|(_, batch)| batch.clone())));
+            }
         }
     }
 }

@@ -157,6 +157,8 @@ pub(crate) struct Faulty {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) bytes_read: AtomicU64,
+    /// Those of them that passed the page cache by.
+    pub(crate) bytes_read_direct: AtomicU64,
     counts: Mutex<BTreeMap<Call, u64>>,
     faults: Mutex<Vec<Fault>>,
     /// Syncs wait while this is held.
@@ -242,7 +244,8 @@ impl Storage for Faulty {
             self.state.call(Call::Create, path)?;
         }
         let file = self.real.storage.open(path, access)?;
-        Ok(Arc::new(FaultyFile { file, path: path.to_owned(), state: Arc::clone(&self.state) }))
+        let (path, state) = (path.to_owned(), Arc::clone(&self.state));
+        Ok(Arc::new(FaultyFile { file, path, state, is_direct: AtomicBool::new(false) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -280,6 +283,7 @@ struct FaultyFile {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
     state: Arc<State>,
+    is_direct: AtomicBool,
 }
 
 impl StorageFile for FaultyFile {
@@ -298,11 +302,16 @@ impl StorageFile for FaultyFile {
         self.state.call(Call::Read, &self.path)?;
         let count = self.file.read_at(buffer, offset)?;
         self.state.bytes_read.fetch_add(count as u64, SeqCst);
+        if self.is_direct.load(SeqCst) {
+            self.state.bytes_read_direct.fetch_add(count as u64, SeqCst);
+        }
         Ok(count)
     }
 
     fn set_direct(&self, direct: bool) -> Result<()> {
-        self.file.set_direct(direct)
+        self.file.set_direct(direct)?;
+        self.is_direct.store(direct, SeqCst);
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Access, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
+use super::{Access, BLOCK, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
 use crate::platform::files::sync_directory;
 
 #[cfg(target_os = "linux")]
@@ -135,6 +135,8 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A direct read can only end within a block where the file does, and cannot go on there.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && !done.is_multiple_of(BLOCK) => break,
             Err(error) => return Err(error),
         }
     }
@@ -290,6 +292,25 @@ mod tests {
         let mut read = vec![0; 20_000];
         assert_eq!(file.read_at(&mut read, 5).unwrap(), 12_000);
         assert_eq!(read[..12_000], parts.concat());
+    }
+
+    #[test]
+    fn a_direct_read_ends_where_the_file_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsStorage.open(&dir.path().join("file"), Access::New).unwrap();
+        let contents: Vec<u8> = (0..BLOCK + 700).map(|at| at as u8).collect();
+        file.write_at(&mut [IoSlice::new(&contents)], 0).unwrap();
+        // Where the system has no direct reads this is a common one.
+        let _ = file.set_direct(true);
+        let mut memory = vec![0; 4 * BLOCK];
+        let start = memory.as_ptr().align_offset(BLOCK);
+        let buffer = &mut memory[start..start + 3 * BLOCK];
+        for (offset, left) in
+            [(0, &contents[..]), (BLOCK as u64, &contents[BLOCK..]), (2 * BLOCK as u64, &[])]
+        {
+            assert_eq!(file.read_at(buffer, offset).unwrap(), left.len());
+            assert_eq!(&buffer[..left.len()], left);
+        }
     }
 
     #[test]

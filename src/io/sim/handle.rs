@@ -131,7 +131,11 @@ impl StorageFile for SimFile {
             counts.read_errors += 1;
             return Err(Error::from_raw_os_error(errno));
         }
-        Ok(state.inode(self.number)?.cache().read(buffer, offset))
+        let inode = state.inode(self.number)?;
+        if self.is_direct() {
+            inode.drop_clean(offset..offset + buffer.len() as u64);
+        }
+        Ok(inode.cache().read(buffer, offset))
     }
 
     fn set_direct(&self, direct: bool) -> Result<()> {
