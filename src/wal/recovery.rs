@@ -10,7 +10,7 @@
 //! | whole header, other epoch or other number than its name | foreign: reported, left alone |
 //! | whole header, whole footer at the very end, none of its frames void | sealed: its footer is believed, its frames are not read now |
 //! | whole header, anything else | unsealed: scanned |
-//! | no whole header, but frames of ours | reported, scanned all the same |
+//! | no whole header, but frames of ours | reported, scanned all the same; its first frame says what the header said |
 //! | no whole header, no frame of ours, a block that can be a header written in part | was being created: empty, nothing was promised in it |
 //! | no whole header, no frame of ours, anything else | unreadable: reported, left alone |
 //!
@@ -36,7 +36,7 @@ use super::{
     },
     index::Segment,
     scan::{Scan, stretch_damage},
-    walk::Stretch,
+    walk::{Stretch, Walk},
 };
 use crate::{
     canary::Canary,
@@ -101,7 +101,16 @@ pub(super) struct Found {
     pub(super) header: Option<SegmentHeader>,
     /// Whether what stands in the header's place can be one that was written in part.
     may_be_new: bool,
+    /// The first frame, if there is no header to say which one comes before it.
+    first: Option<Lsn>,
     pub(super) footer: Option<Footer>,
+}
+
+impl Found {
+    /// The last frame that stands before this segment.
+    fn previous(&self) -> Option<Lsn> {
+        self.header.map(|header| header.previous).or_else(|| self.first.map(Lsn::previous))
+    }
 }
 
 /// Decides about every segment of a directory.
@@ -205,7 +214,7 @@ fn limits(env: &Env, found: &[Found]) -> Vec<Lsn> {
     for (at, file) in found.iter().enumerate().rev() {
         limits[at] = limit;
         if !env.canaries.has(Canary::ReuseLsn) {
-            limit = file.header.map_or(limit, |header| limit.min(header.previous));
+            limit = file.previous().map_or(limit, |previous| limit.min(previous));
         }
     }
     limits
@@ -248,7 +257,7 @@ fn inspect_all(
         let opened =
             ids.iter().map(|id| open_file(env, dir, *id, role)).collect::<Result<Vec<_>, OpenError>>()?;
         for opened in opened {
-            all.push(opened.map(|opened| inspect(opened, epoch)).transpose()?);
+            all.push(opened.map(|opened| inspect(opened, epoch, role)).transpose()?);
         }
     }
     Ok(all)
@@ -283,7 +292,7 @@ fn open_file(env: &Env, dir: &Path, id: SegmentId, role: Role) -> Result<Option<
 }
 
 /// Reads both ends of a file.
-fn inspect(opened: Opened, epoch: Epoch) -> Result<Found, OpenError> {
+fn inspect(opened: Opened, epoch: Epoch, role: Role) -> Result<Found, OpenError> {
     let Opened { id, path, file, length } = opened;
     let mut block = vec![0; SEGMENT_HEADER];
     let count = file.read_at(&mut block, 0).map_err(storage("read", &path))?;
@@ -296,8 +305,27 @@ fn inspect(opened: Opened, epoch: Epoch) -> Result<Found, OpenError> {
     };
     let may_be_new = SegmentHeader::may_be_torn(&block[..count]);
     let footer = read_footer(&*file, epoch, id, length).map_err(storage("read", &path))?;
+    let first = match header {
+        Some(_) => None,
+        None => first_batch(&file, epoch, id, length, role).map_err(storage("read", &path))?,
+    };
     let file = footer.is_none().then_some(file);
-    Ok(Found { id, path, file, length, header, may_be_new, footer })
+    Ok(Found { id, path, file, length, header, may_be_new, first, footer })
+}
+
+/// Frames are only written behind a header that is durable, so the first of them says what a lost header said: the frames
+/// of earlier segments from its number on are void \[I12\].
+fn first_batch(
+    file: &Arc<dyn StorageFile>,
+    epoch: Epoch,
+    id: SegmentId,
+    length: u64,
+    role: Role,
+) -> std::io::Result<Option<Lsn>> {
+    if role == Role::Owner {
+        file.drop_page_cache(0..u64::MAX)?;
+    }
+    Walk::new(Arc::clone(file), epoch, id, length).first_batch()
 }
 
 fn read_footer(

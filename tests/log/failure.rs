@@ -7,7 +7,7 @@ use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
     types::Lsn,
-    wal::{AppendError, Durability, LogView, Next, PreparedFrame, WalOptions},
+    wal::{AppendError, DamageReason, Durability, LogView, Next, PreparedFrame, WalOptions},
 };
 
 use crate::support::*;
@@ -73,6 +73,29 @@ fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_sync() {
         assert_eq!(damage, []);
         assert!(read.into_values().eq(batches.clone()));
     }
+}
+
+#[test]
+fn a_frame_that_failed_does_not_come_back_when_the_header_that_voids_it_is_lost() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+    append(&wal, 1..=5);
+    // The frame is in the file, its caller learns that it is not stored, and its number is given again.
+    state.fail(Call::Sync, EIO, 1);
+    state.fail(Call::Create, ENOSPC, 1);
+    assert!(wal.append(frame(99, 10)).wait().is_err());
+    append(&wal, 6..=8);
+    let paths = segments(dir.path());
+    let mut bytes = std::fs::read(&paths[1]).unwrap();
+    bytes[29] ^= 1;
+    std::fs::write(&paths[1], &bytes).unwrap();
+    let (_copied, wal, recovery) = open_copy(dir.path());
+    assert_eq!((recovery.frames, recovery.last), (8, Lsn::new(8)));
+    let reasons: Vec<DamageReason> = recovery.damage.iter().map(|damage| damage.reason).collect();
+    assert_eq!(reasons, [DamageReason::SegmentHeader]);
+    let (read, _) = read_all(&mut wal.reader(Lsn::FIRST));
+    assert_eq!(read, (1..=8).map(|number| (number as u64, batch(number, 10))).collect());
 }
 
 #[test]
