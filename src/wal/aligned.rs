@@ -37,10 +37,21 @@ impl AlignedBuf {
         AlignedBuf::with_capacity(capacity, BLOCK)
     }
 
-    fn of_large_pages(capacity: usize) -> AlignedBuf {
-        let mut buffer = AlignedBuf::with_capacity(capacity.next_multiple_of(LARGE_PAGE), LARGE_PAGE);
+    /// An empty buffer for whole blocks in large pages.
+    pub(super) fn of_large_pages(capacity: usize) -> AlignedBuf {
+        let mut buffer = AlignedBuf::with_capacity(AlignedBuf::large_capacity(capacity), LARGE_PAGE);
         want_large_pages(buffer.bytes.spare_capacity_mut());
         buffer
+    }
+
+    /// What a buffer in large pages takes that has this capacity at least.
+    pub(super) fn large_capacity(capacity: usize) -> usize {
+        capacity.next_multiple_of(LARGE_PAGE)
+    }
+
+    /// The bytes that it takes without moving: as many as were asked for, or more.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() - (self.alignment - 1)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -16,7 +16,7 @@ pub(crate) struct FrameCopy {
 }
 
 impl PreparedFrame {
-    /// The batch of this frame. A small body is copied; a large one of Rust's own is shared.
+    /// The batch of this frame. Its body is copied unless the frame shares it.
     pub(crate) fn copy(&self) -> FrameCopy {
         let body = match self.shared.is_empty() {
             true => {
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_copy_is_the_batch_whether_its_memory_is_shared_or_not() {
-        let words: DictionaryArray<Int32Type> = (0..300_000).map(|row| Some(["a", "b"][row % 2])).collect();
-        let numbers = Int64Array::from_iter_values(0..300_000);
+        let words: DictionaryArray<Int32Type> = (0..500_000).map(|row| Some(["a", "b"][row % 2])).collect();
+        let numbers = Int64Array::from_iter_values(0..500_000);
         let batch = RecordBatch::try_from_iter([
             ("words", Arc::new(words) as Arc<dyn arrow_array::Array>),
             ("numbers", Arc::new(numbers)),

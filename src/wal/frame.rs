@@ -24,15 +24,18 @@ use super::{
     context::{context_of, with_context},
     format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
     messages::decode_messages,
+    pool::{self, Lent},
 };
 use crate::{io::BLOCK, telemetry::TraceContext, types::Lsn};
 
 /// Frames from this length on stand in blocks of their own and are written from where they were encoded; shorter ones
 /// are copied into the buffer of their group, where they share blocks.
 const LARGE_BYTES_MIN: usize = 32 * 1024;
-/// Bodies from this length on stay in the batch's own memory until their group is written: one copy, into memory that
-/// is used again and again, costs less than one into new memory for each frame.
+/// Bodies of Rust's own from this length on are copied into memory that is used again and again, which costs less than a
+/// copy into new memory for each frame: by the caller up to the other length, if it is lent some; else they stay in the
+/// batch's own memory until their group is written.
 const SHARED_BYTES_MIN: usize = 512 * 1024;
+const LENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Number that stands for an Arrow schema: the same in every process and on every machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,13 +77,13 @@ pub struct PreparedFrame {
     /// None of a shared body: it is read from memory once, when it is copied.
     body_checksum: Option<u32>,
     /// Space for the header and a copy of the body, aligned if the frame is large; empty if the body is shared.
-    bytes: AlignedBuf,
+    bytes: Lent,
     /// The body, where it is shared with the batch.
     pub(super) shared: Vec<Buffer>,
 }
 
 impl PreparedFrame {
-    /// Encodes a batch. Only the rows of a slice are stored, not those of its parent. A large body shares the
+    /// Encodes a batch. Only the rows of a slice are stored, not those of its parent. A large body may share the
     /// batch's buffers, which never change in Rust.
     ///
     /// # Errors
@@ -137,12 +140,17 @@ impl PreparedFrame {
             bytes: batch.num_rows() as u64,
             limit: u64::from(u32::MAX),
         })?;
-        let (bytes, shared, body_checksum) = match body_length as usize {
-            length if length < shared_bytes_min => {
-                let (bytes, checksum) = join(&body, length);
-                (bytes, Vec::new(), Some(checksum))
+        let mut bytes = match body_length as usize {
+            length if length < shared_bytes_min => memory_for(length),
+            length if length <= LENT_BYTES_MAX => pool::lend(block_end_of(length)),
+            _ => pool::nothing().into(),
+        };
+        let (shared, body_checksum) = match bytes.capacity() {
+            0 => (body, None),
+            _ => {
+                let checksum = join(&body, &mut bytes);
+                (Vec::new(), Some(checksum))
             }
-            _ => (AlignedBuf::with_capacity(0, 1), body, None),
         };
         Ok(PreparedFrame {
             schema_checksum: format::checksum(&schema),
@@ -226,7 +234,8 @@ impl PreparedFrame {
         };
         let (schema, body) = (padded(schema), padded(body));
         let body_length = body.len();
-        let (bytes, body_checksum) = join(&[body], body_length);
+        let mut bytes = memory_for(body_length);
+        let body_checksum = join(&[body], &mut bytes);
         PreparedFrame {
             schema_checksum: format::checksum(&schema),
             fingerprint: SchemaFingerprint::of(&schema),
@@ -266,19 +275,28 @@ fn without_first(buffers: Vec<Buffer>, mut bytes: usize) -> Vec<Buffer> {
     rest
 }
 
-/// Space for a header and a copy of the body, and the body's checksum.
-fn join(body: &[Buffer], body_bytes: usize) -> (AlignedBuf, u32) {
-    let frame_bytes = FRAME_HEADER + body_bytes;
-    let mut bytes = match is_large(body_bytes) {
-        true => AlignedBuf::of_blocks(frame_bytes.next_multiple_of(BLOCK)),
-        false => AlignedBuf::with_capacity(frame_bytes, 1),
-    };
+/// New memory for a header and a body of this length.
+fn memory_for(body_bytes: usize) -> Lent {
+    match is_large(body_bytes) {
+        true => AlignedBuf::of_blocks(block_end_of(body_bytes)).into(),
+        false => AlignedBuf::with_capacity(FRAME_HEADER + body_bytes, 1).into(),
+    }
+}
+
+/// The whole blocks that a large frame takes.
+fn block_end_of(body_bytes: usize) -> usize {
+    (FRAME_HEADER + body_bytes).next_multiple_of(BLOCK)
+}
+
+/// Leaves space for a header, copies the body behind it, and returns its checksum.
+fn join(body: &[Buffer], bytes: &mut AlignedBuf) -> u32 {
     bytes.extend_zeros(FRAME_HEADER);
     let checksum = bytes.extend_summed(body);
+    let body_bytes = bytes.len() - FRAME_HEADER;
     if is_large(body_bytes) {
-        bytes.extend_zeros(frame_bytes.next_multiple_of(BLOCK) - frame_bytes);
+        bytes.extend_zeros(block_end_of(body_bytes) - bytes.len());
     }
-    (bytes, checksum)
+    checksum
 }
 
 /// The schema in a schema frame's body, whose checksum the caller has compared.

@@ -38,6 +38,7 @@ mod look;
 mod memory;
 mod mend;
 mod messages;
+mod pool;
 mod queue;
 mod recovery;
 mod scan;

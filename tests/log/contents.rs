@@ -128,8 +128,8 @@ fn equal_schemas_have_equal_fingerprints_and_others_have_others() {
 
 #[test]
 fn frames_of_any_size_stand_beside_each_other_copied_or_shared_in_direct_writes_or_not() {
-    let sizes = [1, 3000, 4010, 30_000, 32_768, 70_001, 500_000, 524_288, 600_003, 2_500_000, 17];
-    let options = WalOptions { segment_bytes: 4 << 20, spare_segments: 1, ..options(Durability::Sync) };
+    let sizes = [1, 3000, 4010, 30_000, 32_768, 70_001, 500_000, 524_288, 600_003, 2_500_000, 17, 4_300_000];
+    let options = WalOptions { segment_bytes: 8 << 20, spare_segments: 1, ..options(Durability::Sync) };
     for dir in [tempfile::tempdir().unwrap(), memory_dir()] {
         let (wal, _) = open_with(&Env::os(), dir.path(), options, 0);
         let batches: Vec<RecordBatch> =

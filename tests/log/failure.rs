@@ -58,8 +58,9 @@ fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_sync() {
     let (env, state) = faulty();
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) =
-        open_with(&env, dir.path(), WalOptions { segment_bytes: 4 << 20, ..options(Durability::Sync) }, 0);
-    let batches = [blob(1, 10), blob(2, 600_003), blob(3, 1_000_000)];
+        open_with(&env, dir.path(), WalOptions { segment_bytes: 8 << 20, ..options(Durability::Sync) }, 0);
+    // The second is copied by the caller, the third by the one who writes.
+    let batches = [blob(1, 10), blob(2, 600_003), blob(3, 4_500_000)];
     for (failures, batch) in [0, 1, 1].into_iter().zip(&batches) {
         state.fail(Call::Sync, EIO, failures);
         assert!(wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap().durable);
