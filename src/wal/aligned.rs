@@ -39,9 +39,12 @@ impl AlignedBuf {
 
     /// An empty buffer for whole blocks in large pages.
     pub(super) fn of_large_pages(capacity: usize) -> AlignedBuf {
-        let mut buffer = AlignedBuf::with_capacity(AlignedBuf::large_capacity(capacity), LARGE_PAGE);
-        want_large_pages(buffer.bytes.spare_capacity_mut());
-        buffer
+        // The system has zeros for what nobody touches, so what lies before the first large page costs no memory.
+        let mut bytes = vec![0; AlignedBuf::large_capacity(capacity) + LARGE_PAGE - 1];
+        let start = bytes.as_ptr().align_offset(LARGE_PAGE);
+        bytes.truncate(start);
+        want_large_pages(bytes.spare_capacity_mut());
+        AlignedBuf { bytes, start, alignment: LARGE_PAGE }
     }
 
     /// What a buffer in large pages takes that has this capacity at least.
