@@ -220,8 +220,8 @@ impl Delivery {
         }
     }
 
-    /// Waits until the catalog was asked, if a backlog waits and nothing is known of the table: whatever were made of the
-    /// backlog before would be made anew.
+    /// Waits until the catalog was asked, if a backlog waits and nothing is known of the table: a request that is made before
+    /// would be made a second time.
     async fn know_table(&self) {
         let settled = self.lane.acknowledged.borrow().record.settled;
         if self.lane.wal.durable() > settled.through && self.lane.table.is_unknown() {

@@ -69,7 +69,7 @@ pub(super) struct Walk {
     passed: Lsn,
     /// Whether long frames may be read past the page cache.
     may_be_direct: bool,
-    /// Whether the next one does.
+    /// Whether reads pass it by now.
     is_direct: bool,
     /// Whether the system knows that the file is read from one end to the other.
     is_sequential: bool,
@@ -302,7 +302,7 @@ impl Walk {
         Ok(self.window.memory.slice(before.min(count)..(before + length).min(count)))
     }
 
-    /// Makes the next read one that passes the page cache by, or not.
+    /// Lets reads pass the page cache by from now on, or not; where they cannot, for good.
     fn be_direct(&mut self, direct: bool) -> io::Result<()> {
         if self.may_be_direct && direct != self.is_direct {
             match self.file.set_direct(direct) {
