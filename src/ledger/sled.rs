@@ -19,6 +19,9 @@ use crate::reserve::{LEDGER_RESERVE, Reserve};
 
 /// The file in which sled 0.34 keeps everything.
 const SLED_FILE: &str = "db";
+/// How the names of its snapshots begin, and how they end until they are whole.
+const SNAPSHOT: &str = "snap.";
+const UNFINISHED: &str = ".generating";
 /// The tree of what is large and changes rarely. sled writes what goes into any of its trees into one log, in order.
 const LARGE_TREE: &[u8] = b"large";
 /// Enough for a handful of records; sled's default of 1 GiB is meant for databases.
@@ -146,6 +149,7 @@ struct SledStore {
 
 impl SledStore {
     fn open(path: &Path) -> Result<SledStore, LedgerError> {
+        remove_unfinished_snapshots(path).map_err(LedgerError::io("open", path))?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = Handle(Some(config.open().map_err(failure("open", path))?));
         let large = Handle(Some(db.open_tree(LARGE_TREE).map_err(failure("open", path))?));
@@ -269,6 +273,22 @@ fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
     #[cfg(target_os = "linux")]
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
         .map_err(|errno| LedgerError::io("read", path)(errno.into()))?;
+    Ok(())
+}
+
+/// sled writes a snapshot while it opens. One that the end of the process or a full disk has cut off would be its newest
+/// the next time, and the whole ledger damaged; without it sled goes on from the one before, or from the log itself.
+fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(SNAPSHOT) && name.ends_with(UNFINISHED)) {
+            fs::remove_file(path.join(name))?;
+        }
+    }
     Ok(())
 }
 

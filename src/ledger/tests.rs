@@ -55,6 +55,28 @@ fn peeking_works_beside_the_live_owner_and_changes_nothing() {
 }
 
 #[test]
+fn a_snapshot_that_was_cut_off_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    // sled makes one while it opens, when there is something new since the last.
+    for through in 1..=2 {
+        let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        opened.ledger.checkpoint(&record(through)).unwrap();
+    }
+    let names = || fs::read_dir(dir.path().join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names().any(|name| name.to_string_lossy().starts_with("snap.")), "so sled calls them");
+    let cut_off = dir.path().join(DIRECTORY).join("snap.0000000000FFFFFF.generating");
+    for written in [&b""[..], b"begun"] {
+        fs::write(&cut_off, written).unwrap();
+        assert_eq!(peek(dir.path(), EPOCH).unwrap().record.unwrap().0, record(2));
+        assert!(cut_off.exists(), "who peeks changes nothing");
+        let opened = Ledger::open(dir.path(), EPOCH).unwrap();
+        assert!(opened.damage.is_none(), "{:?}", opened.damage);
+        assert_eq!(opened.record, record(2));
+        assert!(!cut_off.exists());
+    }
+}
+
+#[test]
 fn the_table_is_remembered_with_the_next_checkpoint_and_forgotten_so_too() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = Ledger::open(dir.path(), EPOCH).unwrap();
