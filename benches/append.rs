@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Entries of 1 KiB to 10 MiB from 1 and 16 producers, each acknowledged when it is durable. Ours takes an Arrow
-//! batch and encodes it within the measured time. The methods take turns, round by round.
+//! batch and encodes it within the measured time. The methods take turns, in an order that is drawn for each round;
+//! each begins when the disk and this process are at rest, so that what a store does behind its back is not held against
+//! the next.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark is measured by the clock of the machine")]
 
@@ -29,6 +31,7 @@ use benches::{
     summary::{CaseSummary, Measured, bytes_name},
 };
 use clap::Parser;
+use rand::seq::SliceRandom;
 
 #[derive(Debug, Parser)]
 #[command(about = "How many appends per second are durable, and what does one cost?")]
@@ -138,8 +141,11 @@ fn run(case: Case, arguments: &Arguments, disk: &Disk) -> Result<CaseSummary> {
         .map(|method| Measured { name: method.name().to_owned(), kind: method.kind(), slices: Vec::new() })
         .collect();
     for _ in 0..arguments.rounds.unwrap_or(if arguments.quick { 2 } else { 5 }) {
-        for (method, measured) in methods.iter_mut().zip(&mut measured) {
+        let mut order: Vec<_> = methods.iter_mut().zip(&mut measured).collect();
+        order.shuffle(&mut rand::rng());
+        for (method, measured) in order {
             method.before_round()?;
+            machine::wait_for_rest(disk);
             let slice = measure(method.as_ref(), case.producers, slice, disk)
                 .map_err(|error| format!("{}: {error}", method.name()))?;
             measured.slices.push(slice);

@@ -87,6 +87,20 @@ impl Disk {
     }
 }
 
+/// Waits until this process and the disk have nothing left to do, three seconds at most.
+pub fn wait_for_rest(disk: &Disk) {
+    const STEP: Duration = Duration::from_millis(50);
+    const STEPS_MAX: u32 = 60;
+    for _ in 0..STEPS_MAX {
+        let (processor, counters) = (processor_time(), disk.counters());
+        std::thread::sleep(STEP);
+        let busy = processor_time().saturating_sub(processor);
+        if busy < STEP / 25 && (disk.counters() - counters).device_writes == 0 {
+            return;
+        }
+    }
+}
+
 /// Memory of this process in bytes: what it has now, and the most that it had.
 pub fn resident_bytes() -> (u64, u64) {
     let kib = |key| number_in("/proc/self/status", key).unwrap_or(0) * 1024;

@@ -1,7 +1,7 @@
 //! Memory as direct writes want it: beginning at a multiple of the block size, and, where it is long, in large
 //! pages.
 
-use std::{fmt, mem::MaybeUninit};
+use std::{collections::VecDeque, fmt, mem::MaybeUninit};
 
 use arrow_buffer::Buffer;
 
@@ -10,7 +10,7 @@ use crate::io::BLOCK;
 /// Bytes are copied and checksummed in pieces of this length, which stay in the cache meanwhile.
 const PIECE_BYTES: usize = 64 * 1024;
 /// A large page. The device takes few pieces of memory in one request, and a page is one piece.
-const LARGE_PAGE: usize = 2 * 1024 * 1024;
+pub(super) const LARGE_PAGE: usize = 2 * 1024 * 1024;
 /// A buffer that grows to this length lies in large pages.
 const LARGE_BYTES_MIN: usize = LARGE_PAGE / 4;
 
@@ -82,12 +82,34 @@ impl AlignedBuf {
     pub(super) fn extend_summed(&mut self, buffers: &[Buffer]) -> u32 {
         self.reserve(buffers.iter().map(Buffer::len).sum());
         let mut checksum = crc32fast::Hasher::new();
-        for piece in buffers.iter().flat_map(|buffer| buffer.chunks(PIECE_BYTES)) {
+        let mut parts = buffers.iter().map(Buffer::as_slice).collect();
+        self.fill_summed(usize::MAX, &mut parts, &mut checksum);
+        checksum.finalize()
+    }
+
+    /// Takes bytes of the parts until there are `length` in here or none are left, and adds them to the checksum.
+    pub(super) fn fill_summed(
+        &mut self,
+        length: usize,
+        parts: &mut VecDeque<&[u8]>,
+        checksum: &mut crc32fast::Hasher,
+    ) {
+        while self.len() < length
+            && let Some(part) = parts.pop_front()
+        {
             let start = self.len();
+            let (piece, rest) = part.split_at(part.len().min(PIECE_BYTES).min(length - start));
             self.extend(piece);
             checksum.update(&self.as_slice()[start..]);
+            if !rest.is_empty() {
+                parts.push_front(rest);
+            }
         }
-        checksum.finalize()
+    }
+
+    /// Appends zeros up to the end of a block.
+    pub(super) fn fill_block(&mut self) {
+        self.extend_zeros(self.len().next_multiple_of(BLOCK) - self.len());
     }
 
     /// Empties it and gives its memory back, if it is more than this.

@@ -12,13 +12,17 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     AppendError, Appended, Durability,
+    ahead::Ahead,
     aligned::AlignedBuf,
     format::{SegmentHeader, block_end},
     index::Segment,
     queue::{Pending, Shared},
     segment::OpenSegment,
 };
-use crate::types::{Lsn, SegmentId};
+use crate::{
+    io::Env,
+    types::{Lsn, SegmentId},
+};
 
 /// What is being written. One thread at a time has it, under a lock of [`Shared`].
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(super) struct Appender {
     last_sync: Duration,
     /// Memory for the next group.
     group: AlignedBuf,
+    ahead: Ahead,
 }
 
 /// Why frames were not written.
@@ -44,15 +49,16 @@ enum Failure {
 }
 
 impl Appender {
-    pub(super) fn new(next_lsn: Lsn, next_segment: SegmentId, now: Duration) -> Appender {
+    pub(super) fn new(env: &Env, next_lsn: Lsn, next_segment: SegmentId) -> Appender {
         Appender {
             open: None,
             next_lsn,
             next_segment,
             unsynced: VecDeque::new(),
             retained: VecDeque::new(),
-            last_sync: now,
+            last_sync: env.clock.monotonic(),
             group: AlignedBuf::of_blocks(0),
+            ahead: Ahead::new(env.storage.writes_side_by_side()),
         }
     }
 
@@ -129,7 +135,7 @@ impl Appender {
             (&mut pending.frame, this, *pending.appended_unix_micros.get_or_insert(now))
         });
         let began = shared.sync_begins();
-        segment.write(frames, &mut self.group).map_err(Failure::Segment)?;
+        segment.write(frames, &mut self.group, &mut self.ahead).map_err(Failure::Segment)?;
         if shared.options.durability == Durability::Sync {
             shared.sync_ended(began, count);
         }
@@ -281,6 +287,7 @@ impl Appender {
             self.append(shared, VecDeque::new());
             self.settle(shared, |appender| appender.seal(shared, true));
         }
+        self.ahead = Ahead::new(false);
         if self.has_retained() {
             let (log, frames) = (shared.dir.display(), self.retained.len());
             tracing::error!(%log, frames, "frames that were stored without a sync are lost: the disk takes no more");

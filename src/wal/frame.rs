@@ -189,6 +189,11 @@ impl PreparedFrame {
         self.is_large() && self.shared.is_empty()
     }
 
+    /// Whether the body is so long that it is written while it is copied.
+    pub(super) fn is_long(&self) -> bool {
+        !self.shared.is_empty() && self.body_length as usize > LENT_BYTES_MAX
+    }
+
     /// Puts header and body together, with this header but for the checksum of the body: where they are to be
     /// written from, or behind the others of the group. Returns the header.
     pub(super) fn complete(&mut self, header: FrameHeader, group: &mut AlignedBuf) -> FrameHeader {
@@ -294,7 +299,7 @@ fn join(body: &[Buffer], bytes: &mut AlignedBuf) -> u32 {
     let checksum = bytes.extend_summed(body);
     let body_bytes = bytes.len() - FRAME_HEADER;
     if is_large(body_bytes) {
-        bytes.extend_zeros(block_end_of(body_bytes) - bytes.len());
+        bytes.fill_block();
     }
     checksum
 }

@@ -124,7 +124,7 @@ impl Wal {
         for segment in &mut index.segments {
             segment.is_recyclable &= segment.bytes == segment_bytes;
         }
-        let appender = Appender::new(recovery.last.next(), recovered.next_segment, env.clock.monotonic());
+        let appender = Appender::new(env, recovery.last.next(), recovered.next_segment);
         let shared = Arc::new(Shared::new(env, dir.clone(), epoch, options, spares, index, appender));
         let thread = Builder::new()
             .name("wal-appender".to_owned())

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod ahead;
 mod aligned;
 mod appender;
 mod checking;

@@ -11,9 +11,11 @@ use std::{
 
 use super::{
     AppendError, Durability, PreparedFrame, SchemaFingerprint, WalOptions,
+    ahead::{Ahead, Begun},
     aligned::AlignedBuf,
     format::{
-        self, FOOTER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, Totals, block_end,
+        self, FOOTER, FRAME_HEADER, Footer, FrameHeader, FrameKind, SEGMENT_HEADER, SegmentHeader, Totals,
+        block_end,
     },
     spare::Spares,
 };
@@ -180,24 +182,35 @@ impl OpenSegment {
     }
 
     /// Writes frames, each with its LSN and time, and the schemas that the segment does not have yet, in one
-    /// call; with [`Durability::Sync`] they are durable then. The memory of `group` is used for it.
+    /// call but for long frames; with [`Durability::Sync`] they are durable then. The memory of `group` and `ahead` is used
+    /// for it.
     pub(super) fn write<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
         group: &mut AlignedBuf,
+        ahead: &mut Ahead,
     ) -> Result<(), AppendError> {
         let start = self.end;
-        let (parts, end) = self.assemble(frames, group);
+        let (parts, end) = self.assemble(frames, group, ahead);
         let is_durable = self.durability == Durability::Sync;
         let end = if is_durable { block_end(end) } else { end };
         self.take_zeros_along(end, group);
-        let mut slices = slices(group.as_slice(), &parts);
-        let written_end = start + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
-        let written = match is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync) {
-            true => self.file.write_durable_at(&mut slices, start).or_else(|error| self.believe_again(error)),
-            false => self.file.write_at(&mut slices, start),
+        let mut runs = runs(start, group.as_slice(), &parts);
+        let written_end = runs.last().map_or(end, Run::end).max(end);
+        let is_synced = is_durable && !self.canaries.has(Canary::AcknowledgeBeforeSync);
+        let written = match &mut runs[..] {
+            [run] if is_synced && !parts.iter().any(Part::is_begun) => {
+                self.file.write_durable_at(&mut run.slices, run.offset)
+            }
+            runs => self.write_behind(ahead, runs, is_synced),
         };
+        let written = written.or_else(|error| if is_synced { self.believe_again(error) } else { Err(error) });
         written.map_err(|source| failure("write to", &self.path, source))?;
+        for part in parts {
+            if let Apart::Begun { head, .. } = part.apart {
+                ahead.take_back(head);
+            }
+        }
         group.give_back(GROUP_BYTES_KEPT);
         self.end = end;
         self.written = self.written.max(written_end);
@@ -207,11 +220,22 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Puts the group together: frames and schemas are copied, but for the frames apart, which stay where they are.
+    /// Writes what is left once everything that is on its way has arrived: a file that failed is left alone \[I8\].
+    fn write_behind(&self, ahead: &mut Ahead, runs: &mut [Run<'_>], is_synced: bool) -> io::Result<()> {
+        ahead.finish()?;
+        for run in runs {
+            self.file.write_at(&mut run.slices, run.offset)?;
+        }
+        if is_synced { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Puts the group together: frames and schemas are copied, but for the frames apart, which stay where they are, and
+    /// long ones, which are on their way but for their beginning.
     fn assemble<'a>(
         &mut self,
         frames: impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)>,
         group: &mut AlignedBuf,
+        ahead: &mut Ahead,
     ) -> (Vec<Part<'a>>, u64) {
         group.clear();
         let mut parts = Vec::new();
@@ -246,13 +270,23 @@ impl OpenSegment {
                 end = header.end();
             }
             group.extend_zeros((place.frame - end) as usize);
-            let header = frame.complete(header, group);
+            let copied_end = group.len();
+            let header = if frame.is_long() && self.durability == Durability::Sync {
+                let Begun { mut head, body_checksum } = ahead.copy(&frame.shared, &self.file, place.frame);
+                let header = FrameHeader { body_checksum, ..header };
+                head.as_mut_slice()[..FRAME_HEADER].copy_from_slice(&header.encode());
+                parts.push(Part { copied_end, apart: Apart::Begun { head, end: place.end } });
+                header
+            } else {
+                let header = frame.complete(header, group);
+                if frame.is_apart() {
+                    parts.push(Part { copied_end, apart: Apart::Whole(frame.bytes()) });
+                }
+                header
+            };
             self.totals.add(&header);
             self.frames_end = header.end();
             end = place.end;
-            if frame.is_apart() {
-                parts.push(Part { copied_end: group.len(), frame });
-            }
         }
         if self.durability == Durability::Sync {
             group.extend_zeros((block_end(end) - end) as usize);
@@ -353,24 +387,59 @@ fn begin(
     }
 }
 
-/// A frame apart, and how much of its group was copied before it.
+/// A frame that has memory of its own, and how much of its group was copied before it.
 struct Part<'a> {
     copied_end: usize,
-    frame: &'a PreparedFrame,
+    apart: Apart<'a>,
 }
 
-/// A group in the order of the disk: what was copied, and between it the frames apart.
-fn slices<'a>(copied: &'a [u8], parts: &[Part<'a>]) -> Vec<IoSlice<'a>> {
-    let mut slices = Vec::with_capacity(2 * parts.len() + 1);
+enum Apart<'a> {
+    /// All of it is to be written.
+    Whole(&'a [u8]),
+    /// The rest of it, up to `end`, is on its way.
+    Begun { head: AlignedBuf, end: u64 },
+}
+
+impl Part<'_> {
+    fn is_begun(&self) -> bool {
+        matches!(self.apart, Apart::Begun { .. })
+    }
+}
+
+/// What one call writes.
+struct Run<'a> {
+    offset: u64,
+    slices: Vec<IoSlice<'a>>,
+}
+
+impl Run<'_> {
+    fn end(&self) -> u64 {
+        self.offset + self.slices.iter().map(|slice| slice.len() as u64).sum::<u64>()
+    }
+}
+
+/// A group in the order of the disk: what was copied, and between it the frames apart. A new run begins where the rest of a
+/// frame is on its way.
+fn runs<'a>(start: u64, copied: &'a [u8], parts: &'a [Part<'_>]) -> Vec<Run<'a>> {
+    let mut runs = Vec::new();
+    let mut run = Run { offset: start, slices: Vec::with_capacity(2 * parts.len() + 1) };
     let mut copied_end = 0;
     for part in parts {
-        slices.push(IoSlice::new(&copied[copied_end..part.copied_end]));
+        run.slices.push(IoSlice::new(&copied[copied_end..part.copied_end]));
         copied_end = part.copied_end;
-        slices.push(IoSlice::new(part.frame.bytes()));
+        match &part.apart {
+            Apart::Whole(bytes) => run.slices.push(IoSlice::new(bytes)),
+            Apart::Begun { head, end } => {
+                run.slices.push(IoSlice::new(head.as_slice()));
+                runs.push(std::mem::replace(&mut run, Run { offset: *end, slices: Vec::new() }));
+            }
+        }
     }
-    slices.push(IoSlice::new(&copied[copied_end..]));
-    slices.retain(|slice| !slice.is_empty());
-    slices
+    run.slices.push(IoSlice::new(&copied[copied_end..]));
+    runs.push(run);
+    runs.iter_mut().for_each(|run| run.slices.retain(|slice| !slice.is_empty()));
+    runs.retain(|run| !run.slices.is_empty());
+    runs
 }
 
 /// Where a frame goes.

@@ -54,25 +54,29 @@ fn after_a_failed_sync_or_write_the_frames_go_to_a_new_segment_and_the_callers_l
 }
 
 #[test]
-fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_sync() {
-    let (env, state) = faulty();
-    let dir = tempfile::tempdir().unwrap();
-    let (wal, _) =
-        open_with(&env, dir.path(), WalOptions { segment_bytes: 8 << 20, ..options(Durability::Sync) }, 0);
-    // The second is copied by the caller, the third by the one who writes.
-    let batches = [blob(1, 10), blob(2, 600_003), blob(3, 4_500_000)];
-    for (failures, batch) in [0, 1, 1].into_iter().zip(&batches) {
-        state.fail(Call::Sync, EIO, failures);
-        assert!(wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap().durable);
-        state.heal();
-    }
-    assert_eq!(segments(dir.path()).len(), 3, "one for each failure");
-    let (_copy, crashed, recovery) = open_copy(dir.path());
-    assert_eq!((recovery.damage, recovery.last), (vec![], Lsn::new(3)));
-    for wal in [wal, crashed] {
-        let (read, damage) = read_all(&mut wal.reader(Lsn::FIRST));
-        assert_eq!(damage, []);
-        assert!(read.into_values().eq(batches.clone()));
+fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_write_or_sync() {
+    // The second is copied by the caller, the third by the one who writes, the last in pieces while they are written.
+    let batches = [blob(1, 10), blob(2, 600_003), blob(3, 4_100_000), blob(4, 12_000_000)];
+    for call in [Call::Write, Call::Sync] {
+        let (env, state) = faulty();
+        let dir = tempfile::tempdir().unwrap();
+        let options = WalOptions { segment_bytes: 16 << 20, ..options(Durability::Sync) };
+        let (wal, _) = open_with(&env, dir.path(), options, 0);
+        for (failures, batch) in [0, 1, 1, 1].into_iter().zip(&batches) {
+            state.fail(call, EIO, failures);
+            assert!(wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap().durable);
+            state.heal();
+        }
+        let paths = segments(dir.path());
+        assert_eq!(paths.len(), 4, "one for each failure");
+        assert_failed_segments_are_left_alone(&state, &paths[..3]);
+        let (_copy, crashed, recovery) = open_copy(dir.path());
+        assert_eq!((recovery.damage, recovery.last), (vec![], Lsn::new(4)));
+        for wal in [wal, crashed] {
+            let (read, damage) = read_all(&mut wal.reader(Lsn::FIRST));
+            assert_eq!(damage, []);
+            assert!(read.into_values().eq(batches.clone()));
+        }
     }
 }
 

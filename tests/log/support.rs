@@ -276,6 +276,10 @@ impl Storage for Faulty {
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
         self.real.storage.free_bytes(dir)
     }
+
+    fn writes_side_by_side(&self) -> bool {
+        self.real.storage.writes_side_by_side()
+    }
 }
 
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod batches;
 mod canaries;
 mod checks;
 mod every_operation;
+mod long_frames;
 mod oracle;
 mod order;
 mod site;

@@ -99,7 +99,7 @@ pub(crate) struct Site {
     pub(crate) prints: bool,
 }
 
-fn destination() -> Destination {
+pub(crate) fn destination() -> Destination {
     Destination {
         table: "main.default.events".parse().unwrap(),
         endpoint: "https://1.zerobus.eu-west-1.cloud.databricks.com".to_owned(),

@@ -112,6 +112,11 @@ impl Storage for OsStorage {
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
         system::free_bytes(dir)
     }
+
+    fn writes_side_by_side(&self) -> bool {
+        // The others have no direct writes, and a common one is a copy in memory.
+        cfg!(target_os = "linux")
+    }
 }
 
 fn held(file: File, note: &[u8]) -> Result<LockAttempt> {
