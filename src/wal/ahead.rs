@@ -125,6 +125,8 @@ impl Ahead {
             Some(writer) => match writer.jobs.send(piece) {
                 Ok(()) => {
                     self.in_flight += 1;
+                    // It may have been woken on this processor, where it would wait until everything is copied.
+                    std::thread::yield_now();
                     return;
                 }
                 Err(refused) => refused.0,
