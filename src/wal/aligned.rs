@@ -137,14 +137,18 @@ impl AlignedBuf {
     }
 }
 
-/// Asks for large pages, which begin where the memory does. Without them writes are only slower.
+/// Asks for large pages, which begin where the memory does. Without them writes are only slower. An allocator may give memory
+/// that somebody had before, in small pages: these go back first.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the call takes an address")]
+#[expect(unsafe_code, reason = "the calls take an address")]
 fn want_large_pages(memory: &mut [MaybeUninit<u8>]) {
     use rustix::mm::{Advice, madvise};
     let (start, length) = (memory.as_mut_ptr(), memory.len() / LARGE_PAGE * LARGE_PAGE);
-    // SAFETY: the range lies within memory that is borrowed for the call, and the advice changes no content.
-    let _ = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) };
+    for advice in [Advice::LinuxDontNeed, Advice::LinuxHugepage] {
+        // SAFETY: the range lies within memory that is borrowed for the call and holds nothing yet; what it reads as is all
+        // that changes.
+        let _ = unsafe { madvise(start.cast(), length, advice) };
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
