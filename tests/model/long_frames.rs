@@ -39,7 +39,7 @@ fn append(wal: &Wal, batches: &[RecordBatch]) -> BTreeMap<u64, RecordBatch> {
 }
 
 #[test]
-fn a_long_frame_is_whole_or_was_not_promised_whatever_goes_wrong_while_it_is_written() {
+fn a_long_frame_is_whole_or_was_not_promised_after_any_fault_while_it_is_written() {
     let batches: Vec<RecordBatch> = (0..SIZES.len()).map(blob).collect();
     let world = World::new(0);
     let wal = open(&world);
