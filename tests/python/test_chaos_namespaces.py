@@ -91,7 +91,7 @@ def test_packets_that_are_lost_or_held_up_are_counted_and_everything_arrives(
     assert not network.counts
     network.lose_packets(0.2)
     client = start(network, echo)
-    # Packets that are lost again and again are sent after ever longer pauses, so it need not end while that lasts.
+    # What is lost again and again is sent after ever longer pauses: it need not end while that lasts.
     with contextlib.suppress(subprocess.TimeoutExpired):
         client.wait(timeout=5)
     network.heal()
