@@ -13,6 +13,7 @@ use std::{
     io::{self, IoSlice},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
 };
@@ -55,8 +56,13 @@ pub(super) struct Begun {
 #[derive(Debug)]
 struct Writer {
     jobs: Sender<Piece>,
-    done: Receiver<(AlignedBuf, io::Result<()>)>,
+    done: Receiver<Done>,
+    /// What is queued after a failure is not written any more \[I8\].
+    has_failed: Arc<AtomicBool>,
 }
+
+/// The memory of a piece, and what became of it.
+type Done = (AlignedBuf, io::Result<()>);
 
 #[derive(Debug)]
 struct Piece {
@@ -97,6 +103,9 @@ impl Ahead {
         while self.in_flight > 0 {
             self.wait_for_one();
         }
+        if let Some(writer) = &self.writer {
+            writer.has_failed.store(false, Ordering::Relaxed);
+        }
         self.failed.take().map_or(Ok(()), Err)
     }
 
@@ -133,7 +142,7 @@ impl Ahead {
             },
             None => piece,
         };
-        let written = piece.file.write_at(&mut [IoSlice::new(piece.bytes.as_slice())], piece.offset);
+        let written = write(std::slice::from_ref(&piece));
         self.is_done(piece.bytes, written);
     }
 
@@ -160,45 +169,52 @@ impl Ahead {
 }
 
 impl Writer {
+    /// None if there is no thread to be had.
     fn start() -> Option<Writer> {
         let (jobs, todo) = channel();
         let (tell, done) = channel();
-        let run = move || {
-            let mut next = None;
-            let mut failed: Option<Arc<dyn StorageFile>> = None;
-            while let Some(first) = next.take().or_else(|| todo.recv().ok()) {
-                let mut run: Vec<Piece> = vec![first];
-                while let Ok(piece) = todo.try_recv() {
-                    if !run[run.len() - 1].is_followed_by(&piece) {
-                        next = Some(piece);
-                        break;
-                    }
-                    run.push(piece);
-                }
-                let mut slices: Vec<_> =
-                    run.iter().map(|piece| IoSlice::new(piece.bytes.as_slice())).collect();
-                let file = &run[0].file;
-                // [I8] What was queued for a file that failed is not written any more.
-                let mut written = match &failed {
-                    Some(failed) if Arc::ptr_eq(failed, file) => Ok(()),
-                    _ => file.write_at(&mut slices, run[0].offset),
-                };
-                if written.is_err() {
-                    failed = Some(Arc::clone(file));
-                }
-                for piece in run {
-                    // One failure is enough.
-                    let written = std::mem::replace(&mut written, Ok(()));
-                    if tell.send((piece.bytes, written)).is_err() {
-                        return;
-                    }
-                }
-            }
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let run = {
+            let has_failed = Arc::clone(&has_failed);
+            move || write_all(&todo, &tell, &has_failed)
         };
-        // Without it pieces are written where they are copied.
         std::thread::Builder::new().name("wal-writer".to_owned()).spawn(run).ok()?;
-        Some(Writer { jobs, done })
+        Some(Writer { jobs, done, has_failed })
     }
+}
+
+/// Writes what comes, several pieces at once if they are there, until nobody sends or listens any more.
+fn write_all(todo: &Receiver<Piece>, tell: &Sender<Done>, has_failed: &AtomicBool) {
+    let mut next = None;
+    while let Some(first) = next.take().or_else(|| todo.recv().ok()) {
+        let mut run: Vec<Piece> = vec![first];
+        while let Ok(piece) = todo.try_recv() {
+            if !run[run.len() - 1].is_followed_by(&piece) {
+                next = Some(piece);
+                break;
+            }
+            run.push(piece);
+        }
+        let mut written = match has_failed.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => write(&run),
+        };
+        has_failed.fetch_or(written.is_err(), Ordering::Relaxed);
+        for Piece { file, bytes, .. } in run {
+            // Whoever hears of the last piece has the file alone again.
+            drop(file);
+            // One failure is enough.
+            if tell.send((bytes, std::mem::replace(&mut written, Ok(())))).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes pieces that stand one behind the other.
+fn write(run: &[Piece]) -> io::Result<()> {
+    let mut slices: Vec<_> = run.iter().map(|piece| IoSlice::new(piece.bytes.as_slice())).collect();
+    run[0].file.write_at(&mut slices, run[0].offset)
 }
 
 impl Piece {
@@ -259,6 +275,7 @@ mod tests {
             let head = ahead.copy(&body, &unwritable, 0).head;
             ahead.take_back(head);
             assert!(ahead.finish().is_err());
+            assert_eq!(Arc::strong_count(&unwritable), 1, "its space is free once it is removed");
             assert!(ahead.finish().is_ok());
             let head = ahead.copy(&body, &whole, 0).head;
             ahead.take_back(head);

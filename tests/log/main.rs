@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests damage and copy files behind the log's back")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/blobs.rs"]
+mod blobs;
 mod contents;
 mod crash;
 mod damage;

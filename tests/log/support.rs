@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_zerobus_sdk_wrapper::{
     io::{Access, Env, LockAttempt, Storage, StorageFile},
@@ -23,6 +23,8 @@ use arrow_zerobus_sdk_wrapper::{
         WalOptions,
     },
 };
+
+pub(crate) use crate::blobs::blob;
 
 pub(crate) const SEGMENT_BYTES: u64 = 128 * 1024;
 
@@ -356,10 +358,4 @@ impl StorageFile for FaultyFile {
 pub(crate) fn of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
         .unwrap()
-}
-
-/// A batch of so many bytes in one cell, which follow from its number.
-pub(crate) fn blob(number: usize, bytes: usize) -> RecordBatch {
-    let value: Vec<u8> = (0..bytes).map(|at| (at * 31 + number * 7 + at / 251) as u8).collect();
-    of(vec![("blob", Arc::new(BinaryArray::from_iter_values([value])))])
 }

@@ -1,27 +1,24 @@
 //! Frames that are written in pieces while they are copied: a cut or an error at each operation of that leaves them whole,
 //! or not promised.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
 
-use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_zerobus_sdk_wrapper::{
     io::sim::{EIO, ENOSPC, Planned, World},
     types::Lsn,
     wal::{Durability, LogDirectory, Next, PreparedFrame, Wal, WalOptions},
 };
 
-use crate::site::{DIR, destination};
+use crate::{
+    blobs::blob,
+    site::{DIR, destination},
+};
 
 const OPTIONS: WalOptions =
     WalOptions { segment_bytes: 16 << 20, durability: Durability::Sync, spare_segments: 1 };
 /// The second and the third are long: the others share the group's buffer, or have memory of their own.
 const SIZES: [usize; 5] = [10, 5_000_000, 6_500_001, 40_000, 700_000];
-
-fn blob(number: usize) -> RecordBatch {
-    let bytes: Vec<u8> = (0..SIZES[number]).map(|at| (at * 31 + number * 7 + at / 251) as u8).collect();
-    let column: ArrayRef = Arc::new(BinaryArray::from_iter_values([bytes]));
-    RecordBatch::try_from_iter_with_nullable([("blob", column, true)]).unwrap()
-}
 
 fn open(world: &World) -> Wal {
     let directory = LogDirectory::open(&world.env(), Path::new(DIR), &destination()).unwrap();
@@ -40,7 +37,8 @@ fn append(wal: &Wal, batches: &[RecordBatch]) -> BTreeMap<u64, RecordBatch> {
 
 #[test]
 fn a_long_frame_is_whole_or_was_not_promised_after_any_fault_while_it_is_written() {
-    let batches: Vec<RecordBatch> = (0..SIZES.len()).map(blob).collect();
+    let batches: Vec<RecordBatch> =
+        SIZES.into_iter().enumerate().map(|(number, bytes)| blob(number, bytes)).collect();
     let world = World::new(0);
     let wal = open(&world);
     let first = world.disk().operations() + 1;

@@ -8,6 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod batches;
+#[path = "../support/blobs.rs"]
+mod blobs;
 mod canaries;
 mod checks;
 mod every_operation;
