@@ -186,7 +186,10 @@ mod tests {
                 let plain = PreparedFrame::traced(&batch, sharing, None).unwrap();
                 let traced = PreparedFrame::traced(&batch, sharing, Some(&context)).unwrap();
                 assert_eq!(traced.copy().decode().unwrap(), batch);
-                assert_eq!(traced.fingerprint, plain.fingerprint, "the schema does not know of it");
+                assert_eq!(
+                    traced.schema.fingerprint, plain.schema.fingerprint,
+                    "the schema does not know of it"
+                );
                 assert_eq!(context_of(&body(&traced)), Some(context));
                 assert_eq!(context_of(&body(&plain)), None);
                 let more_bytes = traced.frame_bytes() - plain.frame_bytes();

@@ -3,6 +3,7 @@
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 
+use super::encode::EncodedSchema;
 use super::format::FRAME_HEADER;
 use super::frame::{decode_stream, end_of_stream, guarded};
 use super::{FrameError, PreparedFrame, SchemaFingerprint};
@@ -10,8 +11,7 @@ use super::{FrameError, PreparedFrame, SchemaFingerprint};
 /// The batch of a frame, which owns what it holds or shares what never changes. Unlike the frame it can wait.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameCopy {
-    fingerprint: SchemaFingerprint,
-    schema: Buffer,
+    schema: EncodedSchema,
     body: Vec<Buffer>,
 }
 
@@ -25,19 +25,19 @@ impl PreparedFrame {
             }
             false => self.shared.clone(),
         };
-        FrameCopy { fingerprint: self.fingerprint, schema: self.schema.clone(), body }
+        FrameCopy { schema: self.schema.clone(), body }
     }
 }
 
 impl FrameCopy {
     /// What stands for the schema.
     pub(crate) fn fingerprint(&self) -> SchemaFingerprint {
-        self.fingerprint
+        self.schema.fingerprint
     }
 
     /// The schema as an IPC message, with which a stream begins.
     pub(crate) fn schema_message(&self) -> &[u8] {
-        &self.schema
+        &self.schema.message
     }
 
     /// The batch as IPC messages, in pieces: dictionaries and rows, for a stream of this schema.
@@ -56,11 +56,11 @@ impl FrameCopy {
     ///
     /// [`FrameError::Decode`] if Arrow cannot read what it has written.
     pub(crate) fn decode(&self) -> Result<RecordBatch, FrameError> {
-        let parts =
-            [self.schema.clone()].into_iter().chain(self.body.iter().cloned()).chain([end_of_stream()]);
-        let (_, batches) = guarded(self.fingerprint, || decode_stream(parts))?;
+        let EncodedSchema { message, fingerprint, .. } = self.schema.clone();
+        let parts = [message].into_iter().chain(self.body.iter().cloned()).chain([end_of_stream()]);
+        let (_, batches) = guarded(fingerprint, || decode_stream(parts))?;
         <[RecordBatch; 1]>::try_from(batches).map(|[batch]| batch).map_err(|batches| FrameError::Decode {
-            fingerprint: self.fingerprint,
+            fingerprint,
             reason: format!("it holds {} batches", batches.len()),
         })
     }

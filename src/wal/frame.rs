@@ -4,25 +4,21 @@
 //! dictionaries and its record batch message. The one followed by the other is a valid IPC stream,
 //! so any Arrow implementation can read a log. The record batch message may name the trace of the batch (`context.rs`).
 
-use std::{fmt, panic};
+use std::panic;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::{
-    MetadataVersion,
-    reader::StreamDecoder,
-    writer::{IpcWriteOptions, StreamEncoder},
-};
+use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::{
     FrameError,
     aligned::AlignedBuf,
     compact::compact,
     context::{context_of, with_context},
-    format::{self, ALIGNMENT, BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
+    encode::{EncodedSchema, SchemaFingerprint, encode},
+    format::{BODY_MAX, FRAME_HEADER, FrameHeader, block_end},
     messages::decode_messages,
     pool::{self, Lent},
 };
@@ -37,26 +33,6 @@ const LARGE_BYTES_MIN: usize = 32 * 1024;
 const SHARED_BYTES_MIN: usize = 512 * 1024;
 const LENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Number that stands for an Arrow schema: the same in every process and on every machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SchemaFingerprint(pub u64);
-
-impl SchemaFingerprint {
-    /// FNV-1a over the schema message.
-    fn of(message: &[u8]) -> SchemaFingerprint {
-        SchemaFingerprint(message.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        }))
-    }
-}
-
-impl fmt::Display for SchemaFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
 /// What becomes of the memory of a large batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -69,9 +45,7 @@ pub(crate) enum Sharing {
 /// A batch that is ready to be appended: encoded and checksummed on the caller's thread.
 #[derive(Debug)]
 pub struct PreparedFrame {
-    pub(super) schema: Buffer,
-    pub(super) schema_checksum: u32,
-    pub(super) fingerprint: SchemaFingerprint,
+    pub(super) schema: EncodedSchema,
     pub(super) rows: u32,
     pub(super) body_length: u32,
     /// None of a shared body: it is read from memory once, when it is copied.
@@ -121,16 +95,11 @@ impl PreparedFrame {
         shared_bytes_min: usize,
         context: Option<&TraceContext>,
     ) -> Result<PreparedFrame, FrameError> {
-        let encode = |source| FrameError::Encode { source };
-        let batch = compact(batch).map_err(encode)?;
-        let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(encode)?;
-        let mut encoder = StreamEncoder::try_new_with_options(&batch.schema(), options).map_err(encode)?;
-        let buffers = encoder.encode(&batch).map_err(encode)?;
-
-        let schema = schema_message(&buffers).map_err(encode)?;
-        let body = without_first(buffers, schema.len());
+        let failed = |source| FrameError::Encode { source };
+        let batch = compact(batch).map_err(failed)?;
+        let (schema, body) = encode(&batch).map_err(failed)?;
         let body = match context {
-            Some(context) => with_context(body, context).map_err(encode)?,
+            Some(context) => with_context(body, context).map_err(failed)?,
             None => body,
         };
         let bytes: u64 = body.iter().map(|buffer| buffer.len() as u64).sum();
@@ -152,16 +121,7 @@ impl PreparedFrame {
                 (Vec::new(), Some(checksum))
             }
         };
-        Ok(PreparedFrame {
-            schema_checksum: format::checksum(&schema),
-            fingerprint: SchemaFingerprint::of(&schema),
-            schema: Buffer::from(schema),
-            rows,
-            body_length,
-            body_checksum,
-            bytes,
-            shared,
-        })
+        Ok(PreparedFrame { schema, rows, body_length, body_checksum, bytes, shared })
     }
 
     /// The rows of the batch.
@@ -176,7 +136,7 @@ impl PreparedFrame {
 
     /// The bytes that the schema's frame has in the log.
     pub(super) fn schema_frame_bytes(&self) -> u64 {
-        (FRAME_HEADER + self.schema.len()) as u64
+        (FRAME_HEADER + self.schema.message.len()) as u64
     }
 
     /// Whether the frame stands in blocks of its own.
@@ -234,7 +194,7 @@ impl PreparedFrame {
     pub fn of_bytes(schema: &[u8], rows: u32, body: &[u8]) -> PreparedFrame {
         let padded = |bytes: &[u8]| {
             let mut bytes = bytes.to_vec();
-            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+            bytes.resize(bytes.len().next_multiple_of(super::format::ALIGNMENT), 0);
             Buffer::from(bytes)
         };
         let (schema, body) = (padded(schema), padded(body));
@@ -242,9 +202,7 @@ impl PreparedFrame {
         let mut bytes = memory_for(body_length);
         let body_checksum = join(&[body], &mut bytes);
         PreparedFrame {
-            schema_checksum: format::checksum(&schema),
-            fingerprint: SchemaFingerprint::of(&schema),
-            schema,
+            schema: EncodedSchema::new(schema),
             rows,
             body_length: body_length as u32,
             body_checksum: Some(body_checksum),
@@ -252,32 +210,6 @@ impl PreparedFrame {
             shared: Vec::new(),
         }
     }
-}
-
-/// The schema message: it comes first and says how long it is.
-fn schema_message(buffers: &[Buffer]) -> Result<Vec<u8>, ArrowError> {
-    let odd = || ArrowError::IpcError("the encoder wrote messages of an odd length".to_owned());
-    let mut bytes = buffers.iter().flat_map(|buffer| buffer.iter().copied());
-    let mut message: Vec<u8> = bytes.by_ref().take(8).collect();
-    let metadata =
-        message.get(4..8).ok_or_else(odd)?.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-    message.extend(bytes.take(metadata));
-    let total: usize = buffers.iter().map(Buffer::len).sum();
-    let aligned = message.len().is_multiple_of(ALIGNMENT) && total.is_multiple_of(ALIGNMENT);
-    if message.len() != 8 + metadata || !aligned { Err(odd()) } else { Ok(message) }
-}
-
-/// The buffers without so many bytes at the beginning.
-fn without_first(buffers: Vec<Buffer>, mut bytes: usize) -> Vec<Buffer> {
-    let mut rest = Vec::with_capacity(buffers.len());
-    for buffer in buffers {
-        let skipped = bytes.min(buffer.len());
-        bytes -= skipped;
-        if skipped < buffer.len() {
-            rest.push(buffer.slice(skipped));
-        }
-    }
-    rest
 }
 
 /// New memory for a header and a body of this length.

@@ -146,14 +146,14 @@ impl OpenSegment {
         let (mut count, mut end) = (0, self.end);
         let mut new_schemas = HashSet::new();
         for frame in frames {
-            let is_new =
-                !self.schemas.contains(&frame.fingerprint) && !new_schemas.contains(&frame.fingerprint);
+            let is_new = !self.schemas.contains(&frame.schema.fingerprint)
+                && !new_schemas.contains(&frame.schema.fingerprint);
             let place = Place::of(end, frame, is_new);
             let is_full = end - self.end >= GROUP_BYTES_MAX;
             if is_full || block_end(place.end) + FOOTER as u64 > self.segment_bytes {
                 break;
             }
-            new_schemas.insert(frame.fingerprint);
+            new_schemas.insert(frame.schema.fingerprint);
             (count, end) = (count + 1, place.end);
         }
         (count, block_end(end))
@@ -241,7 +241,7 @@ impl OpenSegment {
         let mut parts = Vec::new();
         let mut end = self.end;
         for (frame, lsn, appended_unix_micros) in frames {
-            let place = Place::of(end, frame, self.schemas.insert(frame.fingerprint));
+            let place = Place::of(end, frame, self.schemas.insert(frame.schema.fingerprint));
             let header = FrameHeader {
                 kind: FrameKind::Batch,
                 body_length: frame.body_length,
@@ -250,7 +250,7 @@ impl OpenSegment {
                 epoch: self.epoch,
                 segment: self.id,
                 offset: place.frame,
-                fingerprint: frame.fingerprint.0,
+                fingerprint: frame.schema.fingerprint.0,
                 appended_unix_micros,
                 durable: self.durable,
                 body_checksum: 0,
@@ -258,15 +258,15 @@ impl OpenSegment {
             if let Some(offset) = place.schema {
                 let header = FrameHeader {
                     kind: FrameKind::Schema,
-                    body_length: frame.schema.len() as u32,
+                    body_length: frame.schema.message.len() as u32,
                     rows: 0,
                     lsn: Lsn::ZERO,
                     offset,
-                    body_checksum: frame.schema_checksum,
+                    body_checksum: frame.schema.checksum,
                     ..header
                 };
                 group.extend(&header.encode());
-                group.extend(&frame.schema);
+                group.extend(&frame.schema.message);
                 end = header.end();
             }
             group.extend_zeros((place.frame - end) as usize);
