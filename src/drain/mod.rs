@@ -40,6 +40,7 @@ mod settle;
 mod slot;
 mod staged;
 mod state;
+mod trim;
 
 pub(crate) use grace::Grace;
 pub(crate) use lane::{Lane, LaneSettings};

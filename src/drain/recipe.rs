@@ -7,6 +7,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, Schema};
 use arrow_select::concat::concat;
 
+use super::trim::trimmed;
 use crate::config::TransportKind;
 use crate::convert::{
     ArrowPlan, ConversionError, Cut, Encoded, Plan, Policies, Records, TableSchema, rows_within,
@@ -143,7 +144,7 @@ impl Pieces {
         }
     }
 
-    /// A payload with memory of its own.
+    /// The payload; its memory may be that of the frame, which is free when every request of it is acknowledged.
     pub(super) fn finish(self) -> Result<Payload, ArrowError> {
         match self.batches.is_empty() {
             true => Ok(Payload::Records(self.records)),
@@ -160,13 +161,19 @@ pub(super) fn request_bytes(transport: TransportKind, wished_bytes: usize) -> us
     }
 }
 
-/// The rows of all batches, which have one schema, in memory of their own: the client counts what a slice is a slice of.
+/// The rows of all batches, which have one schema, in one that counts for no more than them. Those of one alone are copied
+/// only where they cannot be trimmed.
 fn joined(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
     let Some(first) = batches.first() else {
         return Err(ArrowError::InvalidArgumentError("no batches".to_owned()));
     };
     let nothing = first.slice(0, 0);
     let column = |n: usize| -> Result<ArrayRef, ArrowError> {
+        if let [batch] = batches
+            && let Some(column) = trimmed(batch.column(n))
+        {
+            return Ok(column);
+        }
         let mut parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(n).as_ref()).collect();
         // One array alone would be shared instead of copied.
         parts.push(nothing.column(n).as_ref());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Progress;
 use crate::admission::Admission;
@@ -20,6 +20,9 @@ use crate::types::TableName;
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Acknowledgements gather for so long after a checkpoint: on a fast line they come every millisecond, and each checkpoint
+/// costs a handful of syncs, for which the log would have to wait.
+const GATHER_INTERVAL: Duration = Duration::from_millis(10);
 /// A fully settled open segment is given back once it holds a quarter of what it may, and this much; below it, the
 /// disk it takes is not worth another file.
 const ROLL_BYTES_MIN: u64 = 1024 * 1024;
@@ -99,6 +102,7 @@ impl Settler {
     pub(crate) async fn run(mut self) {
         // What an earlier owner has settled may be there still.
         self.acknowledged.mark_changed();
+        let mut gathered = Instant::now();
         loop {
             let expiry = self.next_expiry.map(|expiry| expiry.min(RETENTION_INTERVAL));
             tokio::select! {
@@ -108,10 +112,12 @@ impl Settler {
                 () = self.admission.reclaims.wanted() => {}
                 () = sleep(expiry.unwrap_or_default()), if expiry.is_some() => {}
             }
+            self.gather(gathered).await;
             let is_last = self.acknowledged.has_changed().is_err();
             let asked = self.admission.reclaims.newest();
             let Some(back) = self.settle(is_last).await else { return };
             self = back;
+            gathered = Instant::now() + GATHER_INTERVAL;
             let failure = self.status.borrow().failure.clone();
             self.admission.reclaims.answer(asked, failure.is_none());
             if let Some(reason) = &failure {
@@ -123,6 +129,22 @@ impl Settler {
             if failure.is_some() {
                 sleep(RETRY_DELAY).await;
                 self.acknowledged.mark_changed();
+            }
+        }
+    }
+
+    /// Waits until then, unless somebody waits for the settler, or it is the last time.
+    async fn gather(&mut self, until: Instant) {
+        let until = sleep_until(until);
+        tokio::pin!(until);
+        loop {
+            if self.acknowledged.borrow().streams.sequence != self.status.borrow().recorded {
+                return;
+            }
+            tokio::select! {
+                () = &mut until => return,
+                () = self.admission.reclaims.wanted() => return,
+                changed = self.acknowledged.changed() => if changed.is_err() { return },
             }
         }
     }
