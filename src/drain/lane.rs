@@ -161,7 +161,7 @@ impl Delivery {
     /// The same, without what is in flight.
     pub(super) fn requests_beside(&mut self, in_flight: impl Iterator<Item = Span>) -> Requests {
         let lane = &self.lane;
-        let Progress { record, ranges, streams } = lane.acknowledged.borrow().clone();
+        let Progress { record, ranges, streams, .. } = lane.acknowledged.borrow().clone();
         let from = record.settled;
         self.isolation.resume_at(from);
         self.rows_max.store(self.isolation.rows_max(), Ordering::Release);

@@ -67,11 +67,14 @@ pub(crate) struct Progress {
     /// What is settled above the watermark, when several streams are acknowledged in no common order.
     pub(crate) ranges: Arc<Ranges>,
     pub(crate) streams: Arc<Streams>,
+    /// How many acknowledgements this is, in this process.
+    pub(crate) acknowledgements: u64,
 }
 
 impl Progress {
     /// All of this is acknowledged, or in quarantine. With one stream, so is everything before it.
     fn settle(&mut self, span: &Span) {
+        self.acknowledgements += 1;
         span.add_to(&mut self.record);
         let settled = &mut self.record.settled;
         if self.ranges.is_empty() && span.start <= *settled {

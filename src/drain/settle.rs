@@ -20,9 +20,11 @@ use crate::types::TableName;
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Acknowledgements gather for so long after a checkpoint: on a fast line they come every millisecond, and each checkpoint
-/// costs a handful of syncs, for which the log would have to wait.
+/// Acknowledgements gather for so long after a checkpoint, or until there are so many: on a fast line they come every
+/// millisecond, and each checkpoint is a handful of syncs, for which the log would have to wait. After a crash what was
+/// gathered is sent again.
 const GATHER_INTERVAL: Duration = Duration::from_millis(10);
+const GATHERED_MAX: u64 = 4;
 /// A fully settled open segment is given back once it holds a quarter of what it may, and this much; below it, the
 /// disk it takes is not worth another file.
 const ROLL_BYTES_MIN: u64 = 1024 * 1024;
@@ -58,6 +60,8 @@ pub(crate) struct Settler {
     /// When something that is retained will be old enough to be freed.
     pub(crate) next_expiry: Option<Duration>,
     pub(crate) acknowledged: watch::Receiver<Progress>,
+    /// How many of the acknowledgements are durable.
+    pub(crate) checkpointed: u64,
     pub(crate) table: TableToRemember,
     pub(crate) status: watch::Sender<SettlerStatus>,
 }
@@ -135,18 +139,21 @@ impl Settler {
 
     /// Waits until then, unless somebody waits for the settler, or it is the last time.
     async fn gather(&mut self, until: Instant) {
-        let until = sleep_until(until);
-        tokio::pin!(until);
-        loop {
-            if self.acknowledged.borrow().streams.sequence != self.status.borrow().recorded {
-                return;
-            }
+        while Instant::now() < until && !self.is_pressing() {
             tokio::select! {
-                () = &mut until => return,
+                () = sleep_until(until) => {}
                 () = self.admission.reclaims.wanted() => return,
                 changed = self.acknowledged.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Whether requests wait to be recorded before they are sent, or enough has gathered, or nothing more will.
+    fn is_pressing(&self) -> bool {
+        let acknowledged = self.acknowledged.borrow();
+        acknowledged.record.settled.through >= self.wal.durable()
+            || acknowledged.streams.sequence != self.status.borrow().recorded
+            || acknowledged.acknowledgements >= self.checkpointed + GATHERED_MAX
     }
 
     /// One group: everything that was acknowledged up to now.
@@ -172,7 +179,8 @@ impl Settler {
     }
 
     fn checkpoint(&mut self, is_last: bool) -> Result<(), String> {
-        let Progress { record, ranges, streams } = self.acknowledged.borrow_and_update().clone();
+        let progress = self.acknowledged.borrow_and_update().clone();
+        let Progress { record, ranges, streams, acknowledgements } = progress;
         self.table.tell(&mut self.ledger, &self.admission);
         self.ledger.remember_ranges(&ranges);
         self.ledger.remember_streams(&streams);
@@ -189,6 +197,7 @@ impl Settler {
             (status.settled, status.ranges, status.recorded) = (record, ranges, streams.sequence);
             is_news
         });
+        self.checkpointed = acknowledgements;
         Ok(())
     }
 
@@ -223,35 +232,42 @@ impl Settler {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::path::Path;
+
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+    use tempfile::TempDir;
+
     use super::*;
     use crate::admission::Limits;
     use crate::catalog::KnownTable;
     use crate::config::OnFull;
     use crate::ledger::Settled;
     use crate::quarantine::{Quarantine, Source};
-    use crate::types::Lsn;
-    use crate::wal::testing;
+    use crate::types::{Epoch, Lsn};
+    use crate::wal::{PreparedFrame, testing};
 
-    #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "the test gets in the way of the file system")]
-    async fn a_ledger_that_cannot_be_written_is_told_and_does_not_hold_up_the_end() {
+    struct Running {
+        dir: TempDir,
+        acknowledged: watch::Sender<Progress>,
+        settler: watch::Receiver<SettlerStatus>,
+    }
+
+    /// A settler of a log in a directory of its own, with this ledger.
+    fn settler(ledger: impl FnOnce(&Path, Epoch) -> Ledger) -> (Settler, Running) {
         let dir = tempfile::tempdir().unwrap();
         let (wal, epoch) = testing::open(&dir.path().join("log"), 1 << 20);
-        let ledger = Ledger::open(&dir.path().join("ledger-of-it"), epoch).unwrap().ledger.unwritable();
-        std::fs::remove_dir_all(dir.path().join("ledger-of-it")).unwrap();
-        std::fs::write(dir.path().join("ledger-of-it"), "in the way").unwrap();
-
-        let acknowledged = watch::Sender::new(Progress::default());
-        let status = watch::Sender::new(SettlerStatus::default());
-        let seen = status.subscribe();
+        let (acknowledged, status) = (watch::Sender::default(), watch::Sender::default());
+        let running = Running { acknowledged, settler: status.subscribe(), dir };
+        let dir = running.dir.path();
         let settler = Settler {
             env: Env::os(),
-            ledger,
+            ledger: ledger(&dir.join("ledger-of-it"), epoch),
             admission: Arc::new(Admission::new(
                 tokio::runtime::Handle::current(),
                 &Env::os(),
                 wal.clone(),
-                dir.path().join("log"),
+                dir.join("log"),
                 Limits {
                     wal_max_bytes: 1 << 20,
                     wal_min_free_bytes: 0,
@@ -260,7 +276,7 @@ mod tests {
                 },
                 Quarantine::open(
                     &Env::os(),
-                    dir.path(),
+                    dir,
                     Source { table: "a.b.c".parse().unwrap(), epoch },
                     Lsn::ZERO,
                     0,
@@ -270,19 +286,88 @@ mod tests {
             retention: Retention::default(),
             next_expiry: None,
             wal,
-            acknowledged: acknowledged.subscribe(),
+            acknowledged: running.acknowledged.subscribe(),
+            checkpointed: 0,
             table: TableToRemember::new(
                 "a.b.c".parse().unwrap(),
                 KnownTable::without_catalog(None).subscribe(),
             ),
             status,
         };
-        let settled = Settled { through: Lsn::FIRST, rows_of_next: 0 };
-        let record = LedgerRecord { settled, ..LedgerRecord::default() };
-        acknowledged.send_replace(Progress { record, ..Progress::default() });
+        (settler, running)
+    }
+
+    impl Running {
+        /// So many more acknowledgements, up to this frame.
+        fn acknowledge(&self, through: u64, count: u64) {
+            self.acknowledged.send_modify(|progress| {
+                progress.record.settled = Settled { through: Lsn::new(through), rows_of_next: 0 };
+                progress.acknowledgements += count;
+            });
+        }
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the test gets in the way of the file system")]
+    async fn a_ledger_that_cannot_be_written_is_told_and_does_not_hold_up_the_end() {
+        let (settler, running) = settler(|directory, epoch| {
+            let ledger = Ledger::open(directory, epoch).unwrap().ledger.unwritable();
+            std::fs::remove_dir_all(directory).unwrap();
+            std::fs::write(directory, "in the way").unwrap();
+            ledger
+        });
+        running.acknowledge(1, 1);
+        let Running { dir: _dir, acknowledged, settler: status } = running;
         drop(acknowledged);
         tokio::time::timeout(Duration::from_secs(30), settler.run()).await.expect("it does not end");
-        assert!(seen.borrow().failure.is_some());
-        assert_eq!(seen.borrow().settled, LedgerRecord::default(), "what is not durable is not settled [I5]");
+        assert!(status.borrow().failure.is_some());
+        assert_eq!(
+            status.borrow().settled,
+            LedgerRecord::default(),
+            "what is not durable is not settled [I5]"
+        );
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_gather_unless_there_are_many_or_somebody_waits_or_no_more_will_come() {
+        let (mut settler, running) =
+            settler(|directory, epoch| Ledger::open(directory, epoch).unwrap().ledger);
+        let gathers = async |settler: &mut Settler, wait: Duration| {
+            let until = Instant::now() + wait;
+            tokio::select! { biased; () = settler.gather(until) => false, () = ready(()) => true }
+        };
+        let hour = Duration::from_secs(3600);
+        let rows =
+            RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        for _ in 0..10 {
+            settler.wal.append_blocking(PreparedFrame::new(&rows).unwrap()).unwrap();
+        }
+        running.acknowledge(1, GATHERED_MAX - 1);
+        assert!(gathers(&mut settler, hour).await);
+        assert!(!gathers(&mut settler, Duration::ZERO).await, "for a while only");
+        running.acknowledge(2, 1);
+        assert!(!gathers(&mut settler, hour).await, "there are many");
+
+        let mut settler = settler.settle(false).await.unwrap();
+        assert!(gathers(&mut settler, hour).await);
+        running.acknowledge(3, 1);
+        assert!(gathers(&mut settler, hour).await);
+        running.acknowledged.send_modify(|progress| Arc::make_mut(&mut progress.streams).sequence += 1);
+        assert!(!gathers(&mut settler, hour).await, "a request waits to be recorded");
+
+        let mut settler = settler.settle(false).await.unwrap();
+        let wish = settler.admission.reclaims.ask();
+        assert!(!gathers(&mut settler, hour).await, "space is wanted");
+        settler.admission.reclaims.answer(wish, true);
+
+        assert!(gathers(&mut settler, hour).await);
+        running.acknowledge(10, 1);
+        assert!(!gathers(&mut settler, hour).await, "everything is acknowledged");
+
+        running.acknowledge(9, 0);
+        assert!(gathers(&mut settler, hour).await);
+        let Running { dir: _dir, acknowledged, .. } = running;
+        drop(acknowledged);
+        assert!(!gathers(&mut settler, hour).await, "no more come");
     }
 }

@@ -112,7 +112,7 @@ mod tests {
                 assert_eq!(*trimmed, *slice, "{:?} from {start}", column.data_type());
                 trimmed.to_data().validate_full().unwrap();
                 let bytes = trimmed.get_buffer_memory_size();
-                let share = whole * length / ROWS + 64;
+                let share = whole * length / ROWS + 128;
                 assert!(bytes <= share, "{bytes} B for {share} B of {:?}", column.data_type());
             }
         }

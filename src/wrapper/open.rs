@@ -238,7 +238,8 @@ pub(super) fn start(
         ranges: Arc::clone(&ranges),
         ..SettlerStatus::default()
     });
-    let acknowledged = watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams) });
+    let acknowledged =
+        watch::Sender::new(Progress { record, ranges, streams: Arc::new(streams), acknowledgements: 0 });
     let nudge = Arc::new(Notify::new());
     let pause = watch::Sender::new(paused(&env, &directory)?);
     let stop = watch::Sender::new(false);
@@ -261,6 +262,7 @@ pub(super) fn start(
         retention: Retention::from(configuration),
         next_expiry: None,
         acknowledged: acknowledged.subscribe(),
+        checkpointed: 0,
         table: TableToRemember::new(destination.table.clone(), table.subscribe()),
         status: settler_status,
     };

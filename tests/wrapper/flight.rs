@@ -95,13 +95,16 @@ async fn a_service_that_restarts_in_the_middle_loses_no_row_and_sees_them_in_ord
 async fn a_batch_that_is_acknowledged_in_part_is_sent_again_from_the_row_behind() {
     for (frames, rows_cut) in [(1, 3), (5, 33), (5, 40), (5, 49)] {
         let site = Site::new();
-        let wrapper = open(&site, |_| {});
-        // All of them are there before the first request is made, so that it holds all of them.
+        let wrapper = open(&site, |c| c.shutdown_timeout = Duration::ZERO);
         for start in 0..frames {
             wrapper.send_batch(batch(start * 10..(start + 1) * 10)).await.unwrap();
         }
+        wrapper.shutdown().await.unwrap();
+        drop(wrapper);
         let emulator = site.serve_with(|options| options.auto_create = false);
         emulator.faults().add([Rule::new(Fault::CutRequest { rows: rows_cut }).times(1)]).unwrap();
+        // All of them are there before the first request is made, so that it holds all of them; and so is the fault.
+        let wrapper = open(&site, |_| {});
         flush(&wrapper).await;
         assert_eq!(emulator.faults().list()[0].fired, 1);
         assert_eq!(site.landed(), once(0..frames * 10), "{frames} frames, cut behind {rows_cut} rows");
