@@ -164,9 +164,10 @@ fn a_log_on_a_full_disk_opens_for_another_endpoint_and_drains() {
         });
         let (stored, _) = fill(&wrapper).await;
         take_the_rest(&disk);
-        drop(wrapper);
         let reserve = disk.join("wal/main.default.events/writer-001/ledger.reserve");
         assert!(reserve.exists());
+        // Its last checkpoint may need the reserve.
+        drop(wrapper);
 
         let emulator = site.serve();
         let wrapper = site.open_with(|c| unlimited(c, &disk, OnFull::Reject));
