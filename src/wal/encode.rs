@@ -14,6 +14,7 @@ use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use super::format::{self, ALIGNMENT};
+use super::messages::{PREFIX, metadata_bytes};
 
 /// How many schemas each thread remembers.
 const SCHEMAS_KEPT: usize = 4;
@@ -115,13 +116,12 @@ fn has_dictionaries(schema: &Schema) -> bool {
 fn schema_message(buffers: &[Buffer]) -> Result<Vec<u8>, ArrowError> {
     let odd = || ArrowError::IpcError("the encoder wrote messages of an odd length".to_owned());
     let mut bytes = buffers.iter().flat_map(|buffer| buffer.iter().copied());
-    let mut message: Vec<u8> = bytes.by_ref().take(8).collect();
-    let metadata =
-        message.get(4..8).ok_or_else(odd)?.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let mut message: Vec<u8> = bytes.by_ref().take(PREFIX).collect();
+    let metadata = metadata_bytes(&message).ok_or_else(odd)?;
     message.extend(bytes.take(metadata));
     let total: usize = buffers.iter().map(Buffer::len).sum();
     let aligned = message.len().is_multiple_of(ALIGNMENT) && total.is_multiple_of(ALIGNMENT);
-    if message.len() != 8 + metadata || !aligned { Err(odd()) } else { Ok(message) }
+    if message.len() != PREFIX + metadata || !aligned { Err(odd()) } else { Ok(message) }
 }
 
 /// The buffers without so many bytes at the beginning.
