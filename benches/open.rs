@@ -29,6 +29,8 @@ use serde::Serialize;
 /// How long an opening may take, and what memory.
 const OPEN_MILLIS: f64 = 200.0;
 const OPEN_MIB: f64 = 64.0;
+/// Four times the bytes in as many segments may take so many times as long.
+const FLAT: f64 = 1.25;
 /// At least so much of what raw reading gives.
 const READ: f64 = 0.8;
 
@@ -67,8 +69,9 @@ impl Arguments {
 
 #[derive(Debug, Serialize)]
 struct OpenResult {
-    whose: &'static str,
+    whose: Whose,
     backlog_mib: usize,
+    segment_mib: u64,
     /// The first time after the process that filled it had died.
     first_millis: f64,
     /// The median of the times after that.
@@ -117,55 +120,53 @@ fn main() -> Result<()> {
     let read_grid = read_grid(&read);
     println!("{}", read_grid.text());
 
-    let goals = goals(&opened, &read);
+    let goals = goals(&opened, &read, &arguments);
     let goal_grid = report::goal_grid(&goals);
     println!("{}", goal_grid.text());
     let json = Report { machine: &machine, opened: &opened, read: &read, goals: &goals };
     report::write(&arguments.targets, "open", &machine, &[goal_grid, opened_grid, read_grid], &json)
 }
 
-/// Our log, as its backlog grows.
+/// Our log, as its backlog grows; and once more with as many segments as the largest has, each a quarter as long.
 fn open_ours(arguments: &Arguments) -> Result<Vec<OpenResult>> {
-    let dir = tempfile::tempdir_in(&arguments.dir)?;
     let gib = if arguments.quick { 64 } else { 1024 };
+    let segment_mib = arguments.segment_mib;
     let mut results = Vec::new();
-    let mut filled = 0;
-    for backlog_mib in [gib, 4 * gib, 10 * gib] {
-        let entries = backlog_mib - filled;
-        filled = backlog_mib;
-        results.push(open(Whose::Ours, dir.path().to_owned(), MIB, entries, backlog_mib, arguments)?);
+    for (backlog_mib, segment_mib) in
+        [(gib, segment_mib), (4 * gib, segment_mib), (10 * gib, segment_mib), (10 * gib / 4, segment_mib / 4)]
+    {
+        results.push(open(Whose::Ours, MIB, backlog_mib, segment_mib, arguments)?);
     }
     Ok(results)
 }
 
 fn open_other(whose: Whose, arguments: &Arguments) -> Result<OpenResult> {
-    let dir = tempfile::tempdir_in(&arguments.dir)?;
     let backlog_mib = if arguments.quick { 128 } else { 2048 };
-    let entry_bytes = 64 * KIB;
-    let entries = backlog_mib * MIB / entry_bytes;
-    open(whose, dir.path().to_owned(), entry_bytes, entries, backlog_mib, arguments)
+    open(whose, 64 * KIB, backlog_mib, arguments.segment_mib, arguments)
 }
 
-/// Appends entries to a log, and opens it cold a few times.
+/// Fills a log, and opens it cold a few times.
 fn open(
     whose: Whose,
-    dir: PathBuf,
     entry_bytes: usize,
-    entries: usize,
     backlog_mib: usize,
+    segment_mib: u64,
     arguments: &Arguments,
 ) -> Result<OpenResult> {
-    let segment_bytes = arguments.segment_bytes();
-    backlog::fill(&Fill { whose, dir: dir.clone(), entry_bytes, entries, segment_bytes })?;
-    let open = Open { whose, dir, entry_bytes, segment_bytes };
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let entries = backlog_mib * MIB / entry_bytes;
+    let segment_bytes = segment_mib * MIB as u64;
+    backlog::fill(&Fill { whose, dir: dir.path().to_owned(), entry_bytes, entries, segment_bytes })?;
+    let open = Open { whose, dir: dir.path().to_owned(), entry_bytes, segment_bytes };
     let times: Vec<Opened> = (0..arguments.rounds + 1)
         .map(|_| backlog::open_cold(&open, arguments.drop_caches))
         .collect::<Result<_>>()?;
     let millis = |opened: &Opened| opened.elapsed.as_secs_f64() * 1e3;
     let memory = times.iter().map(|opened| opened.memory_bytes as f64 / MIB as f64);
     Ok(OpenResult {
-        whose: whose.name(),
+        whose,
         backlog_mib,
+        segment_mib,
         first_millis: times.first().map_or(0.0, millis),
         millis: median(times.iter().skip(1).map(millis)).unwrap_or(0.0),
         memory_mib: memory.fold(0.0, f64::max),
@@ -205,17 +206,18 @@ fn read_back(entry_bytes: usize, arguments: &Arguments) -> Result<Vec<ReadResult
     Ok(results.collect())
 }
 
-fn goals(opened: &[OpenResult], read: &[ReadResult]) -> Vec<Goal> {
-    let ours: Vec<&OpenResult> = opened.iter().filter(|opened| opened.whose == Whose::Ours.name()).collect();
+fn goals(opened: &[OpenResult], read: &[ReadResult], arguments: &Arguments) -> Vec<Goal> {
+    let ours = opened.iter().filter(|opened| opened.whose == Whose::Ours);
+    let (whole, quarters): (Vec<&OpenResult>, Vec<_>) =
+        ours.partition(|opened| opened.segment_mib == arguments.segment_mib);
     let mut goals = Vec::new();
-    if let (Some(least), Some(most)) = (ours.first(), ours.last()) {
+    if let (Some(quarter), Some(most)) = (quarters.first(), whole.last()) {
         let case = format!("open {} MiB", most.backlog_mib);
         goals.push(Goal::at_most(&case, "ms after a crash", OPEN_MILLIS, Some(most.first_millis)));
         goals.push(Goal::at_most(&case, "ms", OPEN_MILLIS, Some(most.millis)));
         goals.push(Goal::at_most(&case, "memory MiB", OPEN_MIB, Some(most.memory_mib)));
-        // Ten times the bytes are more segments, and no more than that.
-        let growth = most.millis / least.millis.max(1.0);
-        goals.push(Goal::at_most(&case, "time / that of a tenth of it", 3.0, Some(growth)));
+        let growth = most.millis / quarter.millis.max(1.0);
+        goals.push(Goal::at_most(&case, "ms / of a quarter in as many segments", FLAT, Some(growth)));
     }
     for result in read.iter().filter(|result| result.how == How::Frames.name()) {
         let case = format!("read {}", bytes_name(result.entry_bytes));
@@ -225,12 +227,13 @@ fn goals(opened: &[OpenResult], read: &[ReadResult]) -> Vec<Goal> {
 }
 
 fn opened_grid(opened: &[OpenResult]) -> Grid {
-    let columns = ["log", "backlog MiB", "after a crash ms", "later ms", "memory MiB"];
+    let columns = ["log", "backlog MiB", "segment MiB", "after a crash ms", "later ms", "memory MiB"];
     let mut grid = Grid::new("Opening cold", &columns);
     for result in opened {
         grid.row(vec![
-            result.whose.to_owned(),
+            result.whose.name().to_owned(),
             result.backlog_mib.to_string(),
+            if result.whose == Whose::Ours { result.segment_mib.to_string() } else { "–".to_owned() },
             format!("{:.1}", result.first_millis),
             format!("{:.1}", result.millis),
             format!("{:.1}", result.memory_mib),

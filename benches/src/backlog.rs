@@ -24,7 +24,7 @@ const WINDOW_FRAMES: usize = 1024;
 const GROUP: usize = 64;
 
 /// Whose log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 pub enum Whose {
     /// Ours.
     Ours,

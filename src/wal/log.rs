@@ -92,7 +92,8 @@ impl Wal {
     }
 
     /// Opens the log of a directory of which something is known, and says what it found. Costs O(segments), plus a scan of those that were not sealed \[I11\].
-    /// Nothing that was found is deleted; a segment that was found is never appended to \[I13\].
+    /// Nothing that was found is deleted; no frame is ever appended to a segment that was found \[I13\]. One that a dead process
+    /// left open is sealed if all of it is whole, so that it is scanned once.
     ///
     /// # Errors
     ///

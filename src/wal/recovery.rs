@@ -9,7 +9,7 @@
 //! | whole header, unknown format version | refused: nothing is opened or changed |
 //! | whole header, other epoch or other number than its name | foreign: reported, left alone |
 //! | whole header, whole footer at the very end, none of its frames void | sealed: its footer is believed, its frames are not read now |
-//! | whole header, anything else | unsealed: scanned |
+//! | whole header, anything else | unsealed: scanned; then sealed, if all of it is whole |
 //! | no whole header, but frames of ours | reported, scanned all the same; its first frame says what the header said |
 //! | no whole header, no frame of ours, a block that can be a header written in part | was being created: empty, nothing was promised in it |
 //! | no whole header, no frame of ours, anything else | unreadable: reported, left alone |
@@ -19,7 +19,7 @@
 //! `docs/internals/recovery.md` argues why no promised frame is lost and no number has two contents.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, IoSlice},
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -393,6 +393,7 @@ fn scan(
     let has_frames = scan.end > 0;
     let end = scan.end.max(SEGMENT_HEADER as u64);
     let torn_end = scan.torn_end.max(end);
+    let ends_whole = scan.keep_end.max(torn_end) == end;
     let keep_end = block_end(scan.keep_end.max(torn_end));
     let (totals, mut damage) = scan.finish();
     if let Some(footer) = sealed.filter(|footer| damage.is_empty() && footer.totals != totals) {
@@ -410,12 +411,17 @@ fn scan(
         report.torn_bytes += torn_end - end;
     }
     report.damage.extend(damage.iter().cloned());
+    let mut bytes = keep_end.min(found.length).max(end);
     if role == Role::Owner {
         give_back(env, found, keep_end)?;
+        let is_whole = found.header.is_some() && found.footer.is_none() && ends_whole;
+        if is_whole && has_frames && !has_orphans && damage.is_empty() {
+            let footer = Footer { epoch, segment: found.id, offset: keep_end, totals, end };
+            bytes = seal(env, found, &footer).unwrap_or(bytes);
+        }
     }
     let tells_lsns = found.header.is_some() || has_frames;
     let empty = Segment { tells_lsns, ..Segment::empty(found.id, found.path.clone(), base) };
-    let bytes = keep_end.min(found.length).max(end);
     Ok(Some(Segment { totals, end, bytes, has_orphans, damage, ..empty }))
 }
 
@@ -441,4 +447,23 @@ fn give_back(env: &Env, found: &Found, keep_end: u64) -> Result<(), OpenError> {
     }
     let cut = || env.storage.open(&found.path, Access::Write)?.set_len(keep_end);
     cut().map_err(storage("cut", &found.path))
+}
+
+/// Ends a segment that a dead process left open, so that the next opening need not read it again \[I11\]: its frames were just
+/// read from the disk, and a footer may vouch for them. How long the file is then; none if it stays as it was, for nothing
+/// depends on it.
+fn seal(env: &Env, found: &Found, footer: &Footer) -> Option<u64> {
+    let write = || {
+        let file = env.storage.open(&found.path, Access::Write)?;
+        file.write_at(&mut [IoSlice::new(&footer.encode())], footer.offset)?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Some(footer.offset + FOOTER as u64),
+        Err(error) => {
+            let segment = found.path.display();
+            tracing::warn!(%segment, %error, "a segment cannot be sealed; it is read again at the next opening");
+            None
+        }
+    }
 }

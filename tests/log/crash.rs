@@ -183,3 +183,44 @@ fn a_seal_that_was_interrupted_is_taken_up() {
     assert_eq!(path.metadata().unwrap().len(), sealed as u64);
     assert_holds(&wal, 1..=50);
 }
+
+#[test]
+fn a_segment_that_an_opening_ends_is_whole_wherever_a_crash_cuts_that() {
+    let (dir, bytes) = unsealed(4);
+    let path = segments(dir.path()).remove(0);
+    open(dir.path()).0.close();
+    let sealed = std::fs::read(&path).unwrap();
+    let frames_end = bytes.len().next_multiple_of(4096);
+    assert_eq!(sealed.len(), frames_end + 4096);
+    for length in (frames_end..=sealed.len()).step_by(16) {
+        // What did not arrive was cut off, or reads as zeros.
+        for zeros in [0, sealed.len() - length] {
+            let mut torn = sealed[..length].to_vec();
+            torn.resize(length + zeros, 0);
+            std::fs::write(&path, &torn).unwrap();
+            let (copy, wal, recovery) = open_copy(dir.path());
+            assert_eq!((recovery.frames, recovery.damage.len()), (4, 0), "{length} bytes and {zeros} zeros");
+            append(&wal, 5..=5);
+            wal.close();
+            let (wal, recovery) = open(copy.path());
+            assert_eq!((recovery.frames, recovery.damage.len()), (5, 0), "{length} bytes and {zeros} zeros");
+            assert_holds(&wal, 1..=5);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_an_opening_cannot_end_stays_as_it_was() {
+    for (call, errno) in [(Call::Write, 28), (Call::Write, 5), (Call::Sync, 5)] {
+        let (dir, _) = unsealed(4);
+        let (env, state) = faulty();
+        // The first sync is that of the frames.
+        state.fail_after(u64::from(call == Call::Sync), call, errno, 1);
+        for opening in 0..3 {
+            let (wal, recovery) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+            assert_eq!((recovery.frames, recovery.damage.len()), (4, 0), "{call:?}, opening {opening}");
+            assert_holds(&wal, 1..=4);
+        }
+        assert_eq!(state.failures().len(), 1, "{call:?}");
+    }
+}

@@ -262,6 +262,33 @@ fn opening_reads_the_ends_of_sealed_segments_only() {
 }
 
 #[test]
+fn what_crashes_left_open_is_read_once() {
+    let mut dir = tempfile::tempdir().unwrap();
+    for crash in 0..20 {
+        let (wal, recovery) = open(dir.path());
+        assert_eq!(recovery.frames, crash * 20);
+        append(&wal, crash as i64 * 20 + 1..=crash as i64 * 20 + 20);
+        let copy = copy(dir.path());
+        drop(wal);
+        dir = copy;
+    }
+    let read_at_opening = || {
+        let (env, state) = faulty();
+        let (wal, recovery) = open_with(&env, dir.path(), options(Durability::Sync), 0);
+        let read = state.bytes_read.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!((recovery.frames, recovery.torn_bytes, recovery.damage.len()), (400, 0, 0));
+        assert_holds(&wal, 1..=400);
+        read
+    };
+    let (with_the_last, without) = (read_at_opening(), read_at_opening());
+    let files = segments(dir.path()).len() as u64;
+    assert!(without < files * 8300 + 8192, "{without} bytes of {files} files");
+    // The twenty frames of the last one, each of which begins a block.
+    let last = with_the_last - without;
+    assert!((20 * 4096..2 * SEGMENT_BYTES).contains(&last), "{last} bytes of the last one");
+}
+
+#[test]
 fn a_second_owner_is_refused_with_the_name_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = open(dir.path());

@@ -176,13 +176,20 @@ pub(crate) struct State {
 struct Fault {
     call: Call,
     errno: i32,
+    /// So many calls succeed before.
+    after: u64,
     times: u64,
 }
 
 impl State {
     /// Makes the next `times` calls of this kind fail.
     pub(crate) fn fail(&self, call: Call, errno: i32, times: u64) {
-        self.faults.lock().unwrap().push(Fault { call, errno, times });
+        self.fail_after(0, call, errno, times);
+    }
+
+    /// The same, once `after` calls have succeeded.
+    pub(crate) fn fail_after(&self, after: u64, call: Call, errno: i32, times: u64) {
+        self.faults.lock().unwrap().push(Fault { call, errno, after, times });
     }
 
     pub(crate) fn heal(&self) {
@@ -208,7 +215,12 @@ impl State {
         let mut journal = self.journal.lock().unwrap();
         journal.push((call, path.to_owned()));
         for fault in self.faults.lock().unwrap().iter_mut() {
-            if fault.call == call && fault.times > 0 {
+            if fault.call != call || fault.times == 0 {
+                continue;
+            }
+            if let Some(after) = fault.after.checked_sub(1) {
+                fault.after = after;
+            } else {
                 fault.times -= 1;
                 self.failures.lock().unwrap().push((journal.len() - 1, path.to_owned()));
                 return Err(Error::from_raw_os_error(fault.errno));
