@@ -57,8 +57,8 @@ soak: build victims ## Runs the chaos suite for an hour (CHAOS_SECONDS=…) and 
 	SIM_CRASHES=10000000 SIM_LONG=1 cargo test --locked --features $(FEATURES) --test model -- --nocapture
 
 .PHONY: test-fuzz
-test-fuzz: need-cargo ## Runs each fuzz target for 20 seconds; says so where there is no nightly compiler
-	chaos-tests/fuzz/run.sh 20
+test-fuzz: need-cargo ## Runs each fuzz target for 10 seconds; says so where there is no nightly compiler
+	chaos-tests/fuzz/run.sh 10
 
 # How long each target runs.
 FUZZ_SECONDS ?= 3600

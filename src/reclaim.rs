@@ -143,7 +143,8 @@ pub(crate) fn waiting(behind: Count, settled: Settled, ranges: &Ranges) -> Count
     }
 }
 
-/// What the ledger says, as far as it is about this log. `last` is the last frame that was found.
+/// What the ledger says, as far as it is about this log. `last` is the last frame that was found; every frame up to
+/// `durable` was in the log once, and if it is not there now, it is missing and nothing else.
 ///
 /// # Errors
 ///
@@ -153,12 +154,13 @@ pub fn reconcile(
     ranges: &mut Ranges,
     wal: &Wal,
     last: Lsn,
+    durable: Lsn,
 ) -> Result<LedgerRecord, ReadError> {
     let settled = &mut record.settled;
     if *settled == Settled::default() {
         // A ledger that knows nothing may have been lost; what was reclaimed by then was settled [I5].
         settled.through = wal.first().map_or(last, Lsn::previous);
-    } else if wal.count_from(settled.through.next())?.frames == 0 {
+    } else if settled.highest() > durable && wal.count_from(settled.through.next())?.frames == 0 {
         // A frame that was delivered in part can have gone with a power cut, if it was never synced.
         *settled = Settled { through: settled.highest(), rows_of_next: 0 };
     }
@@ -168,7 +170,7 @@ pub fn reconcile(
     };
     // `last` is above what the ledger knows, whether it is there or not.
     let found = wal.segment_infos().last().map_or(Lsn::ZERO, |newest| newest.last);
-    ranges.end_log(found.max(settled.through), count)?;
+    ranges.end_log(found.max(settled.through).max(durable), count)?;
     ranges.join_watermark(settled);
     Ok(record)
 }

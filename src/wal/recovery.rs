@@ -393,7 +393,7 @@ fn scan(
     let has_frames = scan.end > 0;
     let end = scan.end.max(SEGMENT_HEADER as u64);
     let torn_end = scan.torn_end.max(end);
-    let ends_whole = scan.keep_end.max(torn_end) == end;
+    let (is_torn, has_footer) = (torn_end > end, scan.has_footer || found.footer.is_some());
     let keep_end = block_end(scan.keep_end.max(torn_end));
     let (totals, mut damage) = scan.finish();
     if let Some(footer) = sealed.filter(|footer| damage.is_empty() && footer.totals != totals) {
@@ -414,8 +414,8 @@ fn scan(
     let mut bytes = keep_end.min(found.length).max(end);
     if role == Role::Owner {
         give_back(env, found, keep_end)?;
-        let is_whole = found.header.is_some() && found.footer.is_none() && ends_whole;
-        if is_whole && has_frames && !has_orphans && damage.is_empty() {
+        let is_whole = found.header.is_some() && !is_torn && !has_orphans && damage.is_empty();
+        if is_whole && has_frames && !has_footer {
             let footer = Footer { epoch, segment: found.id, offset: keep_end, totals, end };
             bytes = seal(env, found, &footer).unwrap_or(bytes);
         }

@@ -55,6 +55,8 @@ pub(super) struct Scan<'a> {
     unread: Vec<FrameHeader>,
     /// The last batch that a footer names whose body is not whole.
     sealed: Lsn,
+    /// Whether a whole footer came that vouches for the batches before it.
+    pub(super) has_footer: bool,
     /// Bytes up to the end that are no frame.
     tail: Option<Stretch>,
     bad: Vec<(Stretch, Damage)>,
@@ -99,6 +101,7 @@ impl<'a> Scan<'a> {
             pending: None,
             unread: Vec::new(),
             sealed: Lsn::ZERO,
+            has_footer: false,
             tail: None,
             bad: Vec::new(),
             schemas: HashSet::new(),
@@ -221,6 +224,7 @@ impl<'a> Scan<'a> {
     /// Sees a segment that was sealed although its footer is not at the end of its file.
     fn footer(&mut self, header: &FrameHeader) {
         if header.lsn <= self.limit {
+            self.has_footer = true;
             self.durable = self.durable.max(header.durable);
             // What lies between the last frame and the footer means nothing.
             self.pending = self.pending.take().filter(|(stretch, _)| stretch.start < header.durable);

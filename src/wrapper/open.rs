@@ -439,7 +439,7 @@ pub(super) fn open_log(
     for damage in &recovery.damage {
         tracing::error!(%damage, "the log is damaged");
     }
-    let record = reclaim::reconcile(record, &mut ranges, &wal, recovery.last)?;
+    let record = reclaim::reconcile(record, &mut ranges, &wal, recovery.last, log_durable)?;
     let behind = wal.count_from(record.settled.through.next())?;
     let waiting = reclaim::waiting(behind, record.settled, &ranges);
     // [I6] Delivered, in quarantine, dropped or still in the log; a frame that is delivered in part stands in two counts.

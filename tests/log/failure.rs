@@ -7,7 +7,10 @@ use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
     types::Lsn,
-    wal::{AppendError, DamageReason, Durability, LogView, Next, PreparedFrame, WalOptions},
+    wal::{
+        AppendError, DamageReason, Durability, Known, LogDirectory, LogView, Next, PreparedFrame, Wal,
+        WalOptions,
+    },
 };
 
 use crate::support::*;
@@ -80,27 +83,48 @@ fn a_body_that_is_shared_with_its_batch_is_written_again_after_a_failed_write_or
     }
 }
 
-#[test]
-fn a_frame_that_failed_does_not_come_back_when_the_header_that_voids_it_is_lost() {
+/// A log of two segments. The first holds 1 to 5 and a frame whose caller has learned that it is not stored; its number is that
+/// of the first frame of the second, which holds 6 to 8.
+fn with_a_frame_that_failed() -> tempfile::TempDir {
     let (env, state) = faulty();
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = open_with(&env, dir.path(), options(Durability::Sync), 0);
     append(&wal, 1..=5);
-    // The frame is in the file, its caller learns that it is not stored, and its number is given again.
     state.fail(Call::Sync, EIO, 1);
     state.fail(Call::Create, ENOSPC, 1);
     assert!(wal.append(frame(99, 10)).wait().is_err());
     append(&wal, 6..=8);
+    copy(dir.path())
+}
+
+#[test]
+fn a_frame_that_failed_does_not_come_back_when_the_header_that_voids_it_is_lost() {
+    let dir = with_a_frame_that_failed();
     let paths = segments(dir.path());
     let mut bytes = std::fs::read(&paths[1]).unwrap();
     bytes[29] ^= 1;
     std::fs::write(&paths[1], &bytes).unwrap();
-    let (_copied, wal, recovery) = open_copy(dir.path());
+    let (wal, recovery) = open(dir.path());
     assert_eq!((recovery.frames, recovery.last), (8, Lsn::new(8)));
     let reasons: Vec<DamageReason> = recovery.damage.iter().map(|damage| damage.reason).collect();
     assert_eq!(reasons, [DamageReason::SegmentHeader]);
     let (read, _) = read_all(&mut wal.reader(Lsn::FIRST));
     assert_eq!(read, (1..=8).map(|number| (number as u64, batch(number, 10))).collect());
+}
+
+#[test]
+fn a_frame_that_failed_does_not_come_back_when_the_segment_that_voids_it_is_gone_later() {
+    let dir = with_a_frame_that_failed();
+    // This opening ends the first segment before it.
+    open(dir.path()).0.close();
+    std::fs::remove_file(&segments(dir.path())[1]).unwrap();
+    let (env, directory) = (Env::os(), LogDirectory::open(&Env::os(), dir.path(), &destination()).unwrap());
+    let known = Known { durable: Lsn::new(8), highest: Lsn::new(8), settled: Lsn::ZERO };
+    let (wal, recovery) = Wal::open_knowing(&env, directory, options(Durability::Sync), known).unwrap();
+    let lost: Vec<_> = recovery.damage.iter().map(|damage| (damage.reason, damage.lsns.clone())).collect();
+    assert_eq!(lost, [(DamageReason::Missing, Some(Lsn::new(6)..=Lsn::new(8)))]);
+    let (read, _) = read_all(&mut wal.reader(Lsn::FIRST));
+    assert_eq!(read, (1..=5).map(|number| (number as u64, batch(number, 10))).collect());
 }
 
 #[test]

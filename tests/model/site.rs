@@ -224,7 +224,7 @@ impl Site {
         let known = Known { highest, settled: stored.settled.through, durable: log_durable };
         let (wal, recovery) = Wal::open_knowing(&env, directory, self.options, known).map_err(failed)?;
         let stored_ranges = ranges.clone();
-        let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last)
+        let record = reclaim::reconcile(stored, &mut ranges, &wal, recovery.last, log_durable)
             .map_err(|error| format!("{error:?}"))?;
         Ok(OpenedParts {
             wal,
