@@ -1,6 +1,6 @@
 //! The file of the mark: two slots that are written in turn, so that a cut leaves the one or the other.
 
-use std::io::{ErrorKind, IoSlice, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,12 +27,14 @@ pub(super) struct MarkFile {
 }
 
 /// What the file says.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Marked {
     /// There is none: the log is new, an earlier version wrote it, or the file was removed.
     Absent,
     /// There is one, and nothing in it is to be believed.
     Broken(String),
+    /// There is one, and the file system does not say what is in it.
+    Unreadable(Error),
     /// With whether one slot is not whole: a crash left it so, or it was damaged.
     Whole { mark: Box<Mark>, is_one_broken: bool },
 }
@@ -64,7 +66,7 @@ impl MarkFile {
     fn read(&mut self, access: Access) -> Marked {
         let file = match self.storage.open(&self.path(), access) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Marked::Absent,
-            Err(error) => return Marked::Broken(format!("it cannot be opened: {error}")),
+            Err(error) => return Marked::Unreadable(error),
             Ok(file) => file,
         };
         let mut bytes = vec![0; 2 * SLOT_BYTES];
@@ -77,7 +79,7 @@ impl MarkFile {
             file.read_at(&mut bytes, 0)
         };
         let count = match read() {
-            Err(error) => return Marked::Broken(format!("it cannot be read: {error}")),
+            Err(error) => return Marked::Unreadable(error),
             Ok(count) => count,
         };
         bytes.truncate(count);

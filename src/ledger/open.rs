@@ -110,12 +110,22 @@ pub(super) fn open(
 ) -> Result<LedgerOpened, LedgerError> {
     // Before the store: whatever a mark says the store has said before.
     let (mark_file, marked) = MarkFile::open(place.storage(), place.directory(), epoch);
-    let mark = marked.whole();
     let was_there = place.is_there();
     let mut found = open_and_read(&*place, epoch);
     if found.as_ref().is_err_and(LedgerError::is_out_of_space) && place.give_up_reserve() {
         found = open_and_read(&*place, epoch);
     }
+    let marked = match marked {
+        // A disk that fails says nothing of what the mark holds either, and without it a store that is damaged or gone would
+        // begin anew, and the mark with it.
+        Marked::Unreadable(error)
+            if !found.as_ref().is_ok_and(|(contents, _)| contents.generation.is_some()) =>
+        {
+            return Err(LedgerError::io("read the mark of", &mark_file.path())(error));
+        }
+        marked => marked,
+    };
+    let mark = marked.whole();
     let damaged = |reason| LedgerError::Damaged { path: place.path().to_owned(), reason };
     let generation = found.as_ref().ok().and_then(|(contents, _)| contents.generation);
     let mut found = match found {
@@ -211,6 +221,7 @@ impl Found {
         let mark_damage = match &marked {
             Marked::Absent if generation.is_some() => Some("it is gone".to_owned()),
             Marked::Broken(reason) => Some(reason.clone()),
+            Marked::Unreadable(error) => Some(format!("it cannot be read: {error}")),
             Marked::Absent | Marked::Whole { .. } => None,
         };
         let mut ledger = Ledger {

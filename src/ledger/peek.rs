@@ -36,6 +36,7 @@ pub(crate) fn peek_mark(writer_directory: &Path, epoch: Epoch) -> Result<Option<
     match read_mark(writer_directory, epoch) {
         Marked::Absent => Ok(None),
         Marked::Broken(reason) => Err(reason),
+        Marked::Unreadable(error) => Err(format!("it cannot be read: {error}")),
         Marked::Whole { mark, is_one_broken } => {
             Ok(Some(MarkReport { log_durable: mark.log_durable, is_one_broken }))
         }

@@ -287,6 +287,30 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_cannot_be_read_once_is_not_given_up_with_a_damaged_or_lost_store() {
+        for is_lost in [false, true] {
+            let mut failed = 0;
+            for operation in 1..20 {
+                let disk = disk(1);
+                open(&disk).ledger.checkpoint(&record(5)).unwrap();
+                let file = SimPlace::file(Path::new(DIR));
+                match is_lost {
+                    true => disk.erase(&file).unwrap(),
+                    false => disk.put(&file, b"this is no ledger").unwrap(),
+                }
+                let at = disk.operations() + operation;
+                disk.faults(|faults| faults.at(at..=at, Planned::Error(EIO)));
+                let place = Box::new(SimPlace::of(&disk.storage(), Path::new(DIR)));
+                failed += usize::from(Ledger::open_at(place, EPOCH, Canaries::default()).is_err());
+                disk.heal();
+                disk.crash();
+                assert_eq!(open(&disk).record, record(5), "lost: {is_lost}, operation {operation}");
+            }
+            assert!(failed > 3, "{failed} openings failed");
+        }
+    }
+
+    #[test]
     fn a_forged_ledger_is_believed_if_it_goes_further_and_garbage_is_set_aside() {
         let disk = disk(1);
         open(&disk).ledger.checkpoint(&record(5)).unwrap();
