@@ -252,6 +252,8 @@ impl Found {
             // So that a crash finds it as it is now.
             ledger.checkpoint(&record)?;
         } else if mark.is_none_or(|mark| mark.generation < ledger.generation)
+            // What could not be read stays until the log is open, and that is reported: the first checkpoint replaces it.
+            && !matches!(marked, Marked::Unreadable(_))
             && let Err(error) = ledger.write_mark(&record)
         {
             // The first checkpoint tries again, and has space that is kept for it.

@@ -311,6 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_cannot_be_read_once_says_what_was_durable_at_the_next_opening() {
+        let mut unread = 0;
+        for operation in 1..20 {
+            let disk = disk(1);
+            let mut ledger = open(&disk).ledger;
+            ledger.remember_log(Lsn::new(9));
+            ledger.checkpoint(&record(5)).unwrap();
+            drop(ledger);
+            let at = disk.operations() + operation;
+            disk.faults(|faults| faults.at(at..=at, Planned::Error(EIO)));
+            let place = Box::new(SimPlace::of(&disk.storage(), Path::new(DIR)));
+            let opened = Ledger::open_at(place, EPOCH, Canaries::default());
+            unread += usize::from(opened.is_ok_and(|opened| opened.mark_damage.is_some()));
+            disk.heal();
+            disk.crash();
+            let LedgerOpened { record: found, log_durable, mark_damage, .. } = open(&disk);
+            assert_eq!(
+                (found, log_durable, mark_damage),
+                (record(5), Lsn::new(9), None),
+                "operation {operation}"
+            );
+        }
+        assert!(unread > 0, "no opening came without the mark");
+    }
+
+    #[test]
     fn a_forged_ledger_is_believed_if_it_goes_further_and_garbage_is_set_aside() {
         let disk = disk(1);
         open(&disk).ledger.checkpoint(&record(5)).unwrap();
