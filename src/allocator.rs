@@ -3,7 +3,8 @@
 //! A record is allocated by the thread that makes it, copied by the client's and freed by a third. The allocator of the C
 //! library has threads wait for each other there, and those with a heap for each thread keep several times of what
 //! is in use. So jemalloc, with one arena and a cache for each thread that has room for a few thousand records: with the
-//! default, a few hundred, delivery is 6 to 9 % slower, as the caches are filled and emptied more often.
+//! default, a few hundred, records of 96 B from Python are delivered 8 to 14 % slower, as the caches are filled and emptied more
+//! often (`benches/python/deliver.py`, in turns with `_RJEM_MALLOC_CONF=lg_tcache_nslots_mul:1`).
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

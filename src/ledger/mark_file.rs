@@ -46,6 +46,15 @@ impl Marked {
             _ => None,
         }
     }
+
+    /// Why nobody knows what it says, if there is one.
+    pub(super) fn fault(&self) -> Option<String> {
+        match self {
+            Marked::Absent | Marked::Whole { .. } => None,
+            Marked::Broken(reason) => Some(reason.clone()),
+            Marked::Unreadable(error) => Some(format!("it cannot be read: {error}")),
+        }
+    }
 }
 
 impl MarkFile {

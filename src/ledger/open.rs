@@ -220,9 +220,7 @@ impl Found {
         let log_durable = mark.map_or(Lsn::ZERO, |mark| mark.log_durable);
         let mark_damage = match &marked {
             Marked::Absent if generation.is_some() => Some("it is gone".to_owned()),
-            Marked::Broken(reason) => Some(reason.clone()),
-            Marked::Unreadable(error) => Some(format!("it cannot be read: {error}")),
-            Marked::Absent | Marked::Whole { .. } => None,
+            marked => marked.fault(),
         };
         let mut ledger = Ledger {
             place,

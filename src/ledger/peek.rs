@@ -34,12 +34,10 @@ fn read_mark(writer_directory: &Path, epoch: Epoch) -> Marked {
 /// Why nothing in it is to be believed.
 pub(crate) fn peek_mark(writer_directory: &Path, epoch: Epoch) -> Result<Option<MarkReport>, String> {
     match read_mark(writer_directory, epoch) {
-        Marked::Absent => Ok(None),
-        Marked::Broken(reason) => Err(reason),
-        Marked::Unreadable(error) => Err(format!("it cannot be read: {error}")),
         Marked::Whole { mark, is_one_broken } => {
             Ok(Some(MarkReport { log_durable: mark.log_durable, is_one_broken }))
         }
+        marked => marked.fault().map_or(Ok(None), Err),
     }
 }
 
