@@ -1,5 +1,7 @@
 //! Where encoded rows lie: one buffer, and where each record ends in it.
 
+use std::ops::Range;
+
 use super::encode::wire::SLACK_BYTES;
 
 /// Protobuf records, one after the other, in the order of their rows.
@@ -31,6 +33,19 @@ impl Records {
     /// Forgets the records and keeps their memory, for the next ones.
     pub fn clear(&mut self) {
         self.ends.clear();
+    }
+
+    /// Adds some records of others.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such records.
+    pub(crate) fn extend(&mut self, others: &Records, records: Range<usize>) {
+        let Some(last) = records.end.checked_sub(1).filter(|_| !records.is_empty()) else { return };
+        let (start, before) = (others.start(records.start), self.bytes());
+        self.buffer.truncate(before);
+        self.buffer.extend_from_slice(&others.buffer[start..others.ends[last]]);
+        self.ends.extend(others.ends[records].iter().map(|end| before + end - start));
     }
 
     /// One record.
@@ -75,5 +90,41 @@ impl Records {
             0 => 0,
             _ => self.ends[index - 1],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(all: &[&str]) -> Records {
+        let mut records = Records::new();
+        let mut starts: Vec<usize> = all.iter().map(|record| record.len()).collect();
+        let buffer = records.append(&mut starts);
+        for (record, start) in all.iter().zip(starts) {
+            buffer[start..start + record.len()].copy_from_slice(record.as_bytes());
+        }
+        records
+    }
+
+    fn texts(records: &Records) -> Vec<&str> {
+        (0..records.len()).map(|index| std::str::from_utf8(records.record(index)).unwrap()).collect()
+    }
+
+    #[test]
+    fn runs_of_others_come_behind_what_is_there() {
+        let (first, second) = (records(&["a", "", "bcd", "ef"]), records(&["", "ghij"]));
+        let mut all = records(&["forgotten, and longer than the rest"]);
+        all.clear();
+        all.extend(&first, 1..3);
+        all.extend(&first, 4..4);
+        all.extend(&second, 0..2);
+        all.extend(&first, 3..4);
+        all.extend(&first, 0..1);
+        assert_eq!(texts(&all), ["", "bcd", "", "ghij", "ef", "a"]);
+        assert_eq!(all.bytes(), 10);
+        // And what is written behind them.
+        all.append(&mut [2])[10..12].copy_from_slice(b"kl");
+        assert_eq!(texts(&all).last(), Some(&"kl"));
     }
 }

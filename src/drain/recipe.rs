@@ -122,7 +122,7 @@ impl Made {
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     rows: usize,
-    records: Vec<Vec<u8>>,
+    records: Records,
     batches: Vec<RecordBatch>,
 }
 
@@ -140,7 +140,7 @@ impl Pieces {
         self.rows += rows.len();
         match &made.batch {
             Some(batch) => self.batches.push(batch.slice(rows.start, rows.len())),
-            None => self.records.extend(rows.map(|row| made.records.record(row).to_vec())),
+            None => self.records.extend(&made.records, rows),
         }
     }
 

@@ -67,8 +67,8 @@ pub trait Storage: Send + Sync + Debug {
     /// The bytes that this process may still write on the file system of a directory.
     fn free_bytes(&self, dir: &Path) -> Result<u64>;
 
-    /// Whether several threads may write to one file at a time, and something is gained by it.
-    fn writes_side_by_side(&self) -> bool {
+    /// Whether several threads may write or read one file at a time, and something is gained by it.
+    fn works_side_by_side(&self) -> bool {
         false
     }
 }

@@ -58,7 +58,7 @@ impl Appender {
             retained: VecDeque::new(),
             last_sync: env.clock.monotonic(),
             group: AlignedBuf::of_blocks(0),
-            ahead: Ahead::new(env.storage.writes_side_by_side()),
+            ahead: Ahead::new(env.storage.works_side_by_side()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
+use super::read_ahead::ReadAhead;
 use crate::io::BLOCK;
 
 /// How many pieces are kept: while one frame is converted, the next one is read.
@@ -19,6 +20,8 @@ pub(super) struct ReadMemory {
     pub(super) read_bytes: usize,
     /// What a frame like the last one takes, with the next one's header.
     pub(super) stride: usize,
+    /// What is read into some of it meanwhile.
+    pub(super) ahead: ReadAhead,
 }
 
 impl ReadMemory {
@@ -38,7 +41,8 @@ impl ReadMemory {
         let free = self.used.iter_mut().rev().find(|used| used.is_unique());
         let free = free.and_then(|used| std::mem::take(used).try_into_mut().ok());
         let mut bytes = free.filter(|free| free.capacity() >= length).unwrap_or_else(|| {
-            let mut bytes = BytesMut::with_capacity(length + BLOCK);
+            // The next frame may be a little longer.
+            let mut bytes = BytesMut::with_capacity(length + length / 16 + BLOCK);
             let start = bytes.as_ptr().align_offset(BLOCK);
             bytes.resize(start, 0);
             bytes.advance(start);

@@ -42,6 +42,7 @@ mod mend;
 mod messages;
 mod pool;
 mod queue;
+mod read_ahead;
 mod recovery;
 mod scan;
 mod segment;

@@ -263,8 +263,9 @@ impl LogReader {
                 let memory = other.map_or(rested, |other| other.walk.into_memory());
                 let file = self.source.env().storage.open(&segment.path, Access::Read)?;
                 let walk = Walk::new(file, self.source.epoch(), segment.id, segment.end);
-                let mut walk =
-                    walk.with_memory(memory).uncached(self.is_uncached && self.source.is_uncached());
+                let is_uncached = self.is_uncached && self.source.is_uncached();
+                let reads_ahead = self.source.env().storage.works_side_by_side();
+                let mut walk = walk.with_memory(memory).uncached(is_uncached, reads_ahead);
                 let bookmark = self.bookmark.take().filter(|bookmark| bookmark.segment == segment.id);
                 let pending = bookmark.and_then(|bookmark| {
                     walk.resume(bookmark.position, bookmark.passed);

@@ -11,10 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end};
 use super::memory::ReadMemory;
+use super::read_ahead::Fetched;
 use crate::{
     io::{BLOCK, StorageFile},
     types::{Epoch, Lsn, SegmentId},
@@ -24,9 +25,9 @@ use crate::{
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// The largest read, unless one frame is larger.
 const READ_BYTES_MAX: usize = 1024 * 1024;
-/// Frames from this length on are read past the page cache, if they may be: shorter ones are there sooner if the system
-/// reads ahead.
-const DIRECT_BYTES_MIN: usize = 2 * 1024 * 1024;
+/// Frames from this length on are read past the page cache, if they may be, each while its caller has the one before it:
+/// shorter ones are there sooner if the system reads ahead.
+const DIRECT_BYTES_MIN: usize = 512 * 1024;
 /// The longest frames of which a read takes the next one's header along, so that it is not read twice.
 const STRIDE_MAX: usize = 16 * 1024 * 1024;
 
@@ -71,6 +72,8 @@ pub(super) struct Walk {
     may_be_direct: bool,
     /// Whether reads pass it by now.
     is_direct: bool,
+    /// Whether what comes next is read meanwhile where they do.
+    reads_ahead: bool,
     /// Whether the system knows that the file is read from one end to the other.
     is_sequential: bool,
     window: Window,
@@ -99,6 +102,7 @@ impl Walk {
             passed: Lsn::ZERO,
             may_be_direct: false,
             is_direct: false,
+            reads_ahead: false,
             is_sequential: false,
             window: Window { start: position, ..Window::default() },
             memory: ReadMemory::default(),
@@ -106,9 +110,9 @@ impl Walk {
     }
 
     /// The same walk, which reads long frames past the page cache if the file system can: for files that were written
-    /// past it.
-    pub(super) fn uncached(self, may_be_direct: bool) -> Walk {
-        Walk { may_be_direct, ..self }
+    /// past it. `reads_ahead` says whether another thread may read them meanwhile.
+    pub(super) fn uncached(self, may_be_direct: bool, reads_ahead: bool) -> Walk {
+        Walk { may_be_direct, reads_ahead, ..self }
     }
 
     /// The same walk, with the memory of another one, and at its pace.
@@ -119,6 +123,9 @@ impl Walk {
     /// What the walk leaves to another one.
     pub(super) fn into_memory(mut self) -> ReadMemory {
         self.memory.keep(self.window.memory);
+        if let Some(fetched) = self.memory.ahead.take() {
+            self.memory.keep(fetched.memory.freeze());
+        }
         self.memory
     }
 
@@ -231,14 +238,19 @@ impl Walk {
 
     fn header_at(&mut self, offset: u64) -> io::Result<Option<FrameHeader>> {
         let bytes = self.fetch(offset, FRAME_HEADER)?;
-        Ok(FrameHeader::decode(&bytes).filter(|header| {
+        Ok(self.header_in(&bytes, offset))
+    }
+
+    /// The header that these bytes at `offset` are, if it can be one that comes next.
+    fn header_in(&self, bytes: &[u8], offset: u64) -> Option<FrameHeader> {
+        FrameHeader::decode(bytes).filter(|header| {
             header.epoch == self.epoch
                 && header.segment == self.segment
                 && header.offset == offset
                 && (header.body_length as usize).is_multiple_of(ALIGNMENT)
                 && header.end() <= self.end
                 && (header.kind != FrameKind::Batch || header.lsn > self.passed)
-        }))
+        })
     }
 
     /// Looks for the next frame behind bytes that are none: a lost header does not take the frames
@@ -273,14 +285,25 @@ impl Walk {
 
     /// Bytes from `offset` on: `length` of them, or fewer at the end.
     fn fetch(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let available = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = length.min(available);
-        let window_end = self.window.start + self.window.length as u64;
-        let inside = offset.checked_sub(self.window.start).filter(|_| offset + length as u64 <= window_end);
-        if let Some(at) = inside.and_then(|at| usize::try_from(at).ok()) {
-            return Ok(self.window.memory.slice(at..at + length));
+        let length = length.min(self.available(offset));
+        if self.window.has(offset, length) {
+            return Ok(self.window.bytes(offset, length));
         }
-        let goes_on = (self.window.start..=window_end).contains(&offset);
+        let goes_on = (self.window.start..=self.window.end()).contains(&offset);
+        if let Some(Fetched { start, length, memory }) = self.memory.ahead.take() {
+            self.look_at(start, length, memory);
+        }
+        if !self.window.has(offset, length) {
+            self.read(offset, length, goes_on)?;
+        }
+        if goes_on {
+            self.read_ahead(offset + length as u64);
+        }
+        Ok(self.window.bytes(offset, length))
+    }
+
+    /// Reads these bytes, and more if reading goes on where it was.
+    fn read(&mut self, offset: u64, length: usize, goes_on: bool) -> io::Result<()> {
         self.be_direct(length.max(self.memory.stride) >= DIRECT_BYTES_MIN)?;
         if goes_on && !self.is_direct && !self.is_sequential {
             self.file.read_sequentially();
@@ -289,17 +312,56 @@ impl Walk {
         // A direct read is long enough with one frame.
         let longest = if self.is_direct { READ_BYTES_MIN } else { READ_BYTES_MAX }.max(self.memory.stride);
         let read_bytes = if goes_on { 2 * self.memory.read_bytes } else { 0 }.clamp(READ_BYTES_MIN, longest);
-        let start = offset / BLOCK as u64 * BLOCK as u64;
+        let start = block_start(offset);
         let before = (offset - start) as usize;
-        let wanted = before + length.max(read_bytes).min(available);
+        let wanted = before + length.max(read_bytes).min(self.available(offset));
         self.memory.keep(std::mem::take(&mut self.window).memory);
         // Whole blocks, as direct reads want them.
         let whole = wanted.next_multiple_of(BLOCK);
         let mut memory = self.memory.take(whole);
         let count = self.file.read_at(&mut memory[..whole], start)?.min(wanted);
         self.memory.read_bytes = wanted;
-        self.window = Window { start, length: count, memory: memory.freeze() };
-        Ok(self.window.memory.slice(before.min(count)..(before + length).min(count)))
+        self.look_at(start, count, memory);
+        Ok(())
+    }
+
+    /// Begins to read the first long frame from `position` on that is not in memory, if its header is.
+    fn read_ahead(&mut self, position: u64) {
+        if !self.reads_ahead || !self.is_direct {
+            return;
+        }
+        let mut next = self.long_frame_at(position);
+        while let Some(header) = next {
+            if self.window.has(header.offset, (header.end() - header.offset) as usize) {
+                next = self.long_frame_at(header.end());
+                continue;
+            }
+            let start = block_start(header.offset);
+            let wanted = stride(&header).min(self.available(start));
+            let memory = self.memory.take(wanted.next_multiple_of(BLOCK));
+            return self.memory.ahead.begin(&self.file, start, wanted, memory);
+        }
+    }
+
+    /// The header at `position` or at the next block, if it is in memory and that of a long frame.
+    fn long_frame_at(&self, position: u64) -> Option<FrameHeader> {
+        let at = |offset| {
+            let is_there = self.window.has(offset, FRAME_HEADER);
+            is_there.then(|| self.header_in(&self.window.bytes(offset, FRAME_HEADER), offset)).flatten()
+        };
+        let header = at(position).or_else(|| at(block_end(position)))?;
+        (header.body_length as usize >= DIRECT_BYTES_MIN).then_some(header)
+    }
+
+    /// How much there is from there on.
+    fn available(&self, offset: u64) -> usize {
+        usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX)
+    }
+
+    /// Has this in memory from now on, instead of what was there.
+    fn look_at(&mut self, start: u64, length: usize, memory: BytesMut) {
+        let before = std::mem::replace(&mut self.window, Window { start, length, memory: memory.freeze() });
+        self.memory.keep(before.memory);
     }
 
     /// Lets reads pass the page cache by from now on, or not; where they cannot, for good.
@@ -315,6 +377,28 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.length as u64
+    }
+
+    /// Whether all of these bytes are in it.
+    fn has(&self, offset: u64, length: usize) -> bool {
+        self.start <= offset && offset + length as u64 <= self.end()
+    }
+
+    /// These bytes, as far as they are in it.
+    fn bytes(&self, offset: u64, length: usize) -> Bytes {
+        let at = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.length);
+        self.memory.slice(at..at.saturating_add(length).min(self.length))
+    }
+}
+
+/// Where the block begins that this is in.
+fn block_start(offset: u64) -> u64 {
+    offset / BLOCK as u64 * BLOCK as u64
 }
 
 /// What a frame takes, with the header of the next one.

@@ -15,7 +15,6 @@ use arrow_zerobus_sdk_wrapper::{
 
 use crate::support::*;
 
-const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 /// Nothing is written to or synced on a segment after one of its calls has failed.

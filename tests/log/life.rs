@@ -1,18 +1,14 @@
 //! The life of a log without accidents: group commit, reopening, reclaim, locks, counts.
 
-use std::{
-    io::ErrorKind,
-    sync::{Barrier, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::{io::ErrorKind, path::PathBuf, sync::Barrier, time::Duration};
 
 use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
     types::{Lsn, TableName},
     wal::{
-        AppendError, Count, Destination, Durability, LogDirectory, LogView, Next, OpenError, PreparedFrame,
-        WalOptions, owner,
+        AppendError, Count, Destination, Durability, LogDirectory, LogView, Next, OpenError, WalOptions,
+        owner,
     },
 };
 
@@ -219,12 +215,7 @@ fn a_reader_that_has_caught_up_gives_the_disk_its_space_back() {
         }
         assert!(reader.next().unwrap().is_none());
         wal.reclaim(wal.durable(), 0).unwrap();
-        let held: Vec<_> = std::fs::read_dir("/proc/self/fd")
-            .unwrap()
-            .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
-            .filter(|file| file.starts_with(dir.path()) && file.to_string_lossy().ends_with("(deleted)"))
-            .collect();
-        assert!(held.is_empty(), "still open: {held:?}");
+        assert_eq!(open_and_deleted(dir.path()), Vec::<PathBuf>::new(), "round {round}");
     }
 }
 
@@ -387,36 +378,6 @@ fn small_frames_are_read_many_at_a_time() {
     assert_holds(&wal, 1..=300);
     let reads = state.count(Call::Read) - before;
     assert!(reads < 60, "{reads} reads for 300 frames in {} segments", wal.segments());
-}
-
-#[test]
-fn long_frames_pass_the_page_cache_by_if_the_reader_wants_that_and_they_were_written_so() {
-    let sizes = [3_000_000, 2_900_000, 100, 3_500_000, 40_000, 2_999_999];
-    let (synced, interval) = (Durability::Sync, Durability::Interval(Duration::from_millis(1)));
-    for (durability, is_uncached) in [(synced, true), (synced, false), (interval, true)] {
-        let dir = tempfile::tempdir().unwrap();
-        let (env, state) = faulty();
-        let options = WalOptions { segment_bytes: 8 << 20, ..options(durability) };
-        let (wal, _) = open_with(&env, dir.path(), options, 0);
-        for (number, bytes) in sizes.iter().enumerate() {
-            wal.append(PreparedFrame::new(&blob(number, *bytes)).unwrap()).wait().unwrap();
-        }
-        wait_until("the last sync", || wal.durable().get() == sizes.len() as u64);
-        let reader = wal.reader(Lsn::FIRST);
-        let mut reader = if is_uncached { reader.uncached() } else { reader };
-        let (before, before_direct) = (state.bytes_read.load(SeqCst), state.bytes_read_direct.load(SeqCst));
-        let (read, damage) = read_all(&mut reader);
-        let bytes = state.bytes_read.load(SeqCst) - before;
-        let direct = state.bytes_read_direct.load(SeqCst) - before_direct;
-        assert_eq!(damage, []);
-        let expected = sizes.iter().enumerate().map(|(number, bytes)| blob(number, *bytes));
-        assert!(read.into_values().eq(expected));
-        match is_uncached && durability == Durability::Sync {
-            true => assert!(direct * 100 > bytes * 95, "{direct} of {bytes}"),
-            false => assert_eq!(direct, 0, "of {bytes}"),
-        }
-        assert!(bytes < 16_000_000, "nothing is read many times: {bytes}");
-    }
 }
 
 #[test]

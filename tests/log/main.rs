@@ -12,5 +12,6 @@ mod damage;
 mod failure;
 mod format;
 mod life;
+mod reading;
 mod recycle;
 mod support;

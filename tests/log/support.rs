@@ -97,6 +97,13 @@ pub(crate) fn assert_holds(wal: &Wal, numbers: RangeInclusive<i64>) {
     assert_eq!(batches, expected);
 }
 
+/// The files of a directory that are deleted and that somebody has open: the disk does not have their space back.
+pub(crate) fn open_and_deleted(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap();
+    let files = files.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    files.filter(|file| file.starts_with(dir) && file.to_string_lossy().ends_with("(deleted)")).collect()
+}
+
 /// A directory in memory where there is one, for tests of thousands of logs.
 pub(crate) fn memory_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
@@ -149,6 +156,9 @@ pub(crate) enum Call {
     Remove,
 }
 
+/// What a disk says that cannot.
+pub(crate) const EIO: i32 = 5;
+
 /// A storage that counts, and fails when it is told to.
 #[derive(Debug)]
 pub(crate) struct Faulty {
@@ -161,6 +171,8 @@ pub(crate) struct State {
     pub(crate) bytes_read: AtomicU64,
     /// Those of them that passed the page cache by.
     pub(crate) bytes_read_direct: AtomicU64,
+    /// Those that were read by the thread that reads ahead.
+    pub(crate) bytes_read_ahead: AtomicU64,
     counts: Mutex<BTreeMap<Call, u64>>,
     faults: Mutex<Vec<Fault>>,
     /// Syncs wait while this is held.
@@ -291,8 +303,8 @@ impl Storage for Faulty {
         self.real.storage.free_bytes(dir)
     }
 
-    fn writes_side_by_side(&self) -> bool {
-        self.real.storage.writes_side_by_side()
+    fn works_side_by_side(&self) -> bool {
+        self.real.storage.works_side_by_side()
     }
 }
 
@@ -322,6 +334,9 @@ impl StorageFile for FaultyFile {
         self.state.bytes_read.fetch_add(count as u64, SeqCst);
         if self.is_direct.load(SeqCst) {
             self.state.bytes_read_direct.fetch_add(count as u64, SeqCst);
+        }
+        if std::thread::current().name() == Some("wal-reader") {
+            self.state.bytes_read_ahead.fetch_add(count as u64, SeqCst);
         }
         Ok(count)
     }

@@ -113,7 +113,7 @@ impl Storage for OsStorage {
         system::free_bytes(dir)
     }
 
-    fn writes_side_by_side(&self) -> bool {
+    fn works_side_by_side(&self) -> bool {
         // The others have no direct writes, and a common one is a copy in memory.
         cfg!(target_os = "linux")
     }
