@@ -20,6 +20,11 @@ impl Records {
         Records::default()
     }
 
+    /// No records, and memory for so many of so many bytes together.
+    pub(crate) fn with_room(records: usize, bytes: usize) -> Records {
+        Records { buffer: Vec::with_capacity(bytes), ends: Vec::with_capacity(records) }
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -86,6 +86,8 @@ pub(super) struct Feed {
     /// Damage that no request has taken along yet.
     damaged_frames: u64,
     pub(super) damaged_through: Option<Settled>,
+    /// Rows and bytes of the request before: the next one is mostly like it.
+    newest: (usize, usize),
     /// Requests and what they skip have come so far.
     pub(super) passed: Settled,
     /// What there is of a request that is recorded, when making it was interrupted.
@@ -107,6 +109,7 @@ impl Feed {
             skip_rows: (from.through.next(), from.rows_of_next as usize),
             damaged_frames: 0,
             damaged_through: None,
+            newest: (0, 0),
             passed: from,
             unfinished: Piece::default(),
         }
@@ -136,8 +139,11 @@ impl Feed {
             return self.next_recorded(&recorded);
         }
         self.leap();
-        let mut piece = Piece::default();
+        let mut piece = Piece::like(self.newest);
         let ended = self.fill(&mut piece);
+        if !piece.rows.is_empty() {
+            self.newest = (piece.rows.len(), piece.framed_bytes);
+        }
         self.refusals.put()?;
         self.take_damage(&mut piece);
         self.reach_covered(&mut piece);

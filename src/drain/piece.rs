@@ -27,6 +27,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Nothing yet, of a request that may become like one of so many rows and bytes.
+    pub(super) fn like(newest: (usize, usize)) -> Piece {
+        Piece { rows: Pieces::like(newest), ..Piece::default() }
+    }
+
     /// Adds what comes behind it.
     pub(super) fn add(&mut self, part: Span) {
         match &mut self.span {

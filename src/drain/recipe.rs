@@ -122,11 +122,18 @@ impl Made {
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     rows: usize,
+    /// How many rows, of how many bytes, may come; a guess.
+    room: (usize, usize),
     records: Records,
     batches: Vec<RecordBatch>,
 }
 
 impl Pieces {
+    /// None yet, of a request that may become like one of so many rows and bytes.
+    pub(super) fn like((rows, bytes): (usize, usize)) -> Pieces {
+        Pieces { room: (rows, bytes), ..Pieces::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows
     }
@@ -140,7 +147,14 @@ impl Pieces {
         self.rows += rows.len();
         match &made.batch {
             Some(batch) => self.batches.push(batch.slice(rows.start, rows.len())),
-            None => self.records.extend(&made.records, rows),
+            None => {
+                if self.records.is_empty() {
+                    // Memory that grows with the request would come from the system again and again, filled with zeros.
+                    let (rows, bytes) = self.room;
+                    self.records = Records::with_room(rows, bytes);
+                }
+                self.records.extend(&made.records, rows);
+            }
         }
     }
 

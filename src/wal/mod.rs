@@ -11,8 +11,8 @@
 //! A log is a directory that one process owns: an identity file, a lock file and numbered segments.
 //! A segment is a header and frames; a sealed one ends in a footer, so that opening a log reads the
 //! ends of its segments and scans only what was not sealed. `format` owns the bytes, `queue` and
-//! `appender` the way in, `segment` and `spare` the files, `recovery` and `scan` the decisions after a crash, `walk`
-//! and `tail` the way out;
+//! `appender` the way in, `segment` and `spare` the files, `recovery` and `scan` the decisions after a crash, `walk`,
+//! `read_ahead` and `tail` the way out;
 //! `docs/internals/file-format.md` and `docs/internals/recovery.md` are the same for readers
 //! without the code.
 

@@ -109,8 +109,8 @@ impl LogReader {
         }
     }
 
-    /// The same reader, which reads long frames past the page cache where they were written past it: that costs the
-    /// processor a tenth, and the system reads nothing ahead. So it is for those who have other work meanwhile.
+    /// The same reader, which reads long frames past the page cache where they were written past it, each while its caller
+    /// has the one before: that costs the processor a tenth. So it is for those who have work for it meanwhile.
     #[must_use]
     pub fn uncached(self) -> LogReader {
         LogReader { is_uncached: true, ..self }
