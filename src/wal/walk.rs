@@ -28,7 +28,8 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Frames from this length on are read past the page cache, if they may be, each while its caller has the one before it:
 /// shorter ones are there sooner if the system reads ahead.
 const DIRECT_BYTES_MIN: usize = 512 * 1024;
-/// The longest frames of which a read takes the next one's header along, so that it is not read twice.
+/// The longest frames of which a read takes the next one's header along, so that it is not read twice, and that are read
+/// ahead.
 const STRIDE_MAX: usize = 16 * 1024 * 1024;
 
 /// What stands at a position.
@@ -343,14 +344,15 @@ impl Walk {
         }
     }
 
-    /// The header at `position` or at the next block, if it is in memory and that of a long frame.
+    /// The header at `position` or at the next block, if it is in memory and that of a long frame, but not of one so long that
+    /// two would be too much memory.
     fn long_frame_at(&self, position: u64) -> Option<FrameHeader> {
         let at = |offset| {
             let is_there = self.window.has(offset, FRAME_HEADER);
             is_there.then(|| self.header_in(&self.window.bytes(offset, FRAME_HEADER), offset)).flatten()
         };
         let header = at(position).or_else(|| at(block_end(position)))?;
-        (header.body_length as usize >= DIRECT_BYTES_MIN).then_some(header)
+        (DIRECT_BYTES_MIN..=STRIDE_MAX).contains(&(header.body_length as usize)).then_some(header)
     }
 
     /// How much there is from there on.

@@ -23,7 +23,8 @@ fn log_of(
     durability: Durability,
     sizes: &[usize],
 ) -> (Wal, BTreeMap<u64, RecordBatch>) {
-    let options = WalOptions { segment_bytes: 8 << 20, ..options(durability) };
+    let longest = sizes.iter().max().copied().unwrap_or_default() as u64;
+    let options = WalOptions { segment_bytes: (8 << 20).max(4 * longest), ..options(durability) };
     let (wal, _) = open_with(env, dir, options, 0);
     let batches = sizes.iter().enumerate().map(|(number, bytes)| blob(number, *bytes));
     let batches: BTreeMap<u64, RecordBatch> = (1..).zip(batches).collect();
@@ -75,6 +76,20 @@ fn long_frames_are_read_while_their_reader_has_the_one_before() {
     let (bytes, ahead) = (state.bytes_read.load(SeqCst) - before, state.bytes_read_ahead.load(SeqCst));
     assert!(ahead * 2 > bytes, "{ahead} of {bytes}");
     assert!(bytes < 18_000_000, "nothing is read many times: {bytes}");
+}
+
+#[test]
+fn a_frame_of_which_two_are_too_much_memory_is_read_when_it_is_wanted_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, state) = faulty();
+    let sizes = [3_000_000, 2_900_000, 3_000_000, 17_500_000, 3_000_000];
+    let (wal, batches) = log_of(&env, dir.path(), Durability::Sync, &sizes);
+    let before = state.bytes_read.load(SeqCst);
+    let (read, damage) = read_all(&mut wal.reader(Lsn::FIRST).uncached());
+    assert_eq!((read, damage), (batches, vec![]));
+    let (bytes, ahead) = (state.bytes_read.load(SeqCst) - before, state.bytes_read_ahead.load(SeqCst));
+    assert!(ahead < 12_000_000, "only the shorter ones are read ahead: {ahead}");
+    assert!(bytes < 40_000_000, "{bytes} for 29.4 MB");
 }
 
 #[test]
