@@ -105,6 +105,11 @@ impl State {
         if self.faults.inodes_max.is_some_and(|max| files >= max) {
             return Err(out_of_space());
         }
+        self.make(path)
+    }
+
+    /// The same, however many files there are.
+    fn make(&mut self, path: &Path) -> Result<InodeNumber> {
         let number = self.next_inode;
         let (directory, name) = self.place(path)?;
         directory.link(name, number);
@@ -113,11 +118,11 @@ impl State {
         Ok(number)
     }
 
-    /// Makes a file, or changes one, so that its name and its contents are durable.
+    /// Makes a file, or changes one, so that its name and its contents are durable. Whoever does that has made room for it.
     pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
         let number = match self.find(path) {
             Ok(number) => number,
-            Err(_) => self.create(path)?,
+            Err(_) => self.make(path)?,
         };
         self.inodes.insert(number, Inode::with_contents(bytes));
         self.place(path)?.0.sync_all();
