@@ -73,6 +73,11 @@ pub(super) fn is_spare_name(name: &str) -> bool {
         .is_some_and(|digits| digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// The beginning of the block that a position is in.
+pub(super) fn block_start(position: u64) -> u64 {
+    position / BLOCK as u64 * BLOCK as u64
+}
+
 /// The end of the block that a position is in; the position itself at the beginning of one.
 pub(super) fn block_end(position: u64) -> u64 {
     position.next_multiple_of(BLOCK as u64)

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     canary::Canary,
-    io::{BLOCK, Env},
+    io::Env,
     sync::{Builder, JoinHandle, Mutex, PoisonError},
     telemetry::Recorder,
     types::Lsn,
@@ -108,7 +108,7 @@ impl Wal {
     ) -> Result<(Wal, Recovery), OpenError> {
         let dir = directory.path().to_owned();
         let epoch = directory.epoch();
-        let segment_bytes = options.segment_bytes / BLOCK as u64 * BLOCK as u64;
+        let segment_bytes = format::block_start(options.segment_bytes);
         let options = WalOptions { segment_bytes, ..options };
         let spares = Spares::open(env, &dir, options)?;
         let durable = if known.durable > known.settled { known.durable } else { Lsn::ZERO };

@@ -13,7 +13,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end};
+use super::format::{
+    ALIGNMENT, FRAME_HEADER, FrameHeader, FrameKind, SEGMENT_HEADER, block_end, block_start,
+};
 use super::memory::ReadMemory;
 use super::read_ahead::Fetched;
 use crate::{
@@ -396,11 +398,6 @@ impl Window {
         let at = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.length);
         self.memory.slice(at..at.saturating_add(length).min(self.length))
     }
-}
-
-/// Where the block begins that this is in.
-fn block_start(offset: u64) -> u64 {
-    offset / BLOCK as u64 * BLOCK as u64
 }
 
 /// What a frame takes, with the header of the next one.
