@@ -13,7 +13,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from . import _core
 from ._fork import after_fork_in_child
@@ -74,7 +74,8 @@ class Bridge:
         Returns:
             What to cancel it by, and its outcome.
         """
-        loop = asyncio.get_running_loop()
+        # The running one, which takes longer to ask for than much of what a send needs.
+        loop = cast(asyncio.AbstractEventLoop, self.loop())
         token = next(self._tokens)
         if wrapper.send_batch(batch, exported, self._queue, token, traceparent):
             loop.call_soon(self._queue.start)

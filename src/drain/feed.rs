@@ -28,8 +28,6 @@ use crate::wal::{DamageReason, Frame, LogReader, Next};
 
 /// Rows per request; keeps a request of tiny rows from becoming a million allocations.
 const REQUEST_ROWS_MAX: usize = 20_000;
-/// Rows that are converted at once, at most.
-const CHUNK_ROWS_MAX: usize = 4096;
 /// So long it is believed that the table is as it is known, as the catalog's own answers are.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
@@ -206,7 +204,7 @@ impl Feed {
             let taken = self.chunk.take(frame, end);
             self.pass(piece, first, (end - next) as u64, taken);
             let is_full = piece.rows.len() >= rows_max
-                || piece.framed_bytes >= self.rules.request_max_bytes
+                || piece.framed_bytes >= piece.rows.enough_bytes(self.rules.request_max_bytes)
                 || self.refusals.rows() >= REQUEST_ROWS_MAX;
             if is_full {
                 return Ok(());
@@ -363,10 +361,11 @@ impl Feed {
                 None
             }
         };
-        let row_bytes = frame.frame_bytes() as usize / rows.max(1);
-        let chunk_rows = (self.rules.request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX);
-        // A frame that is given up is not converted, and passed at once.
-        let chunk_rows = if plan.is_some() { chunk_rows } else { rows.max(1) };
+        let chunk_rows = match &plan {
+            Some(plan) => plan.chunk_rows(rows, frame.frame_bytes() as usize, self.rules.request_max_bytes),
+            // A frame that is given up is not converted, and passed at once.
+            None => rows.max(1),
+        };
         let context = if self.rules.is_traced { frame.context() } else { None };
         Ok(OpenFrame { lsn, batch, context, plan, chunk_rows, next_row, stop_row: rows, quarantined })
     }

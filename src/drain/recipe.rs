@@ -16,6 +16,8 @@ use crate::transport::{Format, Payload};
 
 /// The client cuts what is larger into several messages, by the memory that it takes.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024 - 64 * 1024;
+/// Rows that become records at once, at most: what they become is in the processor's cache when it is looked at.
+const CHUNK_ROWS_MAX: usize = 4096;
 
 /// The plan of a schema, and what the service is told of it.
 #[derive(Clone, Debug)]
@@ -56,6 +58,18 @@ impl Recipe {
     /// What a stream of these rows is opened with.
     pub(super) fn format(&self) -> &Format {
         &self.format
+    }
+
+    /// How many rows of such a frame are best made at once, if a request may have so many bytes.
+    pub(super) fn chunk_rows(&self, rows: usize, frame_bytes: usize, request_max_bytes: usize) -> usize {
+        match &self.plan {
+            AnyPlan::Records(_) => {
+                let row_bytes = frame_bytes / rows.max(1);
+                (request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX)
+            }
+            // Even parts, each of which can be a request that shares the memory of the frame.
+            AnyPlan::Batch(_) => rows.div_ceil(frame_bytes.div_ceil(request_max_bytes).max(1)).max(1),
+        }
     }
 
     /// Makes these rows, behind those that are made already, except those that are returned as refused.
@@ -140,6 +154,15 @@ impl Pieces {
 
     pub(super) fn is_empty(&self) -> bool {
         self.rows == 0
+    }
+
+    /// From how many bytes on the request is better sent than filled, if it may have so many.
+    pub(super) fn enough_bytes(&self, max_bytes: usize) -> usize {
+        match self.batches.len() {
+            // They share the memory of their frame until they are copied to have others behind them.
+            1 => max_bytes / 4 * 3,
+            _ => max_bytes,
+        }
     }
 
     /// Adds some of the rows that are made.

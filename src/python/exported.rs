@@ -67,6 +67,11 @@ impl<'py> Place<'py> {
         Ok(Place { array, owner })
     }
 
+    /// Whether pyarrow has exported it, without a capsule. Its batches keep what they export.
+    pub(super) fn is_of_pyarrow(&self) -> bool {
+        self.owner.is_instance_of::<ExportedArray>()
+    }
+
     /// The array, if it is still there and can be a record batch.
     pub(super) fn take_batch(&mut self) -> Option<FFI_ArrowArray> {
         // SAFETY: an owner has an array of the C data interface, if an empty one, and nobody else has it now: this runs

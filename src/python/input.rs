@@ -28,6 +28,8 @@ const EXPECTED: &str = "expected a pyarrow.RecordBatch or another object with __
 /// What a caller gave, until the outcome is told. Who drops it last frees its buffers, which only Python's thread may.
 #[derive(Debug)]
 pub(super) struct Given {
+    /// The object itself.
+    _object: Py<PyAny>,
     rows: usize,
     form: Mutex<Form>,
     is_cancelled: AtomicBool,
@@ -37,12 +39,21 @@ pub(super) struct Given {
 #[derive(Debug)]
 enum Form {
     /// As it came. Its schema is a known one.
-    Exported(FFI_ArrowArray, StructSchema),
+    Exported(FFI_ArrowArray, StructSchema, Keeper),
     Imported(RecordBatch),
     /// One of the buffers, each of which keeps the whole export. The arrays around them are Rust's.
     Held {
         _buffer: Buffer,
     },
+}
+
+/// Who has the buffers of an export besides it.
+#[derive(Clone, Copy, Debug)]
+enum Keeper {
+    /// The object that was given, so that any thread may free the export.
+    Object,
+    /// Perhaps nobody.
+    Unknown,
 }
 
 impl Given {
@@ -74,7 +85,10 @@ impl Given {
         let described = match known.find(&schema).map_err(|_| other())? {
             Err(described) => Some(described),
             Ok(schema) => match array.take_batch() {
-                Some(array) => return Ok(Given::of(array.len(), Form::Exported(array, schema))),
+                Some(export) => {
+                    let keeper = if array.is_of_pyarrow() { Keeper::Object } else { Keeper::Unknown };
+                    return Ok(Given::of(given, export.len(), Form::Exported(export, schema, keeper)));
+                }
                 None => None,
             },
         };
@@ -87,7 +101,7 @@ impl Given {
                 if let Some(described) = described {
                     known.add(described, batch.schema());
                 }
-                Ok(Given::of(batch.num_rows(), Form::Imported(batch)))
+                Ok(Given::of(given, batch.num_rows(), Form::Imported(batch)))
             }
             // An array that is not a struct, or has null rows, or a type that Arrow for Rust does not know.
             Err(error) if is_refusal(&error, given.py()) => {
@@ -97,9 +111,9 @@ impl Given {
         }
     }
 
-    fn of(rows: usize, form: Form) -> Given {
+    fn of(object: &Bound<'_, PyAny>, rows: usize, form: Form) -> Given {
         let (is_cancelled, sender) = (AtomicBool::new(false), AtomicWaker::new());
-        Given { rows, form: Mutex::new(form), is_cancelled, sender }
+        Given { _object: object.clone().unbind(), rows, form: Mutex::new(form), is_cancelled, sender }
     }
 
     /// The caller waits no longer.
@@ -130,22 +144,30 @@ impl Given {
     /// A conversion failure that names the column: text that is not UTF-8, an offset out of range.
     pub(super) fn checked(&self) -> Result<RecordBatch, Failure> {
         let mut form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
-        let (batch, held) = match std::mem::replace(&mut *form, Form::Held { _buffer: Buffer::default() }) {
-            Form::Imported(batch) => (batch, None),
-            Form::Exported(array, schema) => import_held(array, &schema).map_err(|reason| {
-                let message = format!("the batch is not valid Arrow data: {reason}");
-                Failure::new(ErrorCode::Conversion, message)
-            })?,
+        let batch = match std::mem::replace(&mut *form, Form::Held { _buffer: Buffer::default() }) {
+            Form::Imported(batch) => {
+                *form = Form::Imported(batch.clone());
+                batch
+            }
+            Form::Exported(array, schema, Keeper::Object) => import(array, &schema).map_err(invalid)?,
+            Form::Exported(array, schema, Keeper::Unknown) => {
+                let (batch, held) = import_held(array, &schema).map_err(invalid)?;
+                *form = match held {
+                    Some(buffer) => Form::Held { _buffer: buffer },
+                    None => Form::Imported(batch.clone()),
+                };
+                batch
+            }
             Form::Held { .. } => {
                 return Err(Failure::new(ErrorCode::Internal, "a batch was asked for twice"));
             }
         };
-        *form = match held {
-            Some(buffer) => Form::Held { _buffer: buffer },
-            None => Form::Imported(batch.clone()),
-        };
         check(batch)
     }
+}
+
+fn invalid(reason: String) -> Failure {
+    Failure::new(ErrorCode::Conversion, format!("the batch is not valid Arrow data: {reason}"))
 }
 
 /// The batch, and one of the exporter's own buffers, if one is easily found.
