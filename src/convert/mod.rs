@@ -25,6 +25,7 @@ mod mapping;
 mod plan;
 mod policy;
 mod records;
+mod runs;
 mod split;
 mod table;
 #[cfg(test)]
@@ -38,5 +39,6 @@ pub use error::{ConversionError, RowError, RowErrorReason};
 pub use plan::{Encoded, Plan};
 pub use policy::{NullList, Policies, TimestampNs, UnknownPolicy};
 pub use records::Records;
+pub use runs::RecordRuns;
 pub use split::Cut;
 pub use table::{DeltaType, TableColumn, TableSchema};

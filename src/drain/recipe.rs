@@ -10,7 +10,7 @@ use arrow_select::concat::concat;
 use super::trim::trimmed;
 use crate::config::TransportKind;
 use crate::convert::{
-    ArrowPlan, ConversionError, Cut, Encoded, Plan, Policies, Records, TableSchema, rows_within,
+    ArrowPlan, ConversionError, Cut, Encoded, Plan, Policies, RecordRuns, Records, TableSchema, rows_within,
 };
 use crate::transport::{Format, Payload};
 
@@ -18,6 +18,10 @@ use crate::transport::{Format, Payload};
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024 - 64 * 1024;
 /// Rows that become records at once, at most: what they become is in the processor's cache when it is looked at.
 const CHUNK_ROWS_MAX: usize = 4096;
+/// Records that are made at once are sent from where they were made if they are so many bytes; fewer are put together.
+const SHARED_BYTES_MIN: usize = 64 * 1024;
+/// Memory for records that requests may have at a time and that is used again after them.
+const LENT_MAX: usize = 4;
 
 /// The plan of a schema, and what the service is told of it.
 #[derive(Clone, Debug)]
@@ -75,7 +79,7 @@ impl Recipe {
     /// Makes these rows, behind those that are made already, except those that are returned as refused.
     pub(super) fn make(&self, batch: &RecordBatch, rows: Range<usize>, out: &mut Made) -> Encoded {
         match &self.plan {
-            AnyPlan::Records(plan) => plan.encode(batch, rows, &mut out.records),
+            AnyPlan::Records(plan) => plan.encode(batch, rows, Arc::make_mut(&mut out.records)),
             AnyPlan::Batch(plan) => plan.convert(batch, rows, &mut out.runs),
         }
     }
@@ -92,7 +96,10 @@ impl Recipe {
 /// Rows that are made: records, or columns. Its memory is used again.
 #[derive(Debug, Default)]
 pub(super) struct Made {
-    records: Records,
+    /// Nobody else has them while rows are made.
+    records: Arc<Records>,
+    /// Records of before, which requests may still have.
+    lent: Vec<Arc<Records>>,
     /// Runs of rows between those that are refused, while rows are made.
     runs: Vec<RecordBatch>,
     batch: Option<RecordBatch>,
@@ -100,7 +107,15 @@ pub(super) struct Made {
 
 impl Made {
     pub(super) fn clear(&mut self) {
-        self.records.clear();
+        if Arc::get_mut(&mut self.records).is_none() {
+            let free = self.lent.iter_mut().position(|records| Arc::get_mut(records).is_some());
+            let records = free.map(|place| self.lent.swap_remove(place)).unwrap_or_default();
+            let lent = std::mem::replace(&mut self.records, records);
+            if self.lent.len() < LENT_MAX {
+                self.lent.push(lent);
+            }
+        }
+        Arc::make_mut(&mut self.records).clear();
         self.runs.clear();
         self.batch = None;
     }
@@ -138,7 +153,9 @@ pub(super) struct Pieces {
     rows: usize,
     /// How many rows, of how many bytes, may come; a guess.
     room: (usize, usize),
-    records: Records,
+    records: RecordRuns,
+    /// The records behind those, of which few were made at once.
+    few: Records,
     batches: Vec<RecordBatch>,
 }
 
@@ -170,19 +187,32 @@ impl Pieces {
         self.rows += rows.len();
         match &made.batch {
             Some(batch) => self.batches.push(batch.slice(rows.start, rows.len())),
+            None if made.records.bytes() >= SHARED_BYTES_MIN => {
+                self.put_few();
+                self.records.push(Arc::clone(&made.records), rows);
+            }
             None => {
-                if self.records.is_empty() {
+                if self.few.is_empty() {
                     // Memory that grows with the request would come from the system again and again, filled with zeros.
                     let (rows, bytes) = self.room;
-                    self.records = Records::with_room(rows, bytes);
+                    self.few = Records::with_room(rows, bytes);
                 }
-                self.records.extend(&made.records, rows);
+                self.few.extend(&made.records, rows);
             }
         }
     }
 
+    fn put_few(&mut self) {
+        if !self.few.is_empty() {
+            let few = std::mem::take(&mut self.few);
+            let all = 0..few.len();
+            self.records.push(Arc::new(few), all);
+        }
+    }
+
     /// The payload; its memory may be that of the frame, which is free when every request of it is acknowledged.
-    pub(super) fn finish(self) -> Result<Payload, ArrowError> {
+    pub(super) fn finish(mut self) -> Result<Payload, ArrowError> {
+        self.put_few();
         match self.batches.is_empty() {
             true => Ok(Payload::Records(self.records)),
             false => joined(&self.batches).map(Payload::Batch),

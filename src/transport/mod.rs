@@ -16,7 +16,7 @@ pub(crate) use self::classes::Symptom;
 pub(crate) use self::details::retry_after;
 #[cfg(feature = "emulator")]
 pub(crate) use self::details::{Details, ErrorInfo, RetryInfo};
-use crate::convert::Records;
+use crate::convert::RecordRuns;
 use crate::error::{Coded, ErrorCode};
 use crate::types::StreamOffset;
 
@@ -102,7 +102,7 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// Protobuf records.
-    Records(Records),
+    Records(RecordRuns),
     /// An Arrow batch.
     Batch(RecordBatch),
 }

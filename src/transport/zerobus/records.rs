@@ -5,7 +5,7 @@ use databricks_zerobus_ingest_sdk::{PersistentStream, ProtoBytes, ZerobusResult,
 
 use super::CLOSE_TIMEOUT;
 use super::classify::classify;
-use crate::convert::Records;
+use crate::convert::RecordRuns;
 use crate::error::ErrorCode;
 use crate::transport::{Payload, Stream, TransportError};
 use crate::types::StreamOffset;
@@ -17,7 +17,7 @@ pub(super) struct RecordStream<S> {
 /// What the two kinds of streams have in common; the client has no name for it.
 #[async_trait]
 pub(super) trait Client: Send + Sync {
-    async fn ingest(&self, records: Records) -> ZerobusResult<Option<i64>>;
+    async fn ingest(&self, records: RecordRuns) -> ZerobusResult<Option<i64>>;
     async fn wait_for(&self, offset: i64) -> ZerobusResult<()>;
     async fn flush(&self) -> ZerobusResult<()>;
     fn is_closed(&self) -> bool;
@@ -28,10 +28,12 @@ macro_rules! client {
     ($stream:ty) => {
         #[async_trait]
         impl Client for $stream {
-            async fn ingest(&self, records: Records) -> ZerobusResult<Option<i64>> {
+            async fn ingest(&self, records: RecordRuns) -> ZerobusResult<Option<i64>> {
                 // The client wants each in memory of its own and frees it on one of these threads: memory that another
                 // thread had allocated would have to go back there.
-                let each = (0..records.len()).map(move |index| ProtoBytes(records.record(index).to_vec()));
+                let mut each = Vec::with_capacity(records.len());
+                each.extend(records.iter().map(|record| ProtoBytes(record.to_vec())));
+                drop(records);
                 self.ingest_records_offset(each).await
             }
 
