@@ -16,7 +16,9 @@ use crate::transport::{Format, Payload};
 
 /// The client cuts what is larger into several messages, by the memory that it takes.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024 - 64 * 1024;
-/// Rows that become records at once, at most: what they become is in the processor's cache when it is looked at.
+/// What becomes records at once, at most: that they are many saves little, and memory is filled again while the
+/// processor's cache has it.
+const CHUNK_BYTES_MAX: usize = 512 * 1024;
 const CHUNK_ROWS_MAX: usize = 4096;
 /// Records that are made at once are sent from where they were made if they are so many bytes; fewer are put together.
 const SHARED_BYTES_MIN: usize = 64 * 1024;
@@ -69,7 +71,7 @@ impl Recipe {
         match &self.plan {
             AnyPlan::Records(_) => {
                 let row_bytes = frame_bytes / rows.max(1);
-                (request_max_bytes / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX)
+                (request_max_bytes.min(CHUNK_BYTES_MAX) / row_bytes.max(1)).clamp(1, CHUNK_ROWS_MAX)
             }
             // Even parts, each of which can be a request that shares the memory of the frame.
             AnyPlan::Batch(_) => rows.div_ceil(frame_bytes.div_ceil(request_max_bytes).max(1)).max(1),
