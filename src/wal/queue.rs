@@ -93,6 +93,20 @@ struct Queue {
     /// When the next sync is due, on the monotonic clock; none while nothing waits for one.
     sync_due: Option<Duration>,
     closed: bool,
+    /// Whether the thread waits to be woken: a call of the system, which would be in vain while it works.
+    thread_waits: bool,
+}
+
+impl Queue {
+    /// Adds what is to be queued, or says that nothing is any more.
+    fn push(&mut self, pending: Option<Pending>) {
+        let Some(mut pending) = pending else { return };
+        if !self.closed {
+            self.frames.push_back(pending);
+        } else if let Some(caller) = pending.caller.take() {
+            let _ = caller.send(Err(AppendError::Closed));
+        }
+    }
 }
 
 /// What the thread does next.
@@ -220,33 +234,42 @@ impl Shared {
 
     /// Queues a frame and wakes the thread.
     pub(super) fn append(&self, frame: PreparedFrame) -> Append {
-        let append = self.push(frame);
-        self.wake.notify_one();
+        let (pending, append) = self.pending(frame);
+        let mut queue = self.queue();
+        queue.push(pending);
+        self.wake(queue);
         append
     }
 
     /// Queues a frame and commits what waits on this thread, unless somebody else is at it.
     pub(super) fn append_blocking(&self, frame: PreparedFrame) -> Result<Appended, AppendError> {
-        let append = self.push(frame);
+        let (pending, append) = self.pending(frame);
+        self.queue().push(pending);
         match self.appender.try_lock() {
             Ok(mut appender) => self.turn(&mut appender),
-            Err(_) => self.wake.notify_one(),
+            Err(_) => self.wake(self.queue()),
         }
         append.wait()
     }
 
-    fn push(&self, frame: PreparedFrame) -> Append {
+    /// What is to be queued for a frame, none if it can never be, and its answer.
+    fn pending(&self, frame: PreparedFrame) -> (Option<Pending>, Append) {
         let (caller, answer) = oneshot::channel();
-        let size = self.check_size(&frame);
-        let mut queue = self.queue();
-        if let Err(too_large) = size {
+        let append = Append { answer, dir: self.dir.clone() };
+        if let Err(too_large) = self.check_size(&frame) {
             let _ = caller.send(Err(too_large));
-        } else if queue.closed {
-            let _ = caller.send(Err(AppendError::Closed));
-        } else {
-            queue.frames.push_back(Pending { frame, appended_unix_micros: None, caller: Some(caller) });
+            return (None, append);
         }
-        Append { answer, dir: self.dir.clone() }
+        (Some(Pending { frame, appended_unix_micros: None, caller: Some(caller) }), append)
+    }
+
+    /// Wakes the thread if it waits. While it works that would be a call of the system in vain: it looks at the queue before
+    /// it waits again.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if std::mem::take(&mut queue.thread_waits) {
+            drop(queue);
+            self.wake.notify_one();
+        }
     }
 
     /// Seals the open segment and begins a new one, so that the sealed one can be reclaimed.
@@ -257,15 +280,15 @@ impl Shared {
             return Err(AppendError::Closed);
         }
         queue.rolls.push(caller);
-        self.wake.notify_one();
-        drop(queue);
+        self.wake(queue);
         block_on(answer).unwrap_or(Err(AppendError::Closed))
     }
 
     /// Lets no more frames in; the thread finishes what is queued and ends.
     pub(super) fn close(&self) {
-        self.queue().closed = true;
-        self.wake.notify_one();
+        let mut queue = self.queue();
+        queue.closed = true;
+        self.wake(queue);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -309,11 +332,12 @@ impl Shared {
             sync_due = appender.sync_due(self);
         }
         let mut queue = self.queue();
-        if queue.sync_due.is_none() && sync_due.is_some() {
-            // The thread may wait without an end, if it was not the one to take this turn.
-            self.wake.notify_one();
-        }
+        let is_first = queue.sync_due.is_none() && sync_due.is_some();
         queue.sync_due = sync_due;
+        if is_first {
+            // The thread may wait without an end, if it was not the one to take this turn.
+            self.wake(queue);
+        }
     }
 
     /// Waits for work, or for the time of the next sync.
@@ -329,16 +353,16 @@ impl Shared {
             if !queue.frames.is_empty() {
                 return Work::Turn;
             }
-            queue = match queue.sync_due {
-                Some(due) => {
-                    let wait = due.saturating_sub(self.env.clock.monotonic());
-                    if wait.is_zero() {
-                        return Work::Turn;
-                    }
-                    self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
-                }
+            let wait = queue.sync_due.map(|due| due.saturating_sub(self.env.clock.monotonic()));
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                return Work::Turn;
+            }
+            queue.thread_waits = true;
+            queue = match wait {
+                Some(wait) => self.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
+            queue.thread_waits = false;
         }
     }
 }
