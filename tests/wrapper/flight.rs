@@ -176,6 +176,35 @@ async fn a_large_batch_is_sent_in_batches_under_two_mebibytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_fills_requests_is_sent_in_even_parts_and_smaller_ones_together() {
+    // The rows of each frame, of 8 KB each, and the batches that they make of at most 100 KB.
+    for (frames, batches) in
+        [(vec![33, 33, 33], 9), (vec![10, 11, 12], 3), (vec![3; 12], 3), (vec![30, 3, 3, 4], 4)]
+    {
+        let site = Site::new();
+        let wrapper = open(&site, |c| (c.request_max_bytes, c.shutdown_timeout) = (100_000, Duration::ZERO));
+        let mut sent = 0;
+        for rows in frames.iter().copied() {
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(sent..sent + rows));
+            let names = (sent..sent + rows).map(|id| format!("{id:08000}"));
+            let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+            let columns = [("id", ids, true), ("name", names, true)];
+            wrapper.send_batch(RecordBatch::try_from_iter_with_nullable(columns).unwrap()).await.unwrap();
+            sent += rows;
+        }
+        wrapper.shutdown().await.unwrap();
+        drop(wrapper);
+        let emulator = site.serve();
+        count_batches(emulator.faults());
+        let wrapper = open(&site, |c| c.request_max_bytes = 100_000);
+        flush(&wrapper).await;
+        assert_eq!(batches_counted(emulator.faults()), batches, "{frames:?}");
+        assert_eq!(site.landed(), once(0..sent));
+        end(wrapper, emulator).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn batches_with_other_columns_of_the_table_share_a_stream() {
     let site = Site::new();
     let emulator = site.serve();

@@ -122,19 +122,37 @@ fn extensions_mean_the_same_as_for_protobuf() {
 
 #[test]
 fn a_row_is_refused_for_the_reason_that_protobuf_has() {
-    let numbers = Int64Array::from(vec![Some(1), Some(i64::MAX), None, Some(4)]);
-    let narrow = batch(numbers);
-    for nullable in [true, false] {
-        let table = table(DeltaType::Integer, nullable);
-        let plan = Plan::new(narrow.schema_ref(), Some(&table), Policies::default()).unwrap();
-        let records = plan.encode(&narrow, 0..4, &mut Records::new());
-        let plan = ArrowPlan::new(narrow.schema_ref(), Some(&table), Policies::default()).unwrap();
-        let mut runs = Vec::new();
-        let arrow = plan.convert(&narrow, 0..4, &mut runs);
-        assert_eq!(arrow, records);
-        assert_eq!(plan.check(&narrow, 0..4), arrow);
-        let rows: usize = runs.iter().map(RecordBatch::num_rows).sum();
-        assert_eq!(rows, 4 - arrow.refused.len());
+    let numbers = Int64Array::from(vec![Some(1), Some(i64::MAX), None, Some(i64::MIN)]);
+    let long = UInt64Array::from(vec![Some(0), Some(u64::MAX), None, Some(1 << 63)]);
+    let floats = Float64Array::from(vec![Some(0.1), Some(0.5), None, Some(f64::MAX)]);
+    let texts = StringArray::from(vec![Some(""), None, Some("x"), Some("y".repeat(300).as_str())]);
+    let bytes = BinaryArray::from(vec![None, Some(&b"z"[..]), None, Some(&[0xff; 300])]);
+    // How many values cannot be held, besides the nulls.
+    for (array, delta_type, bad) in [
+        (Arc::new(numbers.clone()) as ArrayRef, DeltaType::Integer, 2),
+        (Arc::new(numbers), DeltaType::Long, 0),
+        (Arc::new(long), DeltaType::Long, 2),
+        (Arc::new(UInt32Array::from(vec![Some(0), Some(u32::MAX), None])), DeltaType::Long, 0),
+        (Arc::new(floats.clone()), DeltaType::Float, 2),
+        (Arc::new(floats), DeltaType::Double, 0),
+        (Arc::new(BooleanArray::from(vec![Some(true), None])), DeltaType::Boolean, 0),
+        (Arc::new(texts), DeltaType::String, 0),
+        (Arc::new(bytes), DeltaType::Binary, 0),
+    ] {
+        let (rows, nulls) = (array.len(), array.null_count());
+        let batch = RecordBatch::try_from_iter_with_nullable([("a", array, true)]).unwrap();
+        for nullable in [true, false] {
+            let table = table(delta_type.clone(), nullable);
+            let plan = Plan::new(batch.schema_ref(), Some(&table), Policies::default()).unwrap();
+            let records = plan.encode(&batch, 0..rows, &mut Records::new());
+            let plan = ArrowPlan::new(batch.schema_ref(), Some(&table), Policies::default()).unwrap();
+            let mut runs = Vec::new();
+            let arrow = plan.convert(&batch, 0..rows, &mut runs);
+            assert_eq!(arrow, records);
+            assert_eq!(plan.check(&batch, 0..rows), arrow);
+            assert_eq!(arrow.refused.len(), bad + if nullable { 0 } else { nulls }, "{delta_type:?}");
+            assert_eq!(runs.iter().map(RecordBatch::num_rows).sum::<usize>(), rows - arrow.refused.len());
+        }
     }
     let nanos = batch(TimestampNanosecondArray::from(vec![1_000, 1_001]));
     let policies = Policies { timestamp_ns: TimestampNs::Error, ..Policies::default() };

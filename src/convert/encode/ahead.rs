@@ -30,6 +30,10 @@ impl Field for Ahead<'_> {
         self.field.measure(slots, sizes, report);
     }
 
+    fn check(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
+        self.field.check(slots, sizes, report);
+    }
+
     fn write_ahead(&mut self, slots: Slots<'_>, starts: &[usize], out: &mut [u8]) {
         self.places.iter_mut().zip(starts).for_each(|(place, start)| *place += start);
         self.field.write(slots, &mut self.places, out);

@@ -83,6 +83,14 @@ impl<'a, S: Source, W: Write<S::Value<'a>>> Field for Column<'a, S, W> {
         }
     }
 
+    fn check(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
+        if !W::TAKES_ALL {
+            return self.measure(slots, sizes, report);
+        }
+        self.way.find(slots);
+        self.header.report_missing(self.way.present(slots), slots.len(), report);
+    }
+
     fn write(&mut self, slots: Slots<'_>, cursors: &mut [usize], out: &mut [u8]) {
         let Column { header, way, reader, writer } = self;
         let key = header.key;

@@ -13,6 +13,11 @@ pub(in crate::convert) trait Field {
     /// Adds to the size of each slot what its value takes with its key, or reports why it cannot be written.
     fn measure(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report);
 
+    /// Reports what [`measure`](Field::measure) would, when nothing is to be written; the sizes are anything then.
+    fn check(&mut self, slots: Slots<'_>, sizes: &mut [usize], report: &mut dyn Report) {
+        self.measure(slots, sizes, report);
+    }
+
     /// Called before any field of the slots is written, with the starts of their messages.
     fn write_ahead(&mut self, _slots: Slots<'_>, _starts: &[usize], _out: &mut [u8]) {}
 

@@ -83,7 +83,10 @@ pub(super) fn check(fields: &mut [Box<dyn Field + '_>], rows: Range<usize>) -> E
     let mut encoded = Encoded::default();
     let mut chunk = Chunk::default();
     for start in rows.clone().step_by(CHUNK_ROWS_MAX) {
-        chunk.measure(fields, start..rows.end.min(start + CHUNK_ROWS_MAX), &mut encoded);
+        let rows = start..rows.end.min(start + CHUNK_ROWS_MAX);
+        chunk.look(fields, rows, &mut encoded, |field, slots, sizes, report| {
+            field.check(slots, sizes, report)
+        });
     }
     encoded
 }
@@ -105,7 +108,9 @@ impl Chunk {
         out: &mut Records,
         encoded: &mut Encoded,
     ) {
-        let has_refused = self.measure(fields, rows.clone(), encoded);
+        let has_refused = self.look(fields, rows.clone(), encoded, |field, slots, sizes, report| {
+            field.measure(slots, sizes, report);
+        });
         let Chunk { good, places } = self;
         let slots = match has_refused {
             true => Slots::Each(good),
@@ -116,13 +121,14 @@ impl Chunk {
         debug_assert!(out.ends_with(places), "a value was measured and written differently");
     }
 
-    /// Leaves the sizes of the records in `places`, and if there are refused rows the others in `good`; says whether there
-    /// are.
-    fn measure(
+    /// Has each field look at the rows. Leaves the sizes of the records in `places`, if they measure them, and if there are
+    /// refused rows the others in `good`; says whether there are.
+    fn look(
         &mut self,
         fields: &mut [Box<dyn Field + '_>],
         rows: Range<usize>,
         encoded: &mut Encoded,
+        look: impl Fn(&mut dyn Field, Slots<'_>, &mut [usize], &mut dyn Report),
     ) -> bool {
         let first_refused = encoded.refused.len();
         let Chunk { good, places } = self;
@@ -133,7 +139,7 @@ impl Chunk {
             places.resize(slots.len(), 0);
             let mut report = RowReport::new(slots, &mut encoded.refused);
             for field in fields.iter_mut() {
-                field.measure(slots, places, &mut report);
+                look(field.as_mut(), slots, places, &mut report);
             }
             let RowReport { is_faulty, floored_timestamps, emptied_lists, .. } = report;
             if is_faulty.is_empty() {

@@ -21,6 +21,9 @@ use super::error::RowErrorReason;
 
 /// Writes values of the type `V`.
 pub(super) trait Write<V: Copy> {
+    /// Whether every value has a size and none loses anything, so that nobody has to look for those that do.
+    const TAKES_ALL: bool = false;
+
     /// What [`put`](Write::put) will write; none if the value cannot be written.
     fn size(&self, value: V) -> Option<usize>;
 

@@ -11,12 +11,17 @@ use crate::convert::error::RowErrorReason;
 
 /// Integers that may fit into 64 bits.
 pub(in crate::convert) trait ToLong: Copy + Display {
+    /// Whether all of them do.
+    const FIT_ALL: bool;
+
     fn to_long(self) -> Option<i64>;
 }
 
 macro_rules! to_long {
-    ($($integer:ty),*) => { $(
+    ($($integer:ty: $fit_all:literal),*) => { $(
         impl ToLong for $integer {
+            const FIT_ALL: bool = $fit_all;
+
             #[inline]
             fn to_long(self) -> Option<i64> {
                 i64::try_from(self).ok()
@@ -25,9 +30,11 @@ macro_rules! to_long {
     )* };
 }
 
-to_long!(i8, i16, i32, i64, i128, u8, u16, u32, u64);
+to_long!(i8: true, i16: true, i32: true, i64: true, i128: false, u8: true, u16: true, u32: true, u64: false);
 
 impl ToLong for i256 {
+    const FIT_ALL: bool = false;
+
     fn to_long(self) -> Option<i64> {
         self.to_i128()?.to_long()
     }
@@ -38,6 +45,8 @@ impl ToLong for i256 {
 pub(in crate::convert) struct Whole<const MIN: i64, const MAX: i64>;
 
 impl<const MIN: i64, const MAX: i64, N: ToLong> Write<N> for Whole<MIN, MAX> {
+    const TAKES_ALL: bool = N::FIT_ALL && MIN == i64::MIN && MAX == i64::MAX;
+
     #[inline]
     fn size(&self, value: N) -> Option<usize> {
         let value = value.to_long().filter(|value| (MIN..=MAX).contains(value))?;
@@ -76,6 +85,8 @@ impl Flag {
 macro_rules! write_every {
     ($writer:ty, $value:ty, $bytes:expr, $put:expr) => {
         impl Write<$value> for $writer {
+            const TAKES_ALL: bool = true;
+
             #[inline]
             fn size(&self, _: $value) -> Option<usize> {
                 Some($bytes)

@@ -21,6 +21,8 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 pub(in crate::convert) struct Raw;
 
 impl Write<&[u8]> for Raw {
+    const TAKES_ALL: bool = true;
+
     #[inline]
     fn size(&self, bytes: &[u8]) -> Option<usize> {
         Some(delimited_len(bytes.len()))
@@ -83,6 +85,8 @@ fn uuid_text(bytes: &[u8]) -> [u8; UUID_CHARS] {
 }
 
 impl Write<&[u8]> for UuidText {
+    const TAKES_ALL: bool = true;
+
     #[inline]
     fn size(&self, _: &[u8]) -> Option<usize> {
         Some(delimited_len(UUID_CHARS))
