@@ -255,3 +255,54 @@ fn joined(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(first.schema(), columns, &options)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+
+    use super::*;
+
+    const ROWS: usize = 20_000;
+
+    /// Rows that no other turn has; their records are enough to be sent from where they are made.
+    fn batch(turn: usize) -> RecordBatch {
+        let ids: ArrayRef =
+            Arc::new(Int64Array::from_iter_values((0..ROWS).map(|row| ((turn << 32) | row) as i64)));
+        RecordBatch::try_from_iter([("id", ids)]).unwrap()
+    }
+
+    #[test]
+    fn records_of_requests_stay_what_they_are_while_others_are_made_and_their_memory_is_used_again() {
+        let plan = Plan::new(&batch(0).schema(), None, Policies::default()).unwrap();
+        let recipe = Recipe::of_records(plan.clone());
+        let (mut made, mut requests) = (Made::default(), Vec::new());
+        let mut make = |turn| {
+            made.clear();
+            recipe.make(&batch(turn), 0..ROWS, &mut made);
+            made.finish().unwrap();
+            let mut pieces = Pieces::default();
+            pieces.add(&made, 0..ROWS);
+            let memory = Arc::as_ptr(&made.records);
+            (memory, made.lent.len(), pieces.finish().unwrap())
+        };
+        for turn in 1..4 * LENT_MAX {
+            let (_, lent, payload) = make(turn);
+            requests.push((turn, payload));
+            assert!(lent <= LENT_MAX);
+            if turn % 3 == 0 {
+                requests.remove(turn % requests.len());
+            }
+        }
+        assert!(requests.len() > 2 * LENT_MAX, "most of them are sent late");
+        for (turn, payload) in requests {
+            let Payload::Records(sent) = payload else { panic!("records are made") };
+            let mut expected = Records::new();
+            plan.encode(&batch(turn), 0..ROWS, &mut expected);
+            assert!(expected.bytes() >= SHARED_BYTES_MIN);
+            assert!(sent.iter().eq((0..ROWS).map(|row| expected.record(row))), "request {turn}");
+        }
+        let (first, ..) = make(0);
+        let (second, ..) = make(0);
+        assert_eq!(first, second, "nobody has the records of before any more");
+    }
+}
