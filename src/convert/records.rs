@@ -40,6 +40,11 @@ impl Records {
         self.ends.clear();
     }
 
+    /// The memory that is kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Adds some records of others.
     ///
     /// # Panics

@@ -24,6 +24,8 @@ const CHUNK_ROWS_MAX: usize = 4096;
 const SHARED_BYTES_MIN: usize = 64 * 1024;
 /// Memory for records that requests may have at a time and that is used again after them.
 const LENT_MAX: usize = 4;
+/// Memory that had to be larger, for a row of megabytes, is not kept.
+const LENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The plan of a schema, and what the service is told of it.
 #[derive(Clone, Debug)]
@@ -113,7 +115,7 @@ impl Made {
             let free = self.lent.iter_mut().position(|records| Arc::get_mut(records).is_some());
             let records = free.map(|place| self.lent.swap_remove(place)).unwrap_or_default();
             let lent = std::mem::replace(&mut self.records, records);
-            if self.lent.len() < LENT_MAX {
+            if self.lent.len() < LENT_MAX && lent.kept_bytes() <= LENT_BYTES_MAX {
                 self.lent.push(lent);
             }
         }
@@ -258,7 +260,7 @@ fn joined(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::Int64Array;
+    use arrow_array::{Int64Array, StringArray};
 
     use super::*;
 
@@ -304,5 +306,21 @@ mod tests {
         let (first, ..) = make(0);
         let (second, ..) = make(0);
         assert_eq!(first, second, "nobody has the records of before any more");
+    }
+
+    #[test]
+    fn memory_for_records_of_megabytes_is_not_kept() {
+        let long = "x".repeat(LENT_BYTES_MAX + 1);
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![long.as_str()]));
+        let batch = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+        let recipe = Recipe::of_records(Plan::new(&batch.schema(), None, Policies::default()).unwrap());
+        let (mut made, mut pieces) = (Made::default(), Pieces::default());
+        for _ in 0..2 {
+            made.clear();
+            recipe.make(&batch, 0..1, &mut made);
+            pieces.add(&made, 0..1);
+        }
+        assert!(made.lent.is_empty());
+        assert_eq!(pieces.len(), 2);
     }
 }

@@ -97,18 +97,6 @@ struct Queue {
     thread_waits: bool,
 }
 
-impl Queue {
-    /// Adds what is to be queued, or says that nothing is any more.
-    fn push(&mut self, pending: Option<Pending>) {
-        let Some(mut pending) = pending else { return };
-        if !self.closed {
-            self.frames.push_back(pending);
-        } else if let Some(caller) = pending.caller.take() {
-            let _ = caller.send(Err(AppendError::Closed));
-        }
-    }
-}
-
 /// What the thread does next.
 enum Work {
     Turn,
@@ -234,17 +222,15 @@ impl Shared {
 
     /// Queues a frame and wakes the thread.
     pub(super) fn append(&self, frame: PreparedFrame) -> Append {
-        let (pending, append) = self.pending(frame);
-        let mut queue = self.queue();
-        queue.push(pending);
+        let (append, queue) = self.push(frame);
         self.wake(queue);
         append
     }
 
     /// Queues a frame and commits what waits on this thread, unless somebody else is at it.
     pub(super) fn append_blocking(&self, frame: PreparedFrame) -> Result<Appended, AppendError> {
-        let (pending, append) = self.pending(frame);
-        self.queue().push(pending);
+        let (append, queue) = self.push(frame);
+        drop(queue);
         match self.appender.try_lock() {
             Ok(mut appender) => self.turn(&mut appender),
             Err(_) => self.wake(self.queue()),
@@ -252,15 +238,19 @@ impl Shared {
         append.wait()
     }
 
-    /// What is to be queued for a frame, none if it can never be, and its answer.
-    fn pending(&self, frame: PreparedFrame) -> (Option<Pending>, Append) {
+    fn push(&self, frame: PreparedFrame) -> (Append, MutexGuard<'_, Queue>) {
         let (caller, answer) = oneshot::channel();
         let append = Append { answer, dir: self.dir.clone() };
-        if let Err(too_large) = self.check_size(&frame) {
+        let size = self.check_size(&frame);
+        let mut queue = self.queue();
+        if let Err(too_large) = size {
             let _ = caller.send(Err(too_large));
-            return (None, append);
+        } else if queue.closed {
+            let _ = caller.send(Err(AppendError::Closed));
+        } else {
+            queue.frames.push_back(Pending { frame, appended_unix_micros: None, caller: Some(caller) });
         }
-        (Some(Pending { frame, appended_unix_micros: None, caller: Some(caller) }), append)
+        (append, queue)
     }
 
     /// Wakes the thread if it waits. While it works that would be a call of the system in vain: it looks at the queue before

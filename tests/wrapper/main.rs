@@ -23,6 +23,7 @@ mod exactly;
 mod exports;
 mod faults;
 mod flight;
+mod flight_types;
 mod full_disk;
 mod gate;
 mod isolation;
