@@ -27,6 +27,7 @@ use super::tls::{ClientFiles, ServerTls};
 use super::token::Tokens;
 use super::wire_format::zerobus_server::ZerobusServer;
 use super::{EmulatorError, EmulatorOptions, control, ddl};
+use crate::platform::threads::work_in_background;
 use crate::types::TableName;
 
 /// Files of the emulator itself; Delta tables stand three directories deep and never here.
@@ -67,7 +68,13 @@ pub(super) fn run(
     let client_files = tls.as_ref().map(|tls| tls.client.clone());
     let grpc = listen(options.port)?;
     let http = listen(options.http_port)?;
-    let runtime = Builder::new_multi_thread().thread_name("emulator").enable_all().build().map_err(start)?;
+    // A service on another machine takes no processor from its client for each packet that comes; nor does this one.
+    let runtime = Builder::new_multi_thread()
+        .thread_name("emulator")
+        .on_thread_start(work_in_background)
+        .enable_all()
+        .build()
+        .map_err(start)?;
     let unserved = |source| EmulatorError::Table { path: data_dir.clone(), source };
     let engine = DeltaEngine::new(runtime.handle().clone());
     let catalog =

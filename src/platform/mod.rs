@@ -3,5 +3,7 @@
 pub(crate) mod files;
 #[cfg(feature = "cli")]
 pub(crate) mod signals;
+#[cfg(feature = "emulator")]
+pub(crate) mod threads;
 #[cfg(feature = "python")]
 pub(crate) mod wake;

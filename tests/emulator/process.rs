@@ -82,6 +82,28 @@ async fn load(process: &Process, first_id: i64) -> (i64, i64) {
     (sent, acknowledged.await.unwrap().0 + 1)
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn it_takes_no_processor_from_its_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), ("0", "0"));
+    let tasks = format!("/proc/{}/task", process.child.id());
+    let (mut in_background, mut others) = (0, 0);
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, fields) = stat.rsplit_once(") ").unwrap();
+        // The 41st field is the policy; the state, the third one, is the first behind the name.
+        let is_batch = fields.split_whitespace().nth(38) == Some("3");
+        match name.ends_with("(emulator") {
+            true if is_batch => in_background += 1,
+            true => others += 1,
+            false => {}
+        }
+    }
+    process.child.kill().unwrap();
+    assert!(in_background > 0 && others == 0, "{in_background}, {others}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_row_is_lost_when_the_emulator_is_killed_under_load() {
     const KILLS: i64 = 12;
