@@ -3,26 +3,19 @@
 //! New memory is filled with zeros, by us and mostly by the system too: for large frames that takes longer than to read
 //! them.
 
-use std::collections::VecDeque;
-
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::read_ahead::ReadAhead;
 use crate::io::BLOCK;
 
-/// So many pieces are kept in any case: while one frame is converted, the next one is read.
-const KEPT_MIN: usize = 2;
-/// More are as long as they are no more than this: frames that travel in the memory that they were read into come back when
-/// they are acknowledged, and new memory would have to be made for the next ones meanwhile.
-const KEPT_MAX: usize = 32;
-const KEPT_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// How many pieces are kept: while one frame is converted, the next one is read.
+const KEPT: usize = 2;
 
 /// What a walk leaves to the next one: its memory, to be read into once more as soon as nobody has a frame in it any
 /// more, and its pace.
 #[derive(Debug, Default)]
 pub(super) struct ReadMemory {
-    /// The newest first.
-    used: VecDeque<Bytes>,
+    used: [Bytes; KEPT],
     /// How much was read at once last.
     pub(super) read_bytes: usize,
     /// What a frame like the last one takes, with the next one's header.
@@ -32,19 +25,12 @@ pub(super) struct ReadMemory {
 }
 
 impl ReadMemory {
-    /// Keeps what was read into last. If there is too much, the oldest is freed with its last frame.
+    /// Keeps what was read into last. If there are too many, the oldest is freed with its last frame.
     pub(super) fn keep(&mut self, used: Bytes) {
-        if used.is_empty() {
-            return;
+        if !used.is_empty() {
+            self.used.rotate_right(1);
+            self.used[0] = used;
         }
-        self.used.push_front(used);
-        while self.used.len() > KEPT_MIN && self.is_too_much() {
-            self.used.pop_back();
-        }
-    }
-
-    fn is_too_much(&self) -> bool {
-        self.used.len() > KEPT_MAX || self.used.iter().map(Bytes::len).sum::<usize>() > KEPT_BYTES_MAX
     }
 
     /// Memory of this length or more, so that what lies behind is not filled with zeros when it is wanted again.
@@ -52,11 +38,8 @@ impl ReadMemory {
     /// It begins at a block, as what is read into it does in its file: some processors copy several times slower
     /// between addresses that lie differently in their pages.
     pub(super) fn take(&mut self, length: usize) -> BytesMut {
-        let oldest = |is_right: &dyn Fn(&Bytes) -> bool| {
-            self.used.iter().rposition(|used| used.is_unique() && is_right(used))
-        };
-        let free = oldest(&|used| used.len() >= length).or_else(|| oldest(&|_| true));
-        let free = free.and_then(|at| self.used.remove(at)?.try_into_mut().ok());
+        let free = self.used.iter_mut().rev().find(|used| used.is_unique());
+        let free = free.and_then(|used| std::mem::take(used).try_into_mut().ok());
         let mut bytes = free.filter(|free| free.capacity() >= length).unwrap_or_else(|| {
             // The next frame may be a little longer.
             let mut bytes = BytesMut::with_capacity(length + length / 16 + BLOCK);
@@ -93,9 +76,9 @@ mod tests {
             wal.append_blocking(PreparedFrame::new(&batch).unwrap()).unwrap();
             assert!(reader.next().unwrap().is_some());
             assert!(reader.next().unwrap().is_none());
-            assert!(!reader.memory.used.is_empty(), "more may come at once");
+            assert!(reader.memory.used.iter().any(|used| !used.is_empty()), "more may come at once");
             assert!(reader.next().unwrap().is_none());
-            assert!(reader.memory.used.is_empty());
+            assert!(reader.memory.used.iter().all(Bytes::is_empty));
         }
     }
 
@@ -117,27 +100,18 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_there_were_frames_at_a_time_and_may_be_kept() {
-        let kept = |count, length| {
-            let mut memory = ReadMemory::default();
-            let held: Vec<Bytes> = (0..count).map(|_| memory.take(length).freeze()).collect();
-            held.iter().for_each(|bytes| memory.keep(bytes.clone()));
-            drop(held);
-            memory.used.iter().filter(|used| used.is_unique()).count()
-        };
-        assert_eq!(kept(1, BLOCK), 1);
-        assert_eq!(kept(5, BLOCK), 5, "as many as were on their way");
-        assert_eq!(kept(100, BLOCK), KEPT_MAX);
-        assert_eq!(kept(10, 10_000_000), 5);
-        assert_eq!(kept(10, 30_000_000), KEPT_MIN);
-    }
-
-    #[test]
-    fn what_is_too_short_is_not_kept_and_new_memory_begins_at_a_block() {
+    fn no_more_is_kept_than_is_used_in_turns() {
         let mut memory = ReadMemory::default();
-        memory.keep(BytesMut::zeroed(BLOCK).freeze());
-        memory.keep(BytesMut::zeroed(BLOCK).freeze());
-        assert!(memory.take(2 * BLOCK).as_ptr().addr().is_multiple_of(BLOCK));
-        assert_eq!(memory.used.len(), 1);
+        let held: Vec<Bytes> = (0..10).map(|_| memory.take(BLOCK).freeze()).collect();
+        held.iter().for_each(|bytes| memory.keep(bytes.clone()));
+        drop(held);
+        assert_eq!(memory.used.iter().filter(|used| used.is_unique()).count(), KEPT);
+        let larger = memory.take(2 * BLOCK);
+        assert!(larger.as_ptr().addr().is_multiple_of(BLOCK));
+        assert_eq!(
+            memory.used.iter().filter(|used| used.is_unique()).count(),
+            KEPT - 1,
+            "too short to be kept"
+        );
     }
 }
