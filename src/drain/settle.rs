@@ -20,11 +20,10 @@ use crate::types::TableName;
 use crate::wal::Wal;
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Acknowledgements gather for so long after a checkpoint, or until there are so many: on a fast line they come every
-/// millisecond, and each checkpoint is a handful of syncs, for which the log would have to wait. After a crash what was
-/// gathered is sent again.
+/// Acknowledgements gather for so long after a checkpoint, or until there are half as many as may be in flight: on a fast
+/// line they come every millisecond, and each checkpoint is a handful of syncs, for which the log would have to wait. After a
+/// crash what was gathered is sent again, as what was in flight is.
 const GATHER_INTERVAL: Duration = Duration::from_millis(10);
-const GATHERED_MAX: u64 = 4;
 /// A fully settled open segment is given back once it holds a quarter of what it may, and this much; below it, the
 /// disk it takes is not worth another file.
 const ROLL_BYTES_MIN: u64 = 1024 * 1024;
@@ -62,6 +61,8 @@ pub(crate) struct Settler {
     pub(crate) acknowledged: watch::Receiver<Progress>,
     /// How many of the acknowledgements are durable.
     pub(crate) checkpointed: u64,
+    /// So many may gather before they are made durable.
+    pub(crate) gathered_max: u64,
     pub(crate) table: TableToRemember,
     pub(crate) status: watch::Sender<SettlerStatus>,
 }
@@ -99,6 +100,11 @@ impl TableToRemember {
         ledger.remember_table(cached.as_ref());
         self.remembered = known;
     }
+}
+
+/// How many acknowledgements may gather with such a window.
+pub(crate) fn gathered_max(max_inflight_requests: usize) -> u64 {
+    (max_inflight_requests as u64 / 2).max(1)
 }
 
 impl Settler {
@@ -153,7 +159,7 @@ impl Settler {
         let acknowledged = self.acknowledged.borrow();
         acknowledged.record.settled.through >= self.wal.durable()
             || acknowledged.streams.sequence != self.status.borrow().recorded
-            || acknowledged.acknowledgements >= self.checkpointed + GATHERED_MAX
+            || acknowledged.acknowledgements >= self.checkpointed + self.gathered_max
     }
 
     /// One group: everything that was acknowledged up to now.
@@ -288,6 +294,7 @@ mod tests {
             wal,
             acknowledged: running.acknowledged.subscribe(),
             checkpointed: 0,
+            gathered_max: gathered_max(8),
             table: TableToRemember::new(
                 "a.b.c".parse().unwrap(),
                 KnownTable::without_catalog(None).subscribe(),
@@ -342,7 +349,7 @@ mod tests {
         for _ in 0..10 {
             settler.wal.append_blocking(PreparedFrame::new(&rows).unwrap()).unwrap();
         }
-        running.acknowledge(1, GATHERED_MAX - 1);
+        running.acknowledge(1, 3);
         assert!(gathers(&mut settler, hour).await);
         assert!(!gathers(&mut settler, Duration::ZERO).await, "for a while only");
         running.acknowledge(2, 1);
