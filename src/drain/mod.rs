@@ -46,7 +46,7 @@ pub(crate) use grace::Grace;
 pub(crate) use lane::{Lane, LaneSettings};
 pub(crate) use plans::Plans;
 pub(crate) use requests::Reads;
-pub(crate) use settle::{Settler, SettlerStatus, TableToRemember, gathered_max};
+pub(crate) use settle::{Settler, SettlerStatus, TableToRemember};
 pub use state::LaneState;
 pub(crate) use state::LaneStatus;
 

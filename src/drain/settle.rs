@@ -61,8 +61,8 @@ pub(crate) struct Settler {
     pub(crate) acknowledged: watch::Receiver<Progress>,
     /// How many of the acknowledgements are durable.
     pub(crate) checkpointed: u64,
-    /// So many may gather before they are made durable.
-    pub(crate) gathered_max: u64,
+    /// The window: half as many acknowledgements may gather.
+    pub(crate) max_inflight_requests: usize,
     pub(crate) table: TableToRemember,
     pub(crate) status: watch::Sender<SettlerStatus>,
 }
@@ -100,11 +100,6 @@ impl TableToRemember {
         ledger.remember_table(cached.as_ref());
         self.remembered = known;
     }
-}
-
-/// How many acknowledgements may gather with such a window.
-pub(crate) fn gathered_max(max_inflight_requests: usize) -> u64 {
-    (max_inflight_requests as u64 / 2).max(1)
 }
 
 impl Settler {
@@ -157,9 +152,10 @@ impl Settler {
     /// Whether requests wait to be recorded before they are sent, or enough has gathered, or nothing more will.
     fn is_pressing(&self) -> bool {
         let acknowledged = self.acknowledged.borrow();
+        let gathered_max = (self.max_inflight_requests as u64 / 2).max(1);
         acknowledged.record.settled.through >= self.wal.durable()
             || acknowledged.streams.sequence != self.status.borrow().recorded
-            || acknowledged.acknowledgements >= self.checkpointed + self.gathered_max
+            || acknowledged.acknowledgements >= self.checkpointed + gathered_max
     }
 
     /// One group: everything that was acknowledged up to now.
@@ -294,7 +290,7 @@ mod tests {
             wal,
             acknowledged: running.acknowledged.subscribe(),
             checkpointed: 0,
-            gathered_max: gathered_max(8),
+            max_inflight_requests: 8,
             table: TableToRemember::new(
                 "a.b.c".parse().unwrap(),
                 KnownTable::without_catalog(None).subscribe(),
@@ -352,13 +348,19 @@ mod tests {
         running.acknowledge(1, 3);
         assert!(gathers(&mut settler, hour).await);
         assert!(!gathers(&mut settler, Duration::ZERO).await, "for a while only");
+        settler.max_inflight_requests = 7;
+        assert!(!gathers(&mut settler, hour).await, "half of a smaller window");
+        settler.max_inflight_requests = 8;
         running.acknowledge(2, 1);
-        assert!(!gathers(&mut settler, hour).await, "there are many");
+        assert!(!gathers(&mut settler, hour).await, "half of the window");
 
         let mut settler = settler.settle(false).await.unwrap();
         assert!(gathers(&mut settler, hour).await);
         running.acknowledge(3, 1);
         assert!(gathers(&mut settler, hour).await);
+        settler.max_inflight_requests = 1;
+        assert!(!gathers(&mut settler, hour).await, "a window of one request");
+        settler.max_inflight_requests = 8;
         running.acknowledged.send_modify(|progress| Arc::make_mut(&mut progress.streams).sequence += 1);
         assert!(!gathers(&mut settler, hour).await, "a request waits to be recorded");
 

@@ -5,11 +5,10 @@
 pub(crate) fn work_in_background() {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: numbers without pointers in them.
+        // SAFETY: the parameters are numbers, of which none means anything for this policy, and outlive the call.
         #[expect(unsafe_code, reason = "the call is one of C")]
         let refused = unsafe {
-            let mut parameters: libc::sched_param = std::mem::zeroed();
-            parameters.sched_priority = 0;
+            let parameters: libc::sched_param = std::mem::zeroed();
             libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) != 0
         };
         if refused {

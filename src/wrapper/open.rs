@@ -21,7 +21,7 @@ use crate::config::{DeliveryGuarantee, Validated, WrapperConfiguration, invalid}
 use crate::convert::{Policies, TableSchema};
 use crate::debug_files::{DebugFiles, DebugSettings};
 use crate::drain::{
-    Grace, Lane, LaneSettings, Plans, Progress, Reads, Settler, SettlerStatus, TableToRemember, gathered_max,
+    Grace, Lane, LaneSettings, Plans, Progress, Reads, Settler, SettlerStatus, TableToRemember,
 };
 use crate::error::chain;
 use crate::http;
@@ -263,7 +263,7 @@ pub(super) fn start(
         next_expiry: None,
         acknowledged: acknowledged.subscribe(),
         checkpointed: 0,
-        gathered_max: gathered_max(configuration.max_inflight_requests),
+        max_inflight_requests: configuration.max_inflight_requests,
         table: TableToRemember::new(destination.table.clone(), table.subscribe()),
         status: settler_status,
     };

@@ -82,26 +82,42 @@ async fn load(process: &Process, first_id: i64) -> (i64, i64) {
     (sent, acknowledged.await.unwrap().0 + 1)
 }
 
+/// Of each thread that serves, whether it works in the background.
 #[cfg(target_os = "linux")]
-#[test]
-fn it_takes_no_processor_from_its_clients() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut process = Process::start(dir.path(), ("0", "0"));
-    let tasks = format!("/proc/{}/task", process.child.id());
-    let (mut in_background, mut others) = (0, 0);
-    for task in std::fs::read_dir(tasks).unwrap() {
-        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+fn are_in_background(process: &Child) -> Vec<bool> {
+    const SCHED_BATCH: &str = "3";
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    // One that has ended meanwhile has no file any more.
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let policy = |stat: String| {
         let (name, fields) = stat.rsplit_once(") ").unwrap();
         // The 41st field is the policy; the state, the third one, is the first behind the name.
-        let is_batch = fields.split_whitespace().nth(38) == Some("3");
-        match name.ends_with("(emulator") {
-            true if is_batch => in_background += 1,
-            true => others += 1,
-            false => {}
+        let policy = fields.split_whitespace().nth(38);
+        name.ends_with("(emulator").then(|| policy == Some(SCHED_BATCH))
+    };
+    stats.filter_map(policy).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_no_processor_from_its_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(dir.path(), ("0", "0"));
+    // A thread has its name a moment before its policy.
+    let all_are = async || {
+        loop {
+            let threads = are_in_background(&process.child);
+            if !threads.is_empty() && threads.iter().all(|is_in_background| *is_in_background) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-    process.child.kill().unwrap();
-    assert!(in_background > 0 && others == 0, "{in_background}, {others}");
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), all_are()).await;
+    let threads = are_in_background(&process.child);
+    process.signal(rustix::process::Signal::KILL);
+    process.wait();
+    assert!(in_time.is_ok(), "some are not: {threads:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
