@@ -130,7 +130,7 @@ class Trial:
             environment or {},
         )
         self.victims.append(victim)
-        self.resources.watch(victim.pid, f"victim {victim.life.number}", options.window_bytes)
+        self.resources.watch(victim.pid, f"victim {victim.life.number}", kind, options)
         self.count("victims")
         return victim
 

@@ -3,15 +3,13 @@
 //! A value is what its text says: `8GiB` and `"8GiB"` are the same in YAML, and a secret that looks like a number stays
 //! what it is. Nothing here repeats what stands in the file, but for names of keys: it may be a secret \[I9\].
 
-#![expect(clippy::disallowed_methods, reason = "a file of settings is no part of the log")]
-
 use std::io::Read;
 use std::path::Path;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use toml::de::{DeTable, DeValue};
 
-use crate::platform::files::is_public;
+use crate::platform::files::{is_public, open_regular};
 
 /// More than any settings need; somebody may name another file by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -52,15 +50,10 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
             );
         }
     };
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    // To open a pipe would wait for a writer.
-    if !metadata.is_file() {
-        return Err("it is not a file".to_owned());
-    }
+    let opened = open_regular(path).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = opened.map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(path);
-    let read = opened.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| error.to_string())?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it is too large, allowed are {FILE_BYTES_MAX} bytes"));
     }

@@ -124,7 +124,7 @@ impl LedgerPlace for SimPlace {
     }
 
     fn give_up_reserve(&mut self) -> bool {
-        self.reserve.give_up()
+        self.reserve.give_up(RESERVE_BYTES)
     }
 
     fn missing_reserve_bytes(&self) -> u64 {

@@ -103,7 +103,7 @@ impl LedgerPlace for SledPlace {
     }
 
     fn give_up_reserve(&mut self) -> bool {
-        self.reserve.give_up()
+        self.reserve.give_up(RESERVE_BYTES)
     }
 
     fn missing_reserve_bytes(&self) -> u64 {
@@ -247,7 +247,7 @@ fn failure(action: &'static str, path: &Path) -> impl FnOnce(sled::Error) -> Led
 /// The owner of the writer directory is alone, but threads of sled can outlive the handle that an earlier
 /// owner dropped, by a moment. Without the wait a whole ledger would look like one that cannot be opened.
 fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
-    let file = match File::open(path.join(SLED_FILE)) {
+    let file = match files::open_regular(&path.join(SLED_FILE)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(LedgerError::io("open", path))?,
     };
@@ -305,7 +305,7 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
             copy_tree(&entry.path(), &target)?;
         } else {
             // Not `fs::copy`: sled writes into the copy, which must not have the permissions of what may only be read.
-            std::io::copy(&mut File::open(entry.path())?, &mut File::create(&target)?)?;
+            std::io::copy(&mut files::open_regular(&entry.path())?, &mut File::create(&target)?)?;
         }
     }
     Ok(())

@@ -1,12 +1,33 @@
-//! Directories that are synced, and files for the eyes of one user.
+//! Directories that are synced, files that are files, and those for the eyes of one user.
 #![expect(
     clippy::disallowed_methods,
     reason = "the storage of the log, sled's frame and the emulator stand on this"
 )]
 
-use std::fs::{File, Metadata};
-use std::io::Result;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
+
+/// Opens a file for reading; fails if it is a pipe, a device, a directory or anything else but a file.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    open_regular_with(File::options().read(true), path)
+}
+
+/// Opens a file in this way; fails if it is anything else. Nothing waits for the other end of a pipe, and nothing is
+/// read of a device that has no end.
+pub(crate) fn open_regular_with(options: &mut OpenOptions, path: &Path) -> Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options,
+        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+    );
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::new(ErrorKind::InvalidInput, "it is not a file"))
+    }
+}
 
 /// Makes creations, renames and removals in a directory durable.
 #[cfg(unix)]

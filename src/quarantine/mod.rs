@@ -47,6 +47,8 @@ const DIRECTORY: &str = "quarantine";
 const RESERVE_FILE: &str = "quarantine.reserve";
 /// Room for some bad rows; more of them wait until the log has made room.
 const RESERVE_BYTES: u64 = 256 * 1024;
+/// How much of it is given up at once, for a file and for its name: what is free, others may take.
+const GIVEN_UP_BYTES: u64 = 16 * 1024;
 const NEW_EXTENSION: &str = ".arrow.new";
 /// What a file takes on the disk is a multiple of this, as far as the quota goes.
 const BLOCK_BYTES: u64 = 4096;
@@ -209,8 +211,10 @@ impl Quarantine {
         if put.as_ref().is_err_and(PutError::is_out_of_space) {
             // What comes free now is for these rows, and the next ones.
             self.shared.missing_bytes.store(RESERVE_BYTES, Ordering::Release);
-            if state.reserve.give_up() {
+            let mut bytes = GIVEN_UP_BYTES;
+            while put.as_ref().is_err_and(PutError::is_out_of_space) && state.reserve.give_up(bytes) {
                 put = self.shared.put(&mut state, refused);
+                bytes *= 2;
             }
         }
         self.shared.take_back_reserve(&mut state);

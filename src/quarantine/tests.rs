@@ -227,23 +227,72 @@ fn rows_of_refused(lsn: u64) -> &'static [&'static str] {
     if lsn == 5 { &["2", "7", "9"] } else { &["1"] }
 }
 
+/// How much of the reserve is held.
+fn held(world: &World) -> u64 {
+    let reserve = Path::new(DIR).join(RESERVE_FILE);
+    world.env().storage.open(&reserve, Access::Read).and_then(|file| file.length()).unwrap_or(0)
+}
+
+/// Nothing is free any more: somebody else has taken it.
+fn fill(world: &World) {
+    let used_bytes = world.disk().used_bytes();
+    world.disk().faults(|faults| faults.capacity_bytes = Some(used_bytes));
+}
+
 #[test]
 fn what_a_full_disk_refuses_fits_into_the_space_that_is_kept() {
     let world = world(3);
     let quarantine = open(&world);
-    let reserve = Path::new(DIR).join(RESERVE_FILE);
-    let held = || world.env().storage.open(&reserve, Access::Read).and_then(|file| file.length()).ok();
-    assert_eq!(held(), Some(RESERVE_BYTES));
-    let used_bytes = world.disk().used_bytes();
-    world.disk().faults(|faults| faults.capacity_bytes = Some(used_bytes));
+    assert_eq!(held(&world), RESERVE_BYTES);
+    fill(&world);
     quarantine.put(&[refused(5, &[2])]).unwrap();
-    assert_eq!((rows_of(&quarantine, 5), held()), ("2".to_owned(), None), "it was given up for the row");
-    assert_eq!(quarantine.missing_reserve_bytes(), RESERVE_BYTES, "nothing else may take the space");
+    assert_eq!(rows_of(&quarantine, 5), "2");
+    let left = RESERVE_BYTES - GIVEN_UP_BYTES;
+    assert_eq!((held(&world), quarantine.missing_reserve_bytes()), (left, GIVEN_UP_BYTES), "for the row");
     quarantine.take_back_reserve();
-    assert_eq!((held(), quarantine.missing_reserve_bytes()), (None, RESERVE_BYTES), "there is no room yet");
+    assert_eq!(
+        (held(&world), quarantine.missing_reserve_bytes()),
+        (left, GIVEN_UP_BYTES),
+        "there is no room"
+    );
     world.disk().heal();
     quarantine.put(&[refused(6, &[2])]).unwrap();
-    assert_eq!((held(), quarantine.missing_reserve_bytes()), (Some(RESERVE_BYTES), 0), "it is taken back");
+    assert_eq!((held(&world), quarantine.missing_reserve_bytes()), (RESERVE_BYTES, 0), "it is taken back");
+}
+
+#[test]
+fn what_a_row_leaves_of_the_reserve_is_there_for_the_next_whatever_others_take_and_after_a_kill() {
+    let world = world(4);
+    let mut quarantine = open(&world);
+    fill(&world);
+    let rows = RESERVE_BYTES / GIVEN_UP_BYTES;
+    for lsn in 1..=rows {
+        quarantine.put(&[refused(lsn, &[2])]).unwrap();
+        fill(&world);
+        if lsn % 5 == 0 {
+            drop(quarantine);
+            world.kill();
+            quarantine = open(&world);
+            fill(&world);
+        }
+    }
+    assert_eq!((held(&world), quarantine.missing_reserve_bytes()), (0, RESERVE_BYTES));
+    assert!(quarantine.put(&[refused(rows + 1, &[2])]).unwrap_err().is_out_of_space());
+    assert_eq!(quarantine.highest(), Lsn::new(rows));
+}
+
+#[test]
+fn a_row_that_needs_much_gets_much_of_the_reserve() {
+    let world = world(5);
+    let quarantine = open(&world);
+    fill(&world);
+    let text = "x".repeat(100_000);
+    let large = RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(vec![text])) as ArrayRef)]);
+    let why = refused(5, &[0]).rows[0].1.clone();
+    let rows = RefusedRows { lsn: Lsn::new(5), batch: large.unwrap(), rows: vec![(0, why)] };
+    quarantine.put(&[rows]).unwrap();
+    assert_eq!(rows_of(&quarantine, 5), "0");
+    assert!((1..RESERVE_BYTES - 100_000).contains(&held(&world)));
 }
 
 #[test]

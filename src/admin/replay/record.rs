@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::ReplayError;
 use crate::admin::chosen::{Position, Unreadable};
 use crate::admin::select::{RowState, Selection};
+use crate::platform::files::open_regular;
 use crate::types::{Epoch, Lsn, TableName};
 
 /// Name of the file in the replay's directory.
@@ -120,12 +121,12 @@ impl Record {
     /// Reads the record in a directory; none if there is none.
     pub(super) fn read(directory: &Path) -> Result<Option<Record>, ReplayError> {
         let path = directory.join(FILE);
-        let text = match std::fs::read(&path) {
+        let text = match open_regular(&path).and_then(std::io::read_to_string) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|source| ReplayError::Io { action: "read", path: path.clone(), source })?,
         };
         let odd = |reason: String| ReplayError::Record { path: path.clone(), reason };
-        let record: Record = serde_json::from_slice(&text).map_err(|error| odd(error.to_string()))?;
+        let record: Record = serde_json::from_str(&text).map_err(|error| odd(error.to_string()))?;
         match record.format {
             FORMAT => Ok(Some(record)),
             other => Err(odd(format!("it has format {other}, this program reads {FORMAT}"))),

@@ -1,6 +1,5 @@
 //! Whether the files in quarantine are whole, and of this log.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -12,6 +11,7 @@ use super::{Finding, FindingKind, Severity};
 use crate::admin::word;
 use crate::error::chain;
 use crate::io::Env;
+use crate::platform::files::open_regular;
 use crate::quarantine::{self, LookedFile};
 use crate::types::{Epoch, Lsn};
 
@@ -72,7 +72,7 @@ fn verify_file(file: &LookedFile) -> Option<Finding> {
 /// The rows of an Arrow file, all of which are read.
 fn count_rows(path: &Path) -> Result<u64, String> {
     let count = || -> Result<u64, ArrowError> {
-        let reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
+        let reader = FileReader::try_new(BufReader::new(open_regular(path)?), None)?;
         let mut rows = 0;
         for batch in reader {
             rows += batch?.num_rows() as u64;

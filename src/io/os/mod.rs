@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Access, BLOCK, Clock, FileLock, LockAttempt, Rng, Storage, StorageFile};
-use crate::platform::files::sync_directory;
+use crate::platform::files::{open_regular, open_regular_with, sync_directory};
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -72,7 +72,7 @@ impl Storage for OsStorage {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(Arc::new(OsFile(open_regular_with(&mut options, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -96,13 +96,13 @@ impl Storage for OsStorage {
         }
         match system::lock(path)? {
             Some(file) => held(file, note),
-            None => Ok(LockAttempt::Busy { note: read_note(&File::open(path)?)? }),
+            None => Ok(LockAttempt::Busy { note: read_note(&open_regular(path)?)? }),
         }
     }
 
     fn lock_note(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         match system::is_locked(path) {
-            Ok(true) => Ok(Some(read_note(&File::open(path)?)?)),
+            Ok(true) => Ok(Some(read_note(&open_regular(path)?)?)),
             Ok(false) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -297,6 +297,22 @@ mod tests {
         let mut read = vec![0; 20_000];
         assert_eq!(file.read_at(&mut read, 5).unwrap(), 12_000);
         assert_eq!(read[..12_000], parts.concat());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_opened_and_nothing_waits_for_the_other_end_of_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, device) = (dir.path().join("pipe"), dir.path().join("device"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        for path in [&pipe, &device, dir.path()] {
+            for access in [Access::Read, Access::Write] {
+                assert!(OsStorage.open(path, access).is_err(), "{} for {access:?}", path.display());
+            }
+            OsStorage.lock(path, b"").unwrap_err();
+            OsStorage.lock_note(path).unwrap_err();
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::platform::files::{open_regular, open_regular_with};
+
 pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
     file.read_at(buffer, offset)
 }
@@ -18,7 +20,8 @@ pub(super) fn write_at(file: &File, slices: &[IoSlice<'_>], offset: u64) -> Resu
 
 /// The file, made if it is missing, with its lock; none if somebody else has that.
 pub(super) fn lock(path: &Path) -> Result<Option<File>> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut options = OpenOptions::new();
+    let file = open_regular_with(options.read(true).write(true).create(true).truncate(false), path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -27,7 +30,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
 }
 
 pub(super) fn is_locked(path: &Path) -> Result<bool> {
-    match flock(&File::open(path)?, FlockOperation::NonBlockingLockShared) {
+    match flock(&open_regular(path)?, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(false),
         Err(Errno::WOULDBLOCK) => Ok(true),
         Err(error) => Err(error.into()),
