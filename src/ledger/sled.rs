@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "sled does its own input and output; this only frames it")]
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -69,6 +70,7 @@ impl LedgerPlace for SledPlace {
     }
 
     fn open(&self) -> Result<Box<dyn LedgerStore>, LedgerError> {
+        refuse_others(&self.path)?;
         wait_for_lock(&self.path)?;
         believe_the_disk(&self.path)?;
         guarded(&self.path, || Ok(Box::new(SledStore::open(&self.path)?) as _))
@@ -91,7 +93,7 @@ impl LedgerPlace for SledPlace {
             }
         };
         match fs::rename(path, &target) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(LedgerError::io("move aside", path)(error))
             }
             _ => Ok(target),
@@ -217,7 +219,7 @@ pub(super) fn peek<T>(
 ) -> Result<Option<T>, LedgerError> {
     let path = writer_directory.join(DIRECTORY);
     match fs::symlink_metadata(path.join(SLED_FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // One that may not be read is not one that is not there: then everything would seem to wait.
         found => found.map(drop).map_err(LedgerError::io("read", &path))?,
     };
@@ -242,13 +244,34 @@ fn failure(action: &'static str, path: &Path) -> impl FnOnce(sled::Error) -> Led
     }
 }
 
+/// Refuses what is neither a file nor a directory: sled would wait for the other end of a pipe, with the log locked.
+fn refuse_others(directory: &Path) -> Result<(), LedgerError> {
+    let unreadable = |error| LedgerError::io("list", directory)(error);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(unreadable)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => refuse_others(&path)?,
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(LedgerError::io("open", &path)(files::not_a_file()));
+            }
+            // A link to nowhere is nothing to sled either; another error is its own to meet.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Waits until nobody has sled's file locked.
 ///
 /// The owner of the writer directory is alone, but threads of sled can outlive the handle that an earlier
 /// owner dropped, by a moment. Without the wait a whole ledger would look like one that cannot be opened.
 fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
     let file = match files::open_regular(&path.join(SLED_FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         file => file.map_err(LedgerError::io("open", path))?,
     };
     for _ in 0..LOCK_TRIES {
@@ -259,14 +282,14 @@ fn wait_for_lock(path: &Path) -> Result<(), LedgerError> {
             Err(TryLockError::Error(error)) => return Err(LedgerError::io("lock", path)(error)),
         }
     }
-    Err(LedgerError::io("lock", path)(std::io::ErrorKind::WouldBlock.into()))
+    Err(LedgerError::io("lock", path)(ErrorKind::WouldBlock.into()))
 }
 
 /// Makes sled read what the disk has: a failed sync can have left records in the page cache that are nowhere else, and
 /// what is freed because of them would be missing after a power cut \[I13\].
 fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
     let file = match File::options().read(true).write(true).open(path.join(SLED_FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         file => file.map_err(LedgerError::io("open", path))?,
     };
     file.sync_all().map_err(LedgerError::io("sync", path))?;
@@ -280,7 +303,7 @@ fn believe_the_disk(path: &Path) -> Result<(), LedgerError> {
 /// the next time, and the whole ledger damaged; without it sled goes on from the one before, or from the log itself.
 fn remove_unfinished_snapshots(path: &Path) -> std::io::Result<()> {
     let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     for entry in entries {

@@ -25,8 +25,13 @@ pub(crate) fn open_regular_with(options: &mut OpenOptions, path: &Path) -> Resul
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(Error::new(ErrorKind::InvalidInput, "it is not a file"))
+        Err(not_a_file())
     }
+}
+
+/// What is said of a pipe, a device or a directory in the place of a file.
+pub(crate) fn not_a_file() -> Error {
+    Error::new(ErrorKind::InvalidInput, "it is not a file")
 }
 
 /// Makes creations, renames and removals in a directory durable.
