@@ -13,7 +13,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from . import _core
 from ._fork import after_fork_in_child
@@ -62,40 +62,12 @@ class Bridge:
                 job.cancel()
             raise
 
-    def send(
-        self,
-        wrapper: _core.Wrapper,
-        batch: object,
-        exported: tuple[object, object] | None,
-        traceparent: str | None,
-    ) -> tuple[int, asyncio.Future[TransmissionResult]]:
-        """Has a batch stored, together with all others of this turn of the loop.
-
-        Returns:
-            What to cancel it by, and its outcome.
-        """
-        # The running one, which takes longer to ask for than much of what a send needs.
-        loop = cast(asyncio.AbstractEventLoop, self.loop())
-        token = next(self._tokens)
-        if wrapper.send_batch(batch, exported, self._queue, token, traceparent):
-            loop.call_soon(self._queue.start)
-        future = self._waiting[token] = loop.create_future()
-        return token, future
-
     def cancel(self, token: int) -> None:
         """Stops a send that has not ended. What it has handed to the log is finished all the same."""
         self._queue.cancel(token)
 
     def _settle(self) -> None:
-        told = iter(self._queue.take(_TURN))
-        for token, outcome in zip(told, told, strict=True):
-            future = self._waiting.pop(token, None)
-            if future is None or future.done():
-                continue
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        self._queue.settle(self._waiting, _TURN)
 
     def close(self) -> None:
         """Closes the socket; outcomes that come later go nowhere."""
@@ -135,6 +107,29 @@ def running_bridge() -> Bridge:
             _bridges.pop(other).close()
         bridge = _bridges[loop] = Bridge(loop)
         return bridge
+
+
+def send(
+    wrapper: _core.Wrapper,
+    batch: object,
+    exported: tuple[object, object] | None,
+    traceparent: str | None,
+) -> tuple[Bridge, int, asyncio.Future[TransmissionResult]]:
+    """Has a batch stored, together with all others of this turn of the running loop.
+
+    Returns:
+        What to cancel it with, and by which token, and its outcome.
+    """
+    # As running_bridge, whose call would take longer than much of what a send needs.
+    loop = asyncio.get_running_loop()
+    bridge = _newest()
+    if bridge is None or bridge.loop() is not loop:
+        bridge = running_bridge()
+    token = next(bridge._tokens)
+    if wrapper.send_batch(batch, exported, bridge._queue, token, traceparent):
+        loop.call_soon(bridge._queue.start)
+    future = bridge._waiting[token] = loop.create_future()
+    return bridge, token, future
 
 
 def _forget_parent() -> None:

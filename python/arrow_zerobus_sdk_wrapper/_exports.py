@@ -7,7 +7,8 @@ for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
 from ._inputs import exported
@@ -16,33 +17,31 @@ if TYPE_CHECKING:
     from ._stream import BatchStream
 
 
-class _Newest(NamedTuple):
-    """What was exported last of pyarrow with its schema: class, schema, and the schema as a capsule."""
-
-    batch_class: type
-    schema: Any
-    capsule: object
-
-
 class Exports:
     """The exports of one wrapper."""
 
     def __init__(self) -> None:
-        self._newest: _Newest | None = None
+        # What was exported last of pyarrow with its schema: its class, what compares another schema with its
+        # own, and that as a capsule. One object, for several threads may send.
+        self._newest: tuple[type | None, Callable[..., bool], object] = (None, _differs, None)
 
     def of(self, given: object) -> tuple[object, object] | BatchStream | None:
         """As ``exported``, in less time for batches of pyarrow that have the schema of the one before."""
-        newest = self._newest
-        if newest is not None and type(given) is newest.batch_class:
+        batch_class, equals, capsule = self._newest
+        if type(given) is batch_class:
             batch: Any = given
-            if batch.schema.equals(newest.schema, check_metadata=True):
+            if equals(batch.schema, check_metadata=True):
                 array = _core.ExportedArray()
                 batch._export_to_c(array.address)
-                return newest.capsule, array
+                return capsule, array
         export = exported(given)
         if isinstance(export, tuple) and _is_of_pyarrow(type(given)):
-            self._newest = _Newest(type(given), cast(Any, given).schema, export[0])
+            self._newest = (type(given), cast(Any, given).schema.equals, export[0])
         return export
+
+
+def _differs(_schema: object, **_how: bool) -> bool:
+    return False
 
 
 def _is_of_pyarrow(batch_class: type) -> bool:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, Unpack, cast
 
 from . import _blocking, _core, _display, _logging, _options, _traces
-from ._bridge import running_bridge
+from ._bridge import running_bridge, send
 from ._exports import Exports
 from ._frames import Together, checked_timeout, each_frame
 from ._inputs import ArrowBatchStream, ArrowRecordBatch
@@ -437,8 +437,8 @@ class ZerobusWrapper:
                 for one in batches:
                     sent.add(await self.send_batch(one))
                 return sent.result()
-        bridge = running_bridge()
-        token, outcome = bridge.send(self._core, batch, given, self._traceparent())
+        traceparent = self._traceparent() if self._is_traced else None
+        bridge, token, outcome = send(self._core, batch, given, traceparent)
         try:
             return await outcome
         except (asyncio.CancelledError, GeneratorExit):

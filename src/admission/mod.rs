@@ -147,14 +147,17 @@ impl Admission {
         patience: Patience,
         found_full: bool,
     ) -> Result<Permit, Refused> {
-        if !found_full
-            && let Ok(_turn) = self.turnstile.try_acquire()
-            && let Ok(permit) = self.admit(bytes)
-        {
+        if !found_full && let Some(permit) = self.enter_at_once(bytes) {
             return Ok(permit);
         }
         // In a box, as it is seldom needed: each send would be as large.
         Box::pin(self.wait_in_line(bytes, patience, found_full)).await
+    }
+
+    /// Lets so many bytes in, if nobody waits and there is room.
+    pub(crate) fn enter_at_once(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let _turn = self.turnstile.try_acquire().ok()?;
+        self.admit(bytes).ok()
     }
 
     async fn wait_in_line(

@@ -22,11 +22,7 @@ pub(crate) fn open_regular_with(options: &mut OpenOptions, path: &Path) -> Resul
         rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
     );
     let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(not_a_file())
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_a_file()) }
 }
 
 /// What is said of a pipe, a device or a directory in the place of a file.

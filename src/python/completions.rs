@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyType};
 
 use super::failure::Failure;
 use super::results;
@@ -73,22 +74,28 @@ impl CompletionQueue {
         lock(&self.state).sockets.as_ref().map_or(-1, |(_, reader)| wake::descriptor(reader))
     }
 
+    /// Tells the next outcomes, at most so many, to the futures of asyncio that wait for them under their tokens. While there are
+    /// more, the descriptor stays readable.
+    fn settle(&self, waiting: &Bound<'_, PyDict>, limit: usize) -> PyResult<()> {
+        let result_class = self.result_class.bind(waiting.py());
+        for Completion { token, outcome } in self.taken(limit) {
+            if let Some(future) = waiting.get_item(token)? {
+                waiting.del_item(token)?;
+                outcome.tell(&future, result_class);
+            }
+            let _given = self.sends().ended(token);
+        }
+        Ok(())
+    }
+
     /// The next outcomes, at most so many: each a token, and after it a result, None or an exception. While there
     /// are more, the descriptor stays readable.
     fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
-        let completions = {
-            let mut state = lock(&self.state);
-            let taken = limit.min(state.completions.len());
-            if let (true, Some((_, reader))) = (taken == state.completions.len(), &mut state.sockets) {
-                // Nothing to read is fine: the outcomes are in the queue, the byte only wakes the loop.
-                let _ = reader.read(&mut [0; 8]);
-            }
-            state.completions.drain(..taken).collect::<Vec<_>>()
-        };
         let (told, result_class) = (PyList::empty(py), self.result_class.bind(py));
-        for Completion { token, outcome } in completions {
+        for Completion { token, outcome } in self.taken(limit) {
             told.append(token)?;
-            told.append(outcome.into_python(result_class))?;
+            let outcome = outcome.into_python(result_class);
+            told.append(outcome.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any()))?;
             let _given = self.sends().ended(token);
         }
         Ok(told)
@@ -111,6 +118,16 @@ impl CompletionQueue {
 }
 
 impl CompletionQueue {
+    fn taken(&self, limit: usize) -> Vec<Completion> {
+        let mut state = lock(&self.state);
+        let taken = limit.min(state.completions.len());
+        if let (true, Some((_, reader))) = (taken == state.completions.len(), &mut state.sockets) {
+            // Nothing to read is fine: the outcomes are in the queue, the byte only wakes the loop.
+            let _ = reader.read(&mut [0; 8]);
+        }
+        state.completions.drain(..taken).collect()
+    }
+
     /// Promises an outcome under this token.
     pub(super) fn promise(&self, token: u64) -> Promise {
         let state = Arc::clone(&self.state);
@@ -146,15 +163,30 @@ fn free_orphans() {
 }
 
 impl Outcome {
-    /// The outcome as Python knows it; one that cannot be told is the error that says why.
-    fn into_python<'py>(self, result_class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
+    /// The outcome as Python knows it: a result or None, or what is raised, as for one that cannot be told.
+    fn into_python<'py>(self, result_class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
         let py = result_class.py();
-        let told = match self {
+        match self {
             Outcome::Done => Ok(py.None().into_bound(py)),
-            Outcome::Failed(failure) => failure.exception(py),
+            Outcome::Failed(failure) => Err(failure.raise(py)),
             Outcome::Result(result) => results::instance(result_class, result),
+        }
+    }
+
+    /// Tells it to a future of asyncio.
+    fn tell(self, future: &Bound<'_, PyAny>, result_class: &Bound<'_, PyType>) {
+        let py = future.py();
+        let told = match self.into_python(result_class) {
+            Ok(result) => future.call_method1(intern!(py, "set_result"), (result,)),
+            Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
         };
-        told.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+        if let Err(error) = told {
+            // One that was cancelled is done, and wants to hear nothing more.
+            let is_done = future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy());
+            if !is_done.unwrap_or(false) {
+                error.write_unraisable(py, Some(future));
+            }
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi_and_data_type};
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, StructArray, make_array};
 use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use futures::task::AtomicWaker;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,8 +19,10 @@ use pyo3_arrow::PyRecordBatch;
 
 use super::exported::Place;
 use super::failure::Failure;
+use super::flat;
 use super::schemas::{KnownSchemas, StructSchema};
 use crate::error::ErrorCode;
+use crate::wal::PreparedFrame;
 
 const EXPECTED: &str = "expected a pyarrow.RecordBatch or another object with __arrow_c_array__ that is a record batch, \
      or with __arrow_c_stream__ that is a stream of them";
@@ -39,7 +41,7 @@ pub(super) struct Given {
 #[derive(Debug)]
 enum Form {
     /// As it came. Its schema is a known one.
-    Exported(FFI_ArrowArray, StructSchema, Keeper),
+    Exported(FFI_ArrowArray, Arc<StructSchema>, Keeper),
     Imported(RecordBatch),
     /// One of the buffers, each of which keeps the whole export. The arrays around them are Rust's.
     Held {
@@ -122,11 +124,15 @@ impl Given {
         self.sender.wake();
     }
 
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
+    }
+
     /// Returns when the caller waits no longer. Only one may wait for that.
     pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
         poll_fn(|context| {
             self.sender.register(context.waker());
-            match self.is_cancelled.load(Ordering::Acquire) {
+            match self.is_cancelled() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -135,6 +141,13 @@ impl Given {
 
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The frame of a batch of plain columns that keep what their types promise, and its schema; what it is made of stays.
+    pub(super) fn frame(&self) -> Option<(SchemaRef, PreparedFrame)> {
+        let form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
+        let Form::Exported(array, schema, _) = &*form else { return None };
+        Some((schema.schema.clone(), flat::frame(array, schema)?))
     }
 
     /// The batch, whose buffers keep what their types promise, which the C data interface does not.

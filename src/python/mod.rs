@@ -9,6 +9,7 @@ mod call;
 mod completions;
 mod exported;
 mod failure;
+mod flat;
 mod input;
 mod log;
 mod metrics;

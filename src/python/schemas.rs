@@ -1,7 +1,7 @@
 //! What schemas were imported before over the Arrow C data interface: they are not built again for each batch.
 
 use std::ffi::{CStr, c_char};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::ffi::FFI_ArrowSchema;
 use arrow_schema::{DataType, SchemaRef};
@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::recent::Recent;
+use crate::wal::FlatSchema;
 
 /// Programs with more kinds of batches at a time have some schemas built again.
 const SCHEMAS_MAX: usize = 32;
@@ -17,19 +18,24 @@ const SCHEMAS_MAX: usize = 32;
 #[derive(Debug)]
 pub(super) struct KnownSchemas {
     recent: Mutex<Recent<KnownSchema>>,
+    /// The capsule that was asked about last, which is kept so that no other is in its place, and its schema: what has the same
+    /// schema as the batch before comes with the same capsule.
+    newest: Mutex<Option<(Py<PyCapsule>, Arc<StructSchema>)>>,
 }
 
 #[derive(Debug)]
 struct KnownSchema {
     described: Vec<u8>,
-    schema: StructSchema,
+    schema: Arc<StructSchema>,
 }
 
 /// A schema, and the same as the type of a struct, which is how a batch travels.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct StructSchema {
     pub(super) schema: SchemaRef,
     pub(super) data_type: DataType,
+    /// If its columns are plain.
+    pub(super) flat: Option<FlatSchema>,
 }
 
 /// Everything that an exporter says of a schema.
@@ -38,7 +44,7 @@ pub(super) struct Described(Vec<u8>);
 
 impl KnownSchemas {
     pub(super) fn new() -> KnownSchemas {
-        KnownSchemas { recent: Mutex::new(Recent::new(SCHEMAS_MAX)) }
+        KnownSchemas { recent: Mutex::new(Recent::new(SCHEMAS_MAX)), newest: Mutex::new(None) }
     }
 
     /// The schema in this capsule, and what to remember it by if it is not known.
@@ -46,7 +52,15 @@ impl KnownSchemas {
     /// # Errors
     ///
     /// `ValueError` if the capsule holds something else.
-    pub(super) fn find(&self, schema: &Bound<'_, PyCapsule>) -> PyResult<Result<StructSchema, Described>> {
+    pub(super) fn find(
+        &self,
+        schema: &Bound<'_, PyCapsule>,
+    ) -> PyResult<Result<Arc<StructSchema>, Described>> {
+        if let Some((newest, known)) = &*lock(&self.newest)
+            && newest.is(schema)
+        {
+            return Ok(Ok(Arc::clone(known)));
+        }
         let exported = schema.pointer_checked(Some(c"arrow_schema"))?.cast::<FFI_ArrowSchema>();
         let mut described = Vec::with_capacity(256);
         // SAFETY: a capsule of this name holds a schema of the C data interface, and lives as long as it is borrowed.
@@ -54,20 +68,25 @@ impl KnownSchemas {
         unsafe {
             describe(exported.as_ref(), &mut described);
         }
-        let known = self.recent().find(|it| it.described == described).map(|it| it.schema.clone());
-        Ok(known.ok_or(Described(described)))
+        let known = lock(&self.recent).find(|it| it.described == described).map(|it| Arc::clone(&it.schema));
+        let Some(known) = known else { return Ok(Err(Described(described))) };
+        // What was there is dropped after the lock is gone: a capsule may run code of whoever made it.
+        let _before = lock(&self.newest).replace((schema.clone().unbind(), Arc::clone(&known)));
+        Ok(Ok(known))
     }
 
     /// Remembers the schema of a batch that was imported whole.
     pub(super) fn add(&self, described: Described, schema: SchemaRef) {
         let data_type = DataType::Struct(schema.fields().clone());
-        let schema = StructSchema { schema, data_type };
-        self.recent().add(KnownSchema { described: described.0, schema });
+        let flat = FlatSchema::new(&schema);
+        let schema = StructSchema { schema, data_type, flat };
+        lock(&self.recent).add(KnownSchema { described: described.0, schema: schema.into() });
     }
+}
 
-    fn recent(&self) -> MutexGuard<'_, Recent<KnownSchema>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing panics while it holds one of these locks, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes down a schema as its exporter gives it: two schemas with the same description are the same.

@@ -11,13 +11,14 @@ use tokio::task::unconstrained;
 
 use super::call::Call;
 use super::completions::{Outcome, Promise};
+use super::failure::Failure;
 use super::input::Given;
 use super::wrapper::outcome;
 use crate::telemetry::TraceContext;
-use crate::wrapper::ZerobusWrapper;
+use crate::wrapper::{NotStored, Started, ZerobusWrapper};
 
 /// So many do not wait for the end of the turn, so that the runtime works beside Python.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 128;
 /// Batches of so many rows are encoded one after the other on one thread, larger ones beside each other.
 const SMALL_ROWS_MAX: usize = 256;
 
@@ -32,6 +33,28 @@ pub(super) struct Send {
 }
 
 impl Send {
+    /// Hands the batch to the log at once, if it is a simple one and nothing has to be waited for first.
+    fn start(&self) -> Option<Started> {
+        if self.context.is_some() || self.given.is_cancelled() {
+            return None;
+        }
+        let (schema, frame) = self.given.frame()?;
+        self.wrapper.start_frame(&schema, frame)
+    }
+
+    /// Waits for the end of what was started.
+    async fn end(mut self, started: Started) {
+        let outcome = match started.ended().await {
+            Ok(result) => Outcome::Result(result),
+            // It waits for space by itself, not before those behind it.
+            Err(NotStored::Full) => return drop(self.wrapper.runtime().spawn(self.into_call())),
+            Err(NotStored::Failed(error)) => Outcome::Failed(Failure::of(&error).about(&self.table)),
+        };
+        self.promise.settle(outcome);
+        // Before the promise: Python's thread is the last to have what was given.
+        drop(self.given);
+    }
+
     fn into_call(self) -> Call {
         let Send { wrapper, table, given, context, promise } = self;
         Call::new(promise, async move {
@@ -50,6 +73,24 @@ impl Send {
             }
         })
     }
+}
+
+/// Makes the sends of one turn.
+async fn make(sends: Vec<Send>) {
+    let (mut simple, others) = (Vec::with_capacity(sends.len()), FuturesUnordered::new());
+    for send in sends {
+        match send.start() {
+            Some(started) => simple.push((started, send)),
+            None => others.push(send.into_call()),
+        }
+    }
+    let end_simple = async {
+        // The log answers in the order in which it was asked.
+        for (started, send) in simple {
+            send.end(started).await;
+        }
+    };
+    futures::join!(end_simple, others.collect::<()>());
 }
 
 /// The sends of one event loop whose outcome was not told yet. Used only by the thread that runs the loop.
@@ -80,12 +121,10 @@ impl Sends {
     /// Hands what waits to the runtime.
     pub(super) fn start(&mut self) {
         let sends = std::mem::take(&mut self.waiting);
-        let Some(runtime) = sends.first().map(|send| send.wrapper.runtime()) else { return };
-        // Bounded by the number of sends, so it need not yield.
-        runtime.spawn(unconstrained(async move {
-            let mut calls: FuturesUnordered<Call> = sends.into_iter().map(Send::into_call).collect();
-            while calls.next().await.is_some() {}
-        }));
+        if let Some(first) = sends.first() {
+            // Bounded by the number of sends, so it need not yield.
+            first.wrapper.runtime().spawn(unconstrained(make(sends)));
+        }
     }
 
     /// Stops a send that has not ended. What it has handed to the log is finished all the same.

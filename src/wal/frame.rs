@@ -124,6 +124,20 @@ impl PreparedFrame {
         Ok(PreparedFrame { schema, rows, body_length, body_checksum, bytes, shared })
     }
 
+    /// Memory for the header and the body of a frame that is not a large one; none if it would be.
+    #[cfg(any(feature = "python", test))]
+    pub(super) fn small_memory(body_bytes: usize) -> Option<AlignedBuf> {
+        (!is_large(body_bytes)).then(|| AlignedBuf::with_capacity(FRAME_HEADER + body_bytes, 1))
+    }
+
+    /// A frame that is not a large one: space for its header, and its body with this checksum.
+    #[cfg(any(feature = "python", test))]
+    pub(super) fn small(schema: EncodedSchema, rows: u32, bytes: AlignedBuf, checksum: u32) -> PreparedFrame {
+        let body_length = (bytes.len() - FRAME_HEADER) as u32;
+        let (body_checksum, bytes, shared) = (Some(checksum), bytes.into(), Vec::new());
+        PreparedFrame { schema, rows, body_length, body_checksum, bytes, shared }
+    }
+
     /// The rows of the batch.
     pub fn rows(&self) -> u32 {
         self.rows

@@ -32,6 +32,8 @@ mod damage;
 mod directory;
 mod encode;
 mod error;
+#[cfg(any(feature = "python", test))]
+mod flat;
 mod format;
 mod frame;
 mod index;
@@ -62,6 +64,8 @@ pub(crate) use directory::{identity, identity_path, lock, owner_as_far_as_known,
 pub use encode::SchemaFingerprint;
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
+#[cfg(feature = "python")]
+pub(crate) use flat::{BUFFERS_MAX, FlatColumn, FlatSchema, flat_buffers};
 pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame};

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+#[cfg(feature = "python")]
+use arrow_schema::SchemaRef;
 use opentelemetry::trace::FutureExt as _;
 
 use super::delivery::{self, Awaited};
@@ -100,21 +102,9 @@ async fn store(
         Ok(appended) => appended,
         Err(cause) => return Err(SendError::not_stored(batch, cause)),
     };
-    if inner.telemetry.recorder().is_measuring() {
-        inner.telemetry.recorder().appended(inner.env.clock.monotonic().saturating_sub(started));
-    }
     // Waiting for delivery needs the batch no more: it is in the log.
     drop(batch);
-    let mut result = TransmissionResult {
-        success: true,
-        error: None,
-        attempts: 0,
-        latency_ms: None,
-        batch_size_bytes: appended.frame_bytes,
-        state: BatchState::Stored,
-        lsn: Some(appended.lsn),
-        durable: appended.durable,
-    };
+    let mut result = inner.stored(appended, started);
     if inner.settings.wait_for == WaitFor::Delivered {
         Box::pin(delivery::settled(&inner, Awaited::Frame(appended.lsn), failures_before))
             .await
@@ -122,9 +112,53 @@ async fn store(
         result.state = BatchState::Delivered;
         result.attempts = delivery::attempts_since(&inner, failures_before);
         result.durable = true;
+        result.latency_ms = Some(rounded_ms(inner.env.clock.monotonic().saturating_sub(started)));
     }
-    result.latency_ms = Some(rounded_ms(inner.env.clock.monotonic().saturating_sub(started)));
     Ok(result)
+}
+
+/// A batch on its way into the log, which took nothing that would have had to be waited for.
+#[cfg(feature = "python")]
+pub(crate) struct Started {
+    append: CountedAppend,
+    at: Duration,
+}
+
+#[cfg(feature = "python")]
+impl Started {
+    /// Hands a frame of this schema to the log, if it is to be stored and no more, and nothing has to be waited for first; else nothing
+    /// was done.
+    pub(super) fn new(inner: &Arc<Inner>, schema: &SchemaRef, frame: PreparedFrame) -> Option<Started> {
+        let at = inner.env.clock.monotonic();
+        let is_simple = inner.settings.wait_for == WaitFor::Stored
+            && inner.check_process().is_ok()
+            && !inner.is_closed.load(Ordering::Acquire)
+            && inner.is_checked(schema)
+            && inner.wal.check_size(&frame).is_ok();
+        let permit = inner.admission.enter_at_once(frame.frame_bytes()).filter(|_| is_simple)?;
+        Some(Started { append: CountedAppend::start(inner, frame, permit), at })
+    }
+
+    /// What became of it.
+    pub(crate) async fn ended(self) -> Result<TransmissionResult, NotStored> {
+        let inner = Arc::clone(&self.append.inner);
+        match self.append.await {
+            Ok(appended) => Ok(inner.stored(appended, self.at)),
+            Err(error) if is_full_disk(&error) => Err(NotStored::Full),
+            Err(AppendError::Closed) => {
+                Err(NotStored::Failed(SendError::not_stored(None, SendFailure::Closed)))
+            }
+            Err(error) => Err(NotStored::Failed(SendError::not_stored(None, error))),
+        }
+    }
+}
+
+/// Why a batch that was started is not stored.
+#[cfg(feature = "python")]
+pub(crate) enum NotStored {
+    /// There was no space. Nothing was written, and it may wait for some.
+    Full,
+    Failed(SendError),
 }
 
 /// Everything that can be refused is refused here, before a byte is written.
@@ -192,6 +226,24 @@ fn is_full_disk(error: &AppendError) -> bool {
 }
 
 impl Inner {
+    /// What a caller hears of a batch that is in the log, and was given then.
+    fn stored(&self, appended: Appended, given: Duration) -> TransmissionResult {
+        let took = self.env.clock.monotonic().saturating_sub(given);
+        if self.telemetry.recorder().is_measuring() {
+            self.telemetry.recorder().appended(took);
+        }
+        TransmissionResult {
+            success: true,
+            error: None,
+            attempts: 0,
+            latency_ms: Some(rounded_ms(took)),
+            batch_size_bytes: appended.frame_bytes,
+            state: BatchState::Stored,
+            lsn: Some(appended.lsn),
+            durable: appended.durable,
+        }
+    }
+
     fn full(&self, full: Full) -> SendFailure {
         let lane = self.lane.borrow();
         let mut delivery = lane.state.as_str().to_owned();

@@ -60,6 +60,12 @@ impl CheckedSchemas {
 }
 
 impl Inner {
+    /// Whether a batch of this schema is known to be good, as far as the user wants that looked at.
+    #[cfg(feature = "python")]
+    pub(super) fn is_checked(&self, schema: &SchemaRef) -> bool {
+        self.settings.validate == Validate::Off || self.checked.check(schema, &self.table.now()).is_ok()
+    }
+
     /// Whether the user wants a batch of this schema stored.
     ///
     /// # Errors

@@ -141,8 +141,11 @@ pub enum SendFailure {
 }
 
 impl SendError {
-    pub(super) fn not_stored(batch: RecordBatch, cause: impl Into<SendFailure>) -> SendError {
-        SendError { lsn: None, batch: Some(batch), cause: cause.into() }
+    pub(super) fn not_stored(
+        batch: impl Into<Option<RecordBatch>>,
+        cause: impl Into<SendFailure>,
+    ) -> SendError {
+        SendError { lsn: None, batch: batch.into(), cause: cause.into() }
     }
 
     pub(super) fn not_delivered(lsn: Lsn, cause: DeliveryError) -> SendError {

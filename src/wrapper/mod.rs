@@ -21,12 +21,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+#[cfg(feature = "python")]
+use arrow_schema::SchemaRef;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
 pub use adopt::AdoptionReport;
+#[cfg(feature = "python")]
+pub(crate) use append::{NotStored, Started};
 pub use error::{ForkedProcess, OpenError, SendError, SendFailure, ShutdownError, UpdateError};
 pub use freeing::SegmentFate;
 pub(crate) use freeing::{Freeing, fates, free_settled_of_dead};
@@ -58,6 +62,8 @@ use crate::quarantine::Quarantine;
 use crate::reclaim::Retention;
 use crate::telemetry::{MetricsExport, Opened, Telemetry, TraceContext};
 use crate::types::{Epoch, Lsn};
+#[cfg(feature = "python")]
+use crate::wal::PreparedFrame;
 use crate::wal::{Damage, Destination, Sharing, Wal};
 
 /// A durable buffer before one table.
@@ -215,6 +221,12 @@ impl ZerobusWrapper {
         context: Option<TraceContext>,
     ) -> impl Future<Output = Result<TransmissionResult, SendError>> + Send + 'static {
         append::send_batch(Arc::clone(&self.inner), batch, Sharing::Copied, context)
+    }
+
+    /// Hands a frame of this schema to the log, if nothing has to be waited for first; else nothing was done.
+    #[cfg(feature = "python")]
+    pub(crate) fn start_frame(&self, schema: &SchemaRef, frame: PreparedFrame) -> Option<Started> {
+        append::Started::new(&self.inner, schema, frame)
     }
 
     /// Waits until the frame with this number is settled.

@@ -87,6 +87,42 @@ def test_rows_of_a_slice_are_its_own(offline: MakeWrapper, tmp_path: Path) -> No
         assert stored.to_pylist() == batch.to_pylist()
 
 
+def plain(rows: int, first: int = 0) -> pa.RecordBatch:
+    """A batch of columns that are plain buffers, with a null in each but one."""
+    number = range(first, first + rows)
+    texts = [None if row % 3 == 2 else "ä" * (row % 5) for row in number]
+    return pa.record_batch(
+        {
+            "number": pa.array(number, pa.int16()),
+            "share": pa.array([None if row % 4 == 3 else row / 7 for row in number], pa.float32()),
+            "at": pa.array([None if row % 2 else row for row in number], pa.timestamp("ns", "UTC")),
+            "price": pa.array([None if row % 5 == 4 else row for row in number], pa.decimal128(38, 3)),
+            "text": pa.array(texts, pa.string()),
+            "bytes": pa.array([None if text is None else text.encode() for text in texts], pa.binary()),
+        }
+    )
+
+
+def test_batches_of_plain_columns_are_stored_as_they_are(offline: MakeWrapper, tmp_path: Path) -> None:
+    """These have a shorter way into the log, but for parts and large ones; one by one, and all at once."""
+    batches = [plain(rows) for rows in (1, 2, 7, 8, 9, 64, 65, 256, 257, 4000)]
+    batches += [plain(30, 5).slice(*part) for part in ((0, 30), (0, 8), (8, 8), (3, 1), (29, 1))]
+    batches += [plain(1).set_column(4, "text", pa.array(["x" * length])) for length in (0, 20_000, 40_000)]
+    wrapper = offline()
+
+    async def send() -> list[int | None]:
+        await wrapper.send_batch(batches[0])
+        one_by_one = [(await wrapper.send_batch(batch)).lsn for batch in batches]
+        at_once = await asyncio.gather(*(wrapper.send_batch(batch) for batch in batches))
+        return one_by_one + [result.lsn for result in at_once]
+
+    for lsn, batch in zip(asyncio.run(send()), batches * 2, strict=True):
+        assert lsn is not None
+        stored = pa.record_batch(admin.inspect_frame(lsn, tmp_path / "wal").batch)
+        assert stored.schema.equals(batch.schema, check_metadata=True), f"frame {lsn}"
+        assert stored.equals(batch), f"frame {lsn}"
+
+
 def test_what_was_exported_is_freed(offline: MakeWrapper) -> None:
     wrapper = offline()
 
