@@ -1,14 +1,13 @@
 //! Small batches of plain columns, from where their exporter has them straight into a frame.
 
-use arrow_array::ffi::FFI_ArrowArray;
-use arrow_schema::DataType;
 use std::str;
 
-use super::schemas::StructSchema;
-use crate::wal::{BUFFERS_MAX, FlatColumn, PreparedFrame, flat_buffers};
+use arrow_array::ffi::FFI_ArrowArray;
+use arrow_schema::DataType;
 
-/// Programs with more columns have more to do than this would save.
-const COLUMNS_MAX: usize = 32;
+use super::schemas::StructSchema;
+use crate::wal::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, PreparedFrame, flat_buffers};
+
 /// Longer ones do not fit into a small frame.
 const TEXT_BYTES_MAX: usize = 32 * 1024;
 const OFFSET: usize = size_of::<i32>();
@@ -18,10 +17,11 @@ const OFFSET: usize = size_of::<i32>();
 pub(super) fn frame(array: &FFI_ArrowArray, schema: &StructSchema) -> Option<PreparedFrame> {
     let fields = schema.schema.fields();
     let flat = schema.flat.as_ref()?;
-    if array.offset() != 0 || array.num_children() != fields.len() || fields.len() > COLUMNS_MAX {
+    let rows = array.len();
+    // The offsets of no rows may be missing.
+    if rows == 0 || array.offset() != 0 || array.num_children() != fields.len() {
         return None;
     }
-    let rows = array.len();
     let mut columns = [FlatColumn::default(); COLUMNS_MAX];
     for (index, field) in fields.iter().enumerate() {
         columns[index] = column(array.child(index), field.data_type(), rows)?;

@@ -3,6 +3,7 @@
 //! A task for each send would wake a thread for each; in programs with many senders that costs more than the send.
 
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -79,7 +80,8 @@ impl Send {
 async fn make(sends: Vec<Send>) {
     let (mut simple, others) = (Vec::with_capacity(sends.len()), FuturesUnordered::new());
     for send in sends {
-        match send.start() {
+        // What panics here, such as on an export with a part missing, does so on the longer way too, where that is told.
+        match panic::catch_unwind(AssertUnwindSafe(|| send.start())).ok().flatten() {
             Some(started) => simple.push((started, send)),
             None => others.push(send.into_call()),
         }

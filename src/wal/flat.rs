@@ -18,6 +18,9 @@ const PAIR: usize = 2 * size_of::<i64>();
 /// A column has so many buffers at most: which values are there, where texts end, and the values.
 pub(crate) const BUFFERS_MAX: usize = 3;
 
+/// With more columns there is more to do for a batch than this would save.
+pub(crate) const COLUMNS_MAX: usize = 32;
+
 /// A column as its exporter has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FlatColumn<'a> {
@@ -50,9 +53,12 @@ pub(crate) struct FlatSchema {
 }
 
 impl FlatSchema {
-    /// None if a column is not plain, or Arrow IPC cannot carry the schema.
+    /// None if a column is not plain, there are too many, or Arrow IPC cannot carry the schema.
     pub(crate) fn new(schema: &SchemaRef) -> Option<FlatSchema> {
         let fields = schema.fields();
+        if fields.len() > COLUMNS_MAX {
+            return None;
+        }
         let buffers: usize = fields.iter().map(|field| flat_buffers(field.data_type())).sum::<Option<_>>()?;
         let (encoded, _) = encode(&RecordBatch::new_empty(schema.clone())).ok()?;
         // A row, as what is zero does not stand in the metadata. Of nulls, whatever the schema says of them.

@@ -65,7 +65,7 @@ pub use encode::SchemaFingerprint;
 pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "cli")]
 #[cfg(feature = "python")]
-pub(crate) use flat::{BUFFERS_MAX, FlatColumn, FlatSchema, flat_buffers};
+pub(crate) use flat::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, FlatSchema, flat_buffers};
 pub(crate) use format::LOCK_FILE;
 pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame};

@@ -135,7 +135,10 @@ impl Started {
             && !inner.is_closed.load(Ordering::Acquire)
             && inner.is_checked(schema)
             && inner.wal.check_size(&frame).is_ok();
-        let permit = inner.admission.enter_at_once(frame.frame_bytes()).filter(|_| is_simple)?;
+        if !is_simple {
+            return None;
+        }
+        let permit = inner.admission.enter_at_once(frame.frame_bytes())?;
         Some(Started { append: CountedAppend::start(inner, frame, permit), at })
     }
 
