@@ -137,12 +137,17 @@ mod tests {
         assert_eq!(ahead.take().unwrap().length, 2, "there is no more");
     }
 
+    #[cfg(feature = "sim")]
     #[test]
     fn what_cannot_be_read_is_nothing_and_the_next_stretch_can() {
-        let (dir, file) = file(b"0123456789");
-        let directory: Arc<dyn StorageFile> = OsStorage.open(dir.path(), Access::Read).unwrap();
+        let world = crate::io::sim::World::new(1);
+        let storage = world.env().storage;
+        let file = storage.open(std::path::Path::new("/file"), Access::New).unwrap();
+        file.write_at(&mut [io::IoSlice::new(b"0123456789")], 0).unwrap();
+        let read = world.disk().reads() + 1;
+        world.disk().faults(|faults| faults.reads_at(read..=read, crate::io::sim::EIO));
         let mut ahead = ReadAhead::default();
-        ahead.begin(&directory, 0, 4, BytesMut::zeroed(4));
+        ahead.begin(&file, 0, 4, BytesMut::zeroed(4));
         assert!(ahead.take().is_none());
         ahead.begin(&file, 0, 4, BytesMut::zeroed(4));
         assert_eq!(&ahead.take().unwrap().memory[..], b"0123");
