@@ -93,9 +93,6 @@ def running_bridge() -> Bridge:
     """The bridge of the running event loop; made at its first use."""
     global _newest
     loop = asyncio.get_running_loop()
-    newest = _newest()
-    if newest is not None and newest.loop() is loop:
-        return newest
     # Only the thread that runs the loop makes its bridge, so one that is there needs no lock.
     bridge = _bridges.get(loop)
     if bridge is not None:

@@ -6,10 +6,8 @@ use arrow_array::ffi::FFI_ArrowArray;
 use arrow_schema::DataType;
 
 use super::schemas::StructSchema;
-use crate::wal::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, PreparedFrame, flat_buffers};
+use crate::wal::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, LARGE_BYTES_MIN, PreparedFrame, flat_buffers};
 
-/// Longer ones do not fit into a small frame.
-const TEXT_BYTES_MAX: usize = 32 * 1024;
 const OFFSET: usize = size_of::<i32>();
 
 /// The frame of an array that is a batch of this schema; none if a column is not plain, is a part of another, or does not keep
@@ -49,8 +47,8 @@ fn column<'a>(array: &'a FFI_ArrowArray, data_type: &DataType, rows: usize) -> O
         Some(width) => buffers[1] = buffer(1, rows.checked_mul(width)?)?,
         None => {
             let offsets = buffer(1, (rows + 1).checked_mul(OFFSET)?)?;
-            // Looked at while other threads of Python wait.
-            let values = buffer(2, last(offsets).filter(|bytes| *bytes < TEXT_BYTES_MAX)?)?;
+            // Longer ones would be looked at in vain: the frame would be a large one.
+            let values = buffer(2, last(offsets).filter(|bytes| *bytes < LARGE_BYTES_MIN)?)?;
             let is_text = *data_type == DataType::Utf8;
             (buffers[1], buffers[2]) = are_valid(offsets, values, is_text).then_some((offsets, values))?;
         }

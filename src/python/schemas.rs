@@ -1,13 +1,14 @@
 //! What schemas were imported before over the Arrow C data interface: they are not built again for each batch.
 
 use std::ffi::{CStr, c_char};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow_array::ffi::FFI_ArrowSchema;
 use arrow_schema::{DataType, SchemaRef};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
+use super::completions::lock;
 use crate::recent::Recent;
 use crate::wal::FlatSchema;
 
@@ -82,11 +83,6 @@ impl KnownSchemas {
         let schema = StructSchema { schema, data_type, flat };
         lock(&self.recent).add(KnownSchema { described: described.0, schema: schema.into() });
     }
-}
-
-/// Nothing panics while it holds one of these locks, so a poisoned one is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes down a schema as its exporter gives it: two schemas with the same description are the same.

@@ -48,12 +48,17 @@ impl Send {
         let outcome = match started.ended().await {
             Ok(result) => Outcome::Result(result),
             // It waits for space by itself, not before those behind it.
-            Err(NotStored::Full) => return drop(self.wrapper.runtime().spawn(self.into_call())),
+            Err(NotStored::Full) => return self.spawn(),
             Err(NotStored::Failed(error)) => Outcome::Failed(Failure::of(&error).about(&self.table)),
         };
         self.promise.settle(outcome);
         // Before the promise: Python's thread is the last to have what was given.
         drop(self.given);
+    }
+
+    /// Goes its own way.
+    fn spawn(self) {
+        self.wrapper.runtime().spawn(self.into_call());
     }
 
     fn into_call(self) -> Call {
@@ -110,7 +115,7 @@ impl Sends {
     pub(super) fn add(&mut self, token: u64, send: Send) -> bool {
         self.given.insert(token, Arc::clone(&send.given));
         if send.given.rows() > SMALL_ROWS_MAX {
-            send.wrapper.runtime().spawn(send.into_call());
+            send.spawn();
             return false;
         }
         self.waiting.push(send);

@@ -17,7 +17,6 @@ use super::messages::PREFIX;
 const PAIR: usize = 2 * size_of::<i64>();
 /// A column has so many buffers at most: which values are there, where texts end, and the values.
 pub(crate) const BUFFERS_MAX: usize = 3;
-
 /// With more columns there is more to do for a batch than this would save.
 pub(crate) const COLUMNS_MAX: usize = 32;
 

@@ -26,7 +26,7 @@ use crate::{io::BLOCK, telemetry::TraceContext, types::Lsn};
 
 /// Frames from this length on stand in blocks of their own and are written from where they were encoded; shorter ones
 /// are copied into the buffer of their group, where they share blocks.
-const LARGE_BYTES_MIN: usize = 32 * 1024;
+pub(crate) const LARGE_BYTES_MIN: usize = 32 * 1024;
 /// Bodies of Rust's own from this length on are copied into memory that is used again and again, which costs less than a
 /// copy into new memory for each frame: by the caller up to the other length, if it is lent some; else they stay in the
 /// batch's own memory until their group is written.

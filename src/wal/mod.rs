@@ -67,6 +67,8 @@ pub use error::{AppendError, FrameError, OpenError, ReadError};
 #[cfg(feature = "python")]
 pub(crate) use flat::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, FlatSchema, flat_buffers};
 pub(crate) use format::LOCK_FILE;
+#[cfg(feature = "python")]
+pub(crate) use frame::LARGE_BYTES_MIN;
 pub(crate) use frame::Sharing;
 pub use frame::{Frame, PreparedFrame};
 pub use index::{Count, SegmentInfo};

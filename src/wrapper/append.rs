@@ -131,9 +131,8 @@ impl Started {
     pub(super) fn new(inner: &Arc<Inner>, schema: &SchemaRef, frame: PreparedFrame) -> Option<Started> {
         let at = inner.env.clock.monotonic();
         let is_simple = inner.settings.wait_for == WaitFor::Stored
-            && inner.check_process().is_ok()
-            && !inner.is_closed.load(Ordering::Acquire)
-            && inner.is_checked(schema)
+            && inner.check_open().is_ok()
+            && inner.check_as_known(schema).is_ok()
             && inner.wal.check_size(&frame).is_ok();
         if !is_simple {
             return None;
@@ -170,10 +169,7 @@ async fn prepare(
     batch: &RecordBatch,
     encoding: Encoding,
 ) -> Result<Option<PreparedFrame>, SendFailure> {
-    inner.check_process()?;
-    if inner.is_closed.load(Ordering::Acquire) {
-        return Err(SendFailure::Closed);
-    }
+    inner.check_open()?;
     inner.check_schema(batch.schema_ref()).await?;
     if batch.num_rows() == 0 {
         return Ok(None);
@@ -229,6 +225,11 @@ fn is_full_disk(error: &AppendError) -> bool {
 }
 
 impl Inner {
+    fn check_open(&self) -> Result<(), SendFailure> {
+        self.check_process()?;
+        if self.is_closed.load(Ordering::Acquire) { Err(SendFailure::Closed) } else { Ok(()) }
+    }
+
     /// What a caller hears of a batch that is in the log, and was given then.
     fn stored(&self, appended: Appended, given: Duration) -> TransmissionResult {
         let took = self.env.clock.monotonic().saturating_sub(given);

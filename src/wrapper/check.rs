@@ -60,10 +60,12 @@ impl CheckedSchemas {
 }
 
 impl Inner {
-    /// Whether a batch of this schema is known to be good, as far as the user wants that looked at.
-    #[cfg(feature = "python")]
-    pub(super) fn is_checked(&self, schema: &SchemaRef) -> bool {
-        self.settings.validate == Validate::Off || self.checked.check(schema, &self.table.now()).is_ok()
+    /// Whether the user wants a batch of this schema stored, as far as the table is known now.
+    pub(super) fn check_as_known(&self, schema: &SchemaRef) -> Result<(), ConversionError> {
+        match self.settings.validate {
+            Validate::Off => Ok(()),
+            _ => self.checked.check(schema, &self.table.now()),
+        }
     }
 
     /// Whether the user wants a batch of this schema stored.
@@ -73,12 +75,8 @@ impl Inner {
     /// [`ConversionError`] if it can never be delivered: to the table as it is known, or to any table if nothing is known
     /// of ours. The catalog was asked again then, as far as it can be: the table may have been changed for this batch.
     pub(super) async fn check_schema(&self, schema: &SchemaRef) -> Result<(), SendFailure> {
-        if self.settings.validate == Validate::Off {
-            return Ok(());
-        }
-        let table = self.table.now();
-        match self.checked.check(schema, &table) {
-            Err(_) if table.schema.is_some() => {
+        match self.check_as_known(schema) {
+            Err(_) if self.table.now().schema.is_some() => {
                 let table = Box::pin(self.table.reread()).await;
                 Ok(self.checked.check(schema, &table)?)
             }
