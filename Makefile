@@ -133,6 +133,7 @@ $(DOCS_TOOLS): requirements-docs.txt
 lint: $(TOOLS) need-cargo ## Checks format, lints, types and workflows
 	cargo fmt --all --check
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --locked --workspace --all-targets --features python -- -D warnings
+	cargo clippy --locked --package arrow-zerobus-sdk-wrapper -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -23,7 +23,7 @@ use crate::wrapper::TransmissionResult;
 /// Only locked with the GIL held, so no fork ever finds it locked.
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
-type Orphan = (Arc<Mutex<State>>, Sends);
+type Orphan = (Outcomes, Sends);
 
 /// How a call ended.
 #[derive(Debug)]
@@ -45,10 +45,25 @@ struct State {
     completions: VecDeque<Completion>,
 }
 
+/// Where the outcomes of all calls of one event loop come together.
+#[derive(Clone)]
+pub(super) struct Outcomes(Arc<Mutex<State>>);
+
+impl Outcomes {
+    /// Promises an outcome under this token.
+    pub(super) fn promise(&self, token: u64) -> Promise {
+        Promise { outcomes: self.clone(), token, outcome: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+}
+
 /// The completion queue of one event loop.
 #[pyclass(frozen, module = "arrow_zerobus_sdk_wrapper._core")]
 pub(super) struct CompletionQueue {
-    state: Arc<Mutex<State>>,
+    outcomes: Outcomes,
     sends: Mutex<Sends>,
     result_class: Py<PyType>,
     pid: u32,
@@ -62,7 +77,7 @@ impl CompletionQueue {
         free_orphans();
         let state = State { sockets: Some(wake::pair()?), completions: VecDeque::new() };
         Ok(CompletionQueue {
-            state: Arc::new(Mutex::new(state)),
+            outcomes: Outcomes(Arc::new(Mutex::new(state))),
             sends: Mutex::default(),
             result_class,
             pid: std::process::id(),
@@ -71,7 +86,7 @@ impl CompletionQueue {
 
     /// The descriptor that becomes readable when there are outcomes; -1 once closed.
     fn fileno(&self) -> i64 {
-        lock(&self.state).sockets.as_ref().map_or(-1, |(_, reader)| wake::descriptor(reader))
+        self.outcomes.lock().sockets.as_ref().map_or(-1, |(_, reader)| wake::descriptor(reader))
     }
 
     /// Tells the next outcomes, at most so many, to the futures of asyncio that wait for them under their tokens. While there are
@@ -113,13 +128,13 @@ impl CompletionQueue {
 
     /// Closes the sockets. Calls that are under way end as they would.
     fn close(&self) {
-        lock(&self.state).sockets = None;
+        self.outcomes.lock().sockets = None;
     }
 }
 
 impl CompletionQueue {
     fn taken(&self, limit: usize) -> Vec<Completion> {
-        let mut state = lock(&self.state);
+        let mut state = self.outcomes.lock();
         let taken = limit.min(state.completions.len());
         if let (true, Some((_, reader))) = (taken == state.completions.len(), &mut state.sockets) {
             // Nothing to read is fine: the outcomes are in the queue, the byte only wakes the loop.
@@ -128,10 +143,8 @@ impl CompletionQueue {
         state.completions.drain(..taken).collect()
     }
 
-    /// Promises an outcome under this token.
-    pub(super) fn promise(&self, token: u64) -> Promise {
-        let state = Arc::clone(&self.state);
-        Promise { state, token, outcome: None }
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     /// The process whose loop it serves: none outlives a fork. Asking the system at each call would cost more than
@@ -151,7 +164,7 @@ impl Drop for CompletionQueue {
         // What has not begun never will.
         let mut sends = std::mem::take(&mut *self.sends());
         sends.give_up();
-        lock(&ORPHANS).push((Arc::clone(&self.state), sends));
+        lock(&ORPHANS).push((self.outcomes.clone(), sends));
     }
 }
 
@@ -159,7 +172,7 @@ impl Drop for CompletionQueue {
 fn free_orphans() {
     // Dropped after the lock is gone: to free a buffer of Python may run any Python code.
     let _ended: Vec<Orphan> =
-        lock(&ORPHANS).extract_if(.., |(state, _)| Arc::strong_count(state) == 1).collect();
+        lock(&ORPHANS).extract_if(.., |(outcomes, _)| Arc::strong_count(&outcomes.0) == 1).collect();
 }
 
 impl Outcome {
@@ -192,7 +205,7 @@ impl Outcome {
 
 /// An outcome that the queue gets in any case: at the latest when this is dropped.
 pub(super) struct Promise {
-    state: Arc<Mutex<State>>,
+    outcomes: Outcomes,
     token: u64,
     outcome: Option<Outcome>,
 }
@@ -209,7 +222,7 @@ impl Drop for Promise {
             let reason = "the wrapper was shut down while the call was under way";
             Outcome::Failed(Failure::new(ErrorCode::Closed, reason))
         });
-        let mut state = lock(&self.state);
+        let mut state = self.outcomes.lock();
         let was_empty = state.completions.is_empty();
         state.completions.push_back(Completion { token: self.token, outcome });
         if let (true, Some((writer, _))) = (was_empty, &mut state.sockets) {

@@ -1,5 +1,6 @@
 //! An array on its way from Python over the Arrow C data interface: in a capsule, or in memory of ours.
 
+use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 
@@ -14,37 +15,29 @@ const NAME: &CStr = c"arrow_array";
 /// Python's thread.
 #[pyclass(frozen, module = "arrow_zerobus_sdk_wrapper._core")]
 pub(super) struct ExportedArray {
-    array: NonNull<FFI_ArrowArray>,
+    array: UnsafeCell<FFI_ArrowArray>,
 }
 
 // SAFETY: an array may be used and released by any thread, and who uses this one holds the GIL.
-#[expect(unsafe_code, reason = "a pointer is not for other threads unless somebody says so")]
-unsafe impl Send for ExportedArray {}
-// SAFETY: as above.
-#[expect(unsafe_code, reason = "a pointer is not for other threads unless somebody says so")]
+#[expect(unsafe_code, reason = "a cell is not for several threads unless somebody says so")]
 unsafe impl Sync for ExportedArray {}
 
 #[pymethods]
 impl ExportedArray {
     #[new]
     fn new() -> ExportedArray {
-        let array = Box::new(FFI_ArrowArray::empty());
-        ExportedArray { array: NonNull::from(Box::leak(array)) }
+        ExportedArray { array: UnsafeCell::new(FFI_ArrowArray::empty()) }
     }
 
     #[getter]
     fn address(&self) -> usize {
-        self.array.addr().get()
+        self.place().addr().get()
     }
 }
 
-impl Drop for ExportedArray {
-    fn drop(&mut self) {
-        // SAFETY: it comes from a box, and nobody has its address any more.
-        #[expect(unsafe_code, reason = "the interface is one of pointers")]
-        unsafe {
-            drop(Box::from_raw(self.array.as_ptr()));
-        }
+impl ExportedArray {
+    fn place(&self) -> NonNull<FFI_ArrowArray> {
+        NonNull::from_ref(&self.array).cast()
     }
 }
 
@@ -61,7 +54,7 @@ impl<'py> Place<'py> {
     /// `TypeError` or `ValueError` if the owner is neither a capsule of an array nor memory for one.
     pub(super) fn of(owner: Bound<'py, PyAny>) -> PyResult<Place<'py>> {
         let array = match owner.cast::<ExportedArray>() {
-            Ok(memory) => memory.get().array,
+            Ok(memory) => memory.get().place(),
             Err(_) => owner.cast::<PyCapsule>()?.pointer_checked(Some(NAME))?.cast(),
         };
         Ok(Place { array, owner })

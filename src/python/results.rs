@@ -39,8 +39,8 @@ pub(super) fn instance<'py>(
 
 /// The numbers of its frames, of which there is one at most, as the runs that a stream has.
 fn lsns(py: Python<'_>, lsn: Option<Lsn>) -> PyResult<Bound<'_, PyTuple>> {
-    let Some(lsn) = lsn.map(Lsn::get) else { return Ok(PyTuple::empty(py)) };
-    let run = py.get_type::<PyRange>().call1((lsn, u128::from(lsn) + 1))?;
+    let Some(lsn) = lsn else { return Ok(PyTuple::empty(py)) };
+    let run = py.get_type::<PyRange>().call1((lsn.get(), lsn.next().get()))?;
     PyTuple::new(py, [run])
 }
 

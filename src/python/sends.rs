@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::task::unconstrained;
 
 use super::call::Call;
-use super::completions::{Outcome, Promise};
+use super::completions::{Outcome, Outcomes, Promise};
 use super::failure::Failure;
 use super::input::Given;
 use super::wrapper::outcome;
@@ -23,17 +23,39 @@ const WAITING_MAX: usize = 128;
 /// Batches of so many rows are encoded one after the other on one thread, larger ones beside each other.
 const SMALL_ROWS_MAX: usize = 256;
 
-/// A send that has not begun. What it shares with others is dropped before the promise hands the outcome over.
-pub(super) struct Send {
-    pub(super) wrapper: ZerobusWrapper,
-    pub(super) table: Arc<str>,
+/// What a send goes through.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) wrapper: &'a ZerobusWrapper,
+    /// That of the wrapper, and of no other.
+    pub(super) table: &'a Arc<str>,
+    pub(super) outcomes: &'a Outcomes,
+}
+
+/// What a caller sends.
+pub(super) struct Waiting {
+    pub(super) token: u64,
     pub(super) given: Arc<Given>,
     /// The trace that the caller is in.
     pub(super) context: Option<TraceContext>,
-    pub(super) promise: Promise,
+}
+
+/// A send that has not begun. What it shares with others is dropped before the promise hands the outcome over.
+struct Send {
+    wrapper: ZerobusWrapper,
+    table: Arc<str>,
+    given: Arc<Given>,
+    context: Option<TraceContext>,
+    promise: Promise,
 }
 
 impl Send {
+    fn new(way: Way<'_>, waiting: Waiting) -> Send {
+        let Waiting { token, given, context } = waiting;
+        let (wrapper, table) = (way.wrapper.clone(), Arc::clone(way.table));
+        Send { wrapper, table, given, context, promise: way.outcomes.promise(token) }
+    }
+
     /// Hands the batch to the log at once, if it is a simple one and nothing has to be waited for first.
     fn start(&self) -> Option<Started> {
         if self.context.is_some() || self.given.is_cancelled() {
@@ -81,8 +103,45 @@ impl Send {
     }
 }
 
+/// The sends of one turn through one wrapper. Python's thread counts what they share once, and not for each, for the threads of the
+/// runtime do so at the same time, and the count is in the cache of one of them.
+struct Turn {
+    wrapper: ZerobusWrapper,
+    table: Arc<str>,
+    outcomes: Outcomes,
+    waiting: Vec<Waiting>,
+}
+
+impl Turn {
+    fn new(way: Way<'_>) -> Turn {
+        let (wrapper, table) = (way.wrapper.clone(), Arc::clone(way.table));
+        Turn { wrapper, table, outcomes: way.outcomes.clone(), waiting: Vec::new() }
+    }
+
+    /// All of them, of which none is left here.
+    fn take(&mut self) -> Vec<Send> {
+        let way = Way { wrapper: &self.wrapper, table: &self.table, outcomes: &self.outcomes };
+        self.waiting.drain(..).map(|waiting| Send::new(way, waiting)).collect()
+    }
+
+    /// Hands them to the runtime.
+    fn start(self) {
+        let runtime = self.wrapper.runtime().clone();
+        // Bounded by the number of sends, so it need not yield.
+        runtime.spawn(unconstrained(make(self)));
+    }
+}
+
+impl Drop for Turn {
+    /// Those that never begin are told so, as what they promise is.
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
 /// Makes the sends of one turn.
-async fn make(sends: Vec<Send>) {
+async fn make(mut turn: Turn) {
+    let sends = turn.take();
     let (mut simple, others) = (Vec::with_capacity(sends.len()), FuturesUnordered::new());
     for send in sends {
         // What panics here, such as on an export with a part missing, does so on the longer way too, where that is told.
@@ -103,8 +162,8 @@ async fn make(sends: Vec<Send>) {
 /// The sends of one event loop whose outcome was not told yet. Used only by the thread that runs the loop.
 #[derive(Default)]
 pub(super) struct Sends {
-    /// For the end of this turn.
-    waiting: Vec<Send>,
+    /// What waits for the end of this turn, for each wrapper.
+    turns: Vec<Turn>,
     /// What the callers gave, by the tokens of their calls. It is freed on Python's thread: to free a buffer that
     /// Python owns takes the GIL.
     given: HashMap<u64, Arc<Given>>,
@@ -112,26 +171,28 @@ pub(super) struct Sends {
 
 impl Sends {
     /// Adds a send. Says whether it is the first of this turn, at whose end somebody has to call `start`.
-    pub(super) fn add(&mut self, token: u64, send: Send) -> bool {
-        self.given.insert(token, Arc::clone(&send.given));
-        if send.given.rows() > SMALL_ROWS_MAX {
-            send.spawn();
+    pub(super) fn add(&mut self, way: Way<'_>, waiting: Waiting) -> bool {
+        self.given.insert(waiting.token, Arc::clone(&waiting.given));
+        if waiting.given.rows() > SMALL_ROWS_MAX {
+            Send::new(way, waiting).spawn();
             return false;
         }
-        self.waiting.push(send);
-        if self.waiting.len() == WAITING_MAX {
-            self.start();
+        let is_first = self.turns.is_empty();
+        let known = self.turns.iter().rposition(|turn| Arc::ptr_eq(&turn.table, way.table));
+        let at = known.unwrap_or_else(|| {
+            self.turns.push(Turn::new(way));
+            self.turns.len() - 1
+        });
+        self.turns[at].waiting.push(waiting);
+        if self.turns[at].waiting.len() == WAITING_MAX {
+            self.turns.swap_remove(at).start();
         }
-        self.waiting.len() == 1
+        is_first
     }
 
     /// Hands what waits to the runtime.
     pub(super) fn start(&mut self) {
-        let sends = std::mem::take(&mut self.waiting);
-        if let Some(first) = sends.first() {
-            // Bounded by the number of sends, so it need not yield.
-            first.wrapper.runtime().spawn(unconstrained(make(sends)));
-        }
+        self.turns.drain(..).for_each(Turn::start);
     }
 
     /// Stops a send that has not ended. What it has handed to the log is finished all the same.
@@ -143,7 +204,7 @@ impl Sends {
 
     /// Nobody will call `start` any more.
     pub(super) fn give_up(&mut self) {
-        self.waiting.clear();
+        self.turns.clear();
     }
 
     /// The outcome of this call is told; not every call is a send. What it was given is to be dropped after the lock

@@ -13,7 +13,7 @@ use super::completions::{CompletionQueue, Outcome};
 use super::failure::Failure;
 use super::input::Given;
 use super::schemas::KnownSchemas;
-use super::sends::Send;
+use super::sends::{Waiting, Way};
 use super::settings;
 use crate::error::{Coded, ErrorCode};
 use crate::telemetry::{MetricsExport, Sample, TraceContext};
@@ -80,12 +80,11 @@ impl Wrapper {
         token: u64,
         traceparent: Option<&str>,
     ) -> PyResult<bool> {
-        let wrapper = self.wrapper_in(py, queue.pid())?.clone();
+        let wrapper = self.wrapper_in(py, queue.pid())?;
         let given = Arc::new(Given::new(batch, exported, &self.schemas, &self.table)?);
-        let promise = queue.promise(token);
         let context = traceparent.and_then(TraceContext::parse);
-        let send = Send { wrapper, table: Arc::clone(&self.table), given, context, promise };
-        Ok(queue.sends().add(token, send))
+        let way = Way { wrapper, table: &self.table, outcomes: queue.outcomes() };
+        Ok(queue.sends().add(way, Waiting { token, given, context }))
     }
 
     fn wait_delivered(
@@ -109,7 +108,7 @@ impl Wrapper {
                 good => good,
             }
         };
-        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
+        Ok(spawn(wrapper, Call::new(queue.outcomes().promise(token), future)))
     }
 
     fn flush(
@@ -123,7 +122,7 @@ impl Wrapper {
         let flushing = wrapper.flush(timeout.map(duration).transpose()?);
         let table = Arc::clone(&self.table);
         let future = async move { outcome(flushing.await, |()| Outcome::Done, &table) };
-        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
+        Ok(spawn(wrapper, Call::new(queue.outcomes().promise(token), future)))
     }
 
     fn shutdown(&self, py: Python<'_>, queue: &CompletionQueue, token: u64) -> PyResult<Job> {
@@ -131,7 +130,7 @@ impl Wrapper {
         let closing = wrapper.shutdown();
         let table = Arc::clone(&self.table);
         let future = async move { outcome(closing.await, |()| Outcome::Done, &table) };
-        Ok(spawn(wrapper, Call::new(queue.promise(token), future)))
+        Ok(spawn(wrapper, Call::new(queue.outcomes().promise(token), future)))
     }
 
     /// Changes the credentials; the types were checked.

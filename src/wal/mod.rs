@@ -63,9 +63,9 @@ pub use directory::{Destination, LogDirectory, Owner, is_log, owner};
 pub(crate) use directory::{identity, identity_path, lock, owner_as_far_as_known, write_new_identity};
 pub use encode::SchemaFingerprint;
 pub use error::{AppendError, FrameError, OpenError, ReadError};
-#[cfg(feature = "cli")]
 #[cfg(feature = "python")]
 pub(crate) use flat::{BUFFERS_MAX, COLUMNS_MAX, FlatColumn, FlatSchema, flat_buffers};
+#[cfg(feature = "cli")]
 pub(crate) use format::LOCK_FILE;
 #[cfg(feature = "python")]
 pub(crate) use frame::LARGE_BYTES_MIN;

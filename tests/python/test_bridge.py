@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from arrow_zerobus_sdk_wrapper import StorageError, ZerobusWrapper, _bridge
+from arrow_zerobus_sdk_wrapper import ClosedError, StorageError, TransmissionResult, ZerobusWrapper, _bridge
 from conftest import DEADLINE_SECS, MakeWrapper, make_batch, until
 
 Run = Callable[..., Any]
@@ -107,6 +107,26 @@ def test_more_sends_than_one_turn_takes_come_back_each_with_its_own_result(
         sizes.setdefault(rows, set()).add(size)
     assert all(len(of_rows) == 1 for of_rows in sizes.values())
     assert len({size for of_rows in sizes.values() for size in of_rows}) == 7
+
+
+def test_sends_of_one_turn_go_each_through_its_own_wrapper(offline: MakeWrapper, run: Run) -> None:
+    wrappers = [offline() for _ in range(3)]
+
+    async def main() -> list[TransmissionResult | BaseException]:
+        await wrappers[2].shutdown()
+        # In turns, and more of each than what does not wait for the end of the turn.
+        sends = [
+            wrapper.send_batch(make_batch(rows=rows))
+            for _ in range(300)
+            for rows, wrapper in enumerate(wrappers, start=1)
+        ]
+        return await asyncio.gather(*sends, return_exceptions=True)
+
+    results = run(main())
+    for rows, wrapper in enumerate(wrappers[:2], start=1):
+        assert sorted(result.lsn for result in results[rows - 1 :: 3]) == list(range(1, 301))
+        assert wrapper.status()["rows"]["stored"] == 300 * rows
+    assert all(isinstance(error, ClosedError) for error in results[2::3])
 
 
 def test_a_send_that_its_loop_never_begins_is_not_stored(offline: MakeWrapper) -> None:
