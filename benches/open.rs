@@ -76,6 +76,8 @@ struct OpenResult {
     first_millis: f64,
     /// The median of the times after that.
     millis: f64,
+    /// The median of their ratios to those of the last log that was opened in turns with this one.
+    of_last: f64,
     /// The most of all times.
     memory_mib: f64,
 }
@@ -108,7 +110,7 @@ fn main() -> Result<()> {
 
     let mut opened = open_ours(&arguments)?;
     for whose in Whose::others() {
-        opened.push(open_other(whose, &arguments)?);
+        opened.extend(open_other(whose, &arguments)?);
     }
     let opened_grid = opened_grid(&opened);
     println!("{}", opened_grid.text());
@@ -127,50 +129,64 @@ fn main() -> Result<()> {
     report::write(&arguments.targets, "open", &machine, &[goal_grid, opened_grid, read_grid], &json)
 }
 
-/// Our log, as its backlog grows; and once more with as many segments as the largest has, each a quarter as long.
+/// Our log, as its backlog grows; and in turns with the largest one a quarter of it in as many segments, each a quarter as
+/// long.
 fn open_ours(arguments: &Arguments) -> Result<Vec<OpenResult>> {
     let gib = if arguments.quick { 64 } else { 1024 };
     let segment_mib = arguments.segment_mib;
     let mut results = Vec::new();
-    for (backlog_mib, segment_mib) in
-        [(gib, segment_mib), (4 * gib, segment_mib), (10 * gib, segment_mib), (10 * gib / 4, segment_mib / 4)]
-    {
-        results.push(open(Whose::Ours, MIB, backlog_mib, segment_mib, arguments)?);
+    for backlog_mib in [gib, 4 * gib] {
+        results.extend(open(Whose::Ours, MIB, &[(backlog_mib, segment_mib)], arguments)?);
     }
+    let in_turns = [(10 * gib, segment_mib), (10 * gib / 4, segment_mib / 4)];
+    results.extend(open(Whose::Ours, MIB, &in_turns, arguments)?);
     Ok(results)
 }
 
-fn open_other(whose: Whose, arguments: &Arguments) -> Result<OpenResult> {
+fn open_other(whose: Whose, arguments: &Arguments) -> Result<Vec<OpenResult>> {
     let backlog_mib = if arguments.quick { 128 } else { 2048 };
-    open(whose, 64 * KIB, backlog_mib, arguments.segment_mib, arguments)
+    open(whose, 64 * KIB, &[(backlog_mib, arguments.segment_mib)], arguments)
 }
 
-/// Fills a log, and opens it cold a few times.
+/// Fills logs, each of so many MiB in segments of so many, and opens them cold a few times, in turns.
 fn open(
     whose: Whose,
     entry_bytes: usize,
-    backlog_mib: usize,
-    segment_mib: u64,
+    logs: &[(usize, u64)],
     arguments: &Arguments,
-) -> Result<OpenResult> {
-    let dir = tempfile::tempdir_in(&arguments.dir)?;
-    let entries = backlog_mib * MIB / entry_bytes;
-    let segment_bytes = segment_mib * MIB as u64;
-    backlog::fill(&Fill { whose, dir: dir.path().to_owned(), entry_bytes, entries, segment_bytes })?;
-    let open = Open { whose, dir: dir.path().to_owned(), entry_bytes, segment_bytes };
-    let times: Vec<Opened> = (0..arguments.rounds + 1)
-        .map(|_| backlog::open_cold(&open, arguments.drop_caches))
-        .collect::<Result<_>>()?;
-    let millis = |opened: &Opened| opened.elapsed.as_secs_f64() * 1e3;
-    let memory = times.iter().map(|opened| opened.memory_bytes as f64 / MIB as f64);
-    Ok(OpenResult {
-        whose,
-        backlog_mib,
-        segment_mib,
-        first_millis: times.first().map_or(0.0, millis),
-        millis: median(times.iter().skip(1).map(millis)).unwrap_or(0.0),
-        memory_mib: memory.fold(0.0, f64::max),
-    })
+) -> Result<Vec<OpenResult>> {
+    let mut filled = Vec::new();
+    for &(backlog_mib, segment_mib) in logs {
+        let dir = tempfile::tempdir_in(&arguments.dir)?;
+        let (entries, segment_bytes) = (backlog_mib * MIB / entry_bytes, segment_mib * MIB as u64);
+        backlog::fill(&Fill { whose, dir: dir.path().to_owned(), entry_bytes, entries, segment_bytes })?;
+        filled.push((Open { whose, dir: dir.path().to_owned(), entry_bytes, segment_bytes }, dir));
+    }
+    let mut times: Vec<Vec<Opened>> = vec![Vec::new(); logs.len()];
+    for _ in 0..arguments.rounds + 1 {
+        for ((open, _), times) in filled.iter().zip(&mut times) {
+            times.push(backlog::open_cold(open, arguments.drop_caches)?);
+        }
+    }
+    let results = logs.iter().zip(&times).map(|(&(backlog_mib, segment_mib), of_this)| {
+        let last = times.last().unwrap_or(of_this);
+        let ratios = of_this.iter().zip(last).skip(1).map(|(this, last)| millis(this) / millis(last));
+        let memory = of_this.iter().map(|opened| opened.memory_bytes as f64 / MIB as f64);
+        OpenResult {
+            whose,
+            backlog_mib,
+            segment_mib,
+            first_millis: of_this.first().map_or(0.0, millis),
+            millis: median(of_this.iter().skip(1).map(millis)).unwrap_or(0.0),
+            of_last: median(ratios).unwrap_or(0.0),
+            memory_mib: memory.fold(0.0, f64::max),
+        }
+    });
+    Ok(results.collect())
+}
+
+fn millis(opened: &Opened) -> f64 {
+    opened.elapsed.as_secs_f64() * 1e3
 }
 
 /// Fills a log with entries of one length, and reads it back in every way, in turns.
@@ -208,16 +224,13 @@ fn read_back(entry_bytes: usize, arguments: &Arguments) -> Result<Vec<ReadResult
 
 fn goals(opened: &[OpenResult], read: &[ReadResult], arguments: &Arguments) -> Vec<Goal> {
     let ours = opened.iter().filter(|opened| opened.whose == Whose::Ours);
-    let (whole, quarters): (Vec<&OpenResult>, Vec<_>) =
-        ours.partition(|opened| opened.segment_mib == arguments.segment_mib);
     let mut goals = Vec::new();
-    if let (Some(quarter), Some(most)) = (quarters.first(), whole.last()) {
+    if let Some(most) = ours.filter(|opened| opened.segment_mib == arguments.segment_mib).last() {
         let case = format!("open {} MiB", most.backlog_mib);
         goals.push(Goal::at_most(&case, "ms after a crash", OPEN_MILLIS, Some(most.first_millis)));
         goals.push(Goal::at_most(&case, "ms", OPEN_MILLIS, Some(most.millis)));
         goals.push(Goal::at_most(&case, "memory MiB", OPEN_MIB, Some(most.memory_mib)));
-        let growth = most.millis / quarter.millis.max(1.0);
-        goals.push(Goal::at_most(&case, "ms / of a quarter in as many segments", FLAT, Some(growth)));
+        goals.push(Goal::at_most(&case, "ms / of a quarter in as many segments", FLAT, Some(most.of_last)));
     }
     for result in read.iter().filter(|result| result.how == How::Frames.name()) {
         let case = format!("read {}", bytes_name(result.entry_bytes));
