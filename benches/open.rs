@@ -1,7 +1,7 @@
 //! How long does opening a log with a backlog take, and how fast is it read back?
 //!
 //! ```text
-//! cargo bench -p benches --bench open                     # ours, 1 to 10 GiB; takes 12 GB of disk for a while
+//! cargo bench -p benches --bench open                     # ours, 1 to 10 GiB; takes 13 GB of disk for a while
 //! cargo bench -p benches --bench open --features crates   # and other logs with 2 GiB
 //! cargo bench -p benches --bench open -- --quick
 //! ```
@@ -49,7 +49,7 @@ struct Arguments {
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
     /// How often everything is opened and read
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// The length of our segments in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(16..4096))]
