@@ -1,6 +1,6 @@
 //! How results are shown: tables on a terminal, Markdown for the documentation, JSON for programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, TableStyle, presets};
 use serde::Serialize;
@@ -11,11 +11,22 @@ use crate::{Result, doc, goals::Goal, summary::CaseSummary};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Targets {
     /// Writes the results as JSON to this file, beside those of the other benchmarks
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<std::path::PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = in_checkout)]
+    pub json: Option<PathBuf>,
     /// Replaces this benchmark's tables in a Markdown file by new ones
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<std::path::PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = page)]
+    pub markdown: Option<PathBuf>,
+}
+
+/// A path that is meant from the checkout: cargo starts a benchmark in the directory of its package.
+fn in_checkout(path: &str) -> std::result::Result<PathBuf, std::convert::Infallible> {
+    Ok(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path))
+}
+
+/// The same, of a file that is there: what was measured for minutes should not end in an error.
+fn page(path: &str) -> std::result::Result<PathBuf, String> {
+    let Ok(path) = in_checkout(path);
+    if path.is_file() { Ok(path) } else { Err(format!("there is no file {}", path.display())) }
 }
 
 /// Rows below a heading.

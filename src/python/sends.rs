@@ -126,7 +126,7 @@ impl Turn {
 
     /// Hands them to the runtime.
     fn start(self) {
-        let runtime = self.wrapper.runtime().clone();
+        let runtime = self.wrapper.runtime();
         // Bounded by the number of sends, so it need not yield.
         runtime.spawn(unconstrained(make(self)));
     }
