@@ -223,9 +223,10 @@ fn read_back(entry_bytes: usize, arguments: &Arguments) -> Result<Vec<ReadResult
 }
 
 fn goals(opened: &[OpenResult], read: &[ReadResult], arguments: &Arguments) -> Vec<Goal> {
-    let ours = opened.iter().filter(|opened| opened.whose == Whose::Ours);
+    let is_whole =
+        |opened: &&OpenResult| opened.whose == Whose::Ours && opened.segment_mib == arguments.segment_mib;
     let mut goals = Vec::new();
-    if let Some(most) = ours.filter(|opened| opened.segment_mib == arguments.segment_mib).last() {
+    if let Some(most) = opened.iter().rfind(is_whole) {
         let case = format!("open {} MiB", most.backlog_mib);
         goals.push(Goal::at_most(&case, "ms after a crash", OPEN_MILLIS, Some(most.first_millis)));
         goals.push(Goal::at_most(&case, "ms", OPEN_MILLIS, Some(most.millis)));
