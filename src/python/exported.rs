@@ -31,7 +31,7 @@ impl ExportedArray {
 
     #[getter]
     fn address(&self) -> usize {
-        self.place().addr().get()
+        self.array.get().expose_provenance()
     }
 }
 
