@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    AppendError, Appended, Durability,
+    AppendError, Appended, Durability, PreparedFrame,
     ahead::Ahead,
     aligned::AlignedBuf,
     format::{SegmentHeader, block_end},
@@ -114,6 +114,9 @@ impl Appender {
     fn write(&mut self, shared: &Shared, group: &mut VecDeque<Pending>) -> Result<(), Failure> {
         let segment = match &mut self.open {
             Some(segment) => segment,
+            None if group.front().is_some_and(|first| first.caller.is_none()) => {
+                return self.move_on(shared, group).map_err(Failure::Untouched);
+            }
             None => {
                 let segment = self.create(shared).map_err(Failure::Untouched)?;
                 self.open.insert(segment)
@@ -127,20 +130,13 @@ impl Appender {
             if error.is_out_of_space() { Failure::Untouched(error) } else { Failure::Segment(error) }
         })?;
 
-        let now = shared.env.clock.unix_micros();
-        let mut lsn = self.next_lsn;
-        let frames = group.iter_mut().take(count).map(|pending| {
-            let this = lsn;
-            lsn = lsn.next();
-            (&mut pending.frame, this, *pending.appended_unix_micros.get_or_insert(now))
-        });
+        let frames = numbered(shared, group.iter_mut().take(count), self.next_lsn);
         let began = shared.sync_begins();
         segment.write(frames, &mut self.group, &mut self.ahead).map_err(Failure::Segment)?;
         if shared.options.durability == Durability::Sync {
             shared.sync_ended(began, count);
         }
-        self.next_lsn = lsn;
-        self.unsynced.extend(group.drain(..count));
+        self.written(group, count);
         match shared.options.durability {
             Durability::Sync | Durability::Os => self.publish(shared),
             Durability::Interval(_) => self.answer(false),
@@ -148,22 +144,45 @@ impl Appender {
         Ok(())
     }
 
+    /// These frames of the group are in the open segment.
+    fn written(&mut self, group: &mut VecDeque<Pending>, count: usize) {
+        self.next_lsn = Lsn::new(self.next_lsn.get() + count as u64);
+        self.unsynced.extend(group.drain(..count));
+    }
+
+    /// Takes the frames at the front of the group, of which the callers have their answer, to a new segment.
+    fn move_on(&mut self, shared: &Shared, group: &mut VecDeque<Pending>) -> Result<(), AppendError> {
+        let header = self.next_header(shared);
+        let relied_on = group.iter_mut().take_while(|pending| pending.caller.is_none());
+        let frames = numbered(shared, relied_on, self.next_lsn).collect();
+        let memory = (&mut self.group, &mut self.ahead);
+        let (segment, count) =
+            OpenSegment::create_with(&shared.env, &shared.dir, &header, shared.options, frames, memory)?;
+        enter(shared, &segment, header.base);
+        self.open = Some(segment);
+        self.written(group, count);
+        Ok(())
+    }
+
     fn create(&mut self, shared: &Shared) -> Result<OpenSegment, AppendError> {
+        let header = self.next_header(shared);
+        let segment = OpenSegment::create(&shared.env, &shared.dir, &header, shared.options, &shared.spares)?;
+        enter(shared, &segment, header.base);
+        Ok(segment)
+    }
+
+    fn next_header(&mut self, shared: &Shared) -> SegmentHeader {
         let id = self.next_segment;
         // A number is used once, whatever becomes of its file.
         self.next_segment = id.next();
         let previous = shared.index().segments.last().map_or(Lsn::ZERO, Segment::last_held);
-        let header = SegmentHeader {
+        SegmentHeader {
             epoch: shared.epoch,
             id,
             base: self.next_lsn,
             previous,
             created_unix_micros: shared.env.clock.unix_micros(),
-        };
-        let segment = OpenSegment::create(&shared.env, &shared.dir, &header, shared.options, &shared.spares)?;
-        let entry = Segment::empty(id, segment.path().to_owned(), header.base);
-        shared.index().segments.push(entry);
-        Ok(segment)
+        }
     }
 
     fn sync(&mut self, shared: &Shared) -> Result<(), Failure> {
@@ -293,6 +312,26 @@ impl Appender {
             tracing::error!(%log, frames, "frames that were stored without a sync are lost: the disk takes no more");
         }
     }
+}
+
+/// From now on the segment is one of the log.
+fn enter(shared: &Shared, segment: &OpenSegment, base: Lsn) {
+    shared.index().segments.push(Segment::empty(segment.id(), segment.path().to_owned(), base));
+}
+
+/// The frames with their numbers, of which `first` is the first, and with the time at which each was written first.
+fn numbered<'a>(
+    shared: &Shared,
+    group: impl Iterator<Item = &'a mut Pending>,
+    first: Lsn,
+) -> impl Iterator<Item = (&'a mut PreparedFrame, Lsn, i64)> {
+    let now = shared.env.clock.unix_micros();
+    let mut next = first;
+    group.map(move |pending| {
+        let lsn = next;
+        next = lsn.next();
+        (&mut pending.frame, lsn, *pending.appended_unix_micros.get_or_insert(now))
+    })
 }
 
 fn poison(shared: &Shared, error: &AppendError) {

@@ -99,8 +99,59 @@ impl OpenSegment {
             let _ = env.storage.remove(&path);
             failure("create", &path, source)
         })?;
+        Ok(OpenSegment::empty(env, header, options, file, path, written))
+    }
+
+    /// Creates a segment with frames that callers rely on already, as far as they fit, and says how many those are. It has its
+    /// name only once they are in it and durable: until then the segment that failed holds them, and its header would void
+    /// them there \[I12\]. Whatever fails, and wherever the process ends, they are in the one or the other.
+    pub(super) fn create_with<'a>(
+        env: &Env,
+        dir: &Path,
+        header: &SegmentHeader,
+        options: WalOptions,
+        mut frames: Vec<(&'a mut PreparedFrame, Lsn, i64)>,
+        (group, ahead): (&mut AlignedBuf, &mut Ahead),
+    ) -> Result<(OpenSegment, usize), AppendError> {
+        let (path, unnamed) =
+            (dir.join(format::segment_name(header.id)), dir.join(format::spare_name(header.id)));
+        let mut create = || {
+            let refused = |source| failure("create", &path, source);
+            let file = env.storage.open(&unnamed, Access::New).map_err(refused)?;
+            write_header(&*file, header, options.durability).map_err(refused)?;
+            let mut segment = OpenSegment::empty(env, header, options, file, path.clone(), 0);
+            let mut moved = 0;
+            loop {
+                let (count, end) = segment.room(frames.iter().map(|(frame, ..)| &**frame));
+                if count == 0 {
+                    break;
+                }
+                segment.reserve(end)?;
+                segment.write(frames.drain(..count), group, ahead)?;
+                moved += count;
+            }
+            segment.file.sync_all().map_err(refused)?;
+            env.storage.rename(&unnamed, &path).map_err(refused)?;
+            sync_name(env, dir).map_err(refused)?;
+            Ok((segment, moved))
+        };
+        create().inspect_err(|_| {
+            // As in `create`, under whichever name.
+            let _ = env.storage.remove(&unnamed);
+            let _ = env.storage.remove(&path);
+        })
+    }
+
+    fn empty(
+        env: &Env,
+        header: &SegmentHeader,
+        options: WalOptions,
+        file: Arc<dyn StorageFile>,
+        path: PathBuf,
+        written: u64,
+    ) -> OpenSegment {
         let end = SEGMENT_HEADER as u64;
-        Ok(OpenSegment {
+        OpenSegment {
             id: header.id,
             epoch: header.epoch,
             path,
@@ -115,7 +166,7 @@ impl OpenSegment {
             totals: Totals::none(header.base),
             schemas: HashSet::new(),
             canaries: env.canaries,
-        })
+        }
     }
 
     pub(super) fn id(&self) -> SegmentId {
@@ -369,18 +420,39 @@ fn begin(
     durability: Durability,
     is_new: bool,
 ) -> io::Result<()> {
+    match is_new {
+        true => write_header(file, header, durability).and_then(|()| file.sync_all())?,
+        // Nothing else of the file changes, so this takes no journal commit.
+        false => {
+            let block = header_block(header);
+            be_direct(file, durability)?;
+            file.write_durable_at(&mut [IoSlice::new(block.as_slice())], 0)?;
+        }
+    }
+    sync_name(env, dir)
+}
+
+fn write_header(file: &dyn StorageFile, header: &SegmentHeader, durability: Durability) -> io::Result<()> {
+    let block = header_block(header);
+    be_direct(file, durability)?;
+    file.write_at(&mut [IoSlice::new(block.as_slice())], 0)
+}
+
+fn header_block(header: &SegmentHeader) -> AlignedBuf {
     let mut block = AlignedBuf::of_blocks(SEGMENT_HEADER);
     block.extend(&header.encode());
+    block
+}
+
+fn be_direct(file: &dyn StorageFile, durability: Durability) -> io::Result<()> {
     match file.set_direct(durability == Durability::Sync) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        result => result?,
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        result => result,
     }
-    let mut block = [IoSlice::new(block.as_slice())];
-    match is_new {
-        true => file.write_at(&mut block, 0).and_then(|()| file.sync_all())?,
-        // Nothing else of the file changes, so this takes no journal commit.
-        false => file.write_durable_at(&mut block, 0)?,
-    }
+}
+
+/// Makes the names in the directory durable.
+fn sync_name(env: &Env, dir: &Path) -> io::Result<()> {
     match env.canaries.has(Canary::ForgetDirectorySync) {
         true => Ok(()),
         false => env.storage.sync_dir(dir),

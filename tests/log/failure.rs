@@ -283,6 +283,44 @@ fn frames_of_an_interval_survive_a_failed_sync_in_memory() {
 }
 
 #[test]
+fn frames_of_an_interval_survive_a_killed_process_while_they_move_on_from_a_failed_segment() {
+    // What fails besides the sync of the segment that they leave: nothing, or something of the one that they go to.
+    let others = [None, Some(Call::Create), Some(Call::Write), Some(Call::Sync), Some(Call::SyncDir)];
+    for other in others {
+        let (env, state) = faulty();
+        let dir = tempfile::tempdir().unwrap();
+        let interval = Durability::Interval(Duration::from_millis(5));
+        let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
+        append(&wal, 1..=10);
+        wait_until("the first sync", || wal.durable() == Lsn::new(10));
+        let gate = state.gate.lock().unwrap();
+        append(&wal, 11..=15);
+        state.fail(Call::Sync, EIO, 1);
+        match other {
+            Some(Call::Sync) => state.fail(Call::Sync, EIO, 1),
+            // The first one pads the segment that fails.
+            Some(Call::Write) => state.fail_after(1, Call::Write, EIO, 1),
+            Some(call) => state.fail(call, EIO, 1),
+            None => {}
+        }
+        state.copy_before_each_call(dir.path());
+        drop(gate);
+        wait_until("a sync after the failed ones", || wal.durable() == Lsn::new(15));
+        let copies = state.take_copies();
+        assert!(copies.len() > 5, "{other:?}: {} copies", copies.len());
+        for (at, copy) in copies.iter().enumerate() {
+            let (after, recovery) = open(copy.path());
+            assert_eq!(
+                (recovery.last, &recovery.damage[..]),
+                (Lsn::new(15), &[][..]),
+                "{other:?}, call {at}"
+            );
+            assert_holds(&after, 1..=15);
+        }
+    }
+}
+
+#[test]
 fn a_failed_read_is_an_error_and_can_be_repeated() {
     let (env, state) = faulty();
     let dir = tempfile::tempdir().unwrap();

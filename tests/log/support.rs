@@ -182,6 +182,8 @@ pub(crate) struct State {
     journal: Mutex<Vec<(Call, PathBuf)>>,
     /// Which calls of the journal failed.
     failures: Mutex<Vec<(usize, PathBuf)>>,
+    /// Which directory is copied before each call, and its copies.
+    copied: Mutex<Option<(PathBuf, Vec<tempfile::TempDir>)>>,
 }
 
 #[derive(Debug)]
@@ -222,7 +224,20 @@ impl State {
         self.failures.lock().unwrap().clone()
     }
 
+    /// Keeps what a killed process would leave of this directory, from now on before each call.
+    pub(crate) fn copy_before_each_call(&self, dir: &Path) {
+        *self.copied.lock().unwrap() = Some((dir.to_owned(), Vec::new()));
+    }
+
+    /// The copies.
+    pub(crate) fn take_copies(&self) -> Vec<tempfile::TempDir> {
+        self.copied.lock().unwrap().take().map(|(_, copies)| copies).unwrap_or_default()
+    }
+
     fn call(&self, call: Call, path: &Path) -> Result<()> {
+        if let Some((dir, copies)) = &mut *self.copied.lock().unwrap() {
+            copies.push(copy(dir));
+        }
         *self.counts.lock().unwrap().entry(call).or_default() += 1;
         let mut journal = self.journal.lock().unwrap();
         journal.push((call, path.to_owned()));
