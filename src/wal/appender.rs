@@ -5,7 +5,8 @@
 //!
 //! After a failed write or sync the segment is left as it is, for ever \[I8\]. What was not yet
 //! promised goes to a new segment under the same numbers; that segment's header says which frame
-//! came before it, and so voids what the failed one may hold of them \[I12\].
+//! came before it, and so voids what the failed one may hold of them \[I12\]. Frames of which the callers have their answer,
+//! as with an interval, are in it before it has its name: a process that is killed meanwhile leaves them in the one or the other.
 //! `docs/internals/recovery.md` has the argument.
 
 use std::{collections::VecDeque, time::Duration};
@@ -34,6 +35,8 @@ pub(super) struct Appender {
     unsynced: VecDeque<Pending>,
     /// Frames that an interval's callers were told of and that no segment holds after a failure.
     retained: VecDeque<Pending>,
+    /// Why no segment holds them.
+    retained_for: Option<AppendError>,
     last_sync: Duration,
     /// Memory for the next group.
     group: AlignedBuf,
@@ -56,6 +59,7 @@ impl Appender {
             next_segment,
             unsynced: VecDeque::new(),
             retained: VecDeque::new(),
+            retained_for: None,
             last_sync: env.clock.monotonic(),
             group: AlignedBuf::of_blocks(0),
             ahead: Ahead::new(env.storage.works_side_by_side()),
@@ -262,7 +266,10 @@ impl Appender {
                 Some(caller) => {
                     let _ = caller.send(Err(error.clone()));
                 }
-                None => self.retained.push_back(pending),
+                None => {
+                    self.retained.push_back(pending);
+                    self.retained_for = Some(error.clone());
+                }
             }
         }
         // An interval without success is not to be tried again at once.
@@ -288,10 +295,16 @@ impl Appender {
     /// Seals the open segment and begins a new one.
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), AppendError> {
         self.settle(shared, |appender| appender.seal(shared, false));
-        match (shared.poisoned(), &self.open) {
-            (Some(reason), _) => Err(AppendError::Poisoned { dir: shared.dir.clone(), reason }),
-            (None, Some(_)) => Ok(()),
-            (None, None) => {
+        if self.has_retained() {
+            // The header of a segment without them would void them where they are.
+            self.append(shared, VecDeque::new());
+        }
+        let retained_for = self.retained_for.clone().filter(|_| self.has_retained());
+        match (shared.poisoned(), &self.open, retained_for) {
+            (Some(reason), ..) => Err(AppendError::Poisoned { dir: shared.dir.clone(), reason }),
+            (None, Some(_), _) => Ok(()),
+            (None, None, Some(error)) => Err(error),
+            (None, None, None) => {
                 let segment = self.create(shared)?;
                 self.open = Some(segment);
                 Ok(())

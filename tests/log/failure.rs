@@ -306,17 +306,47 @@ fn frames_of_an_interval_survive_a_killed_process_while_they_move_on_from_a_fail
         state.copy_before_each_call(dir.path());
         drop(gate);
         wait_until("a sync after the failed ones", || wal.durable() == Lsn::new(15));
-        let copies = state.take_copies();
-        assert!(copies.len() > 5, "{other:?}: {} copies", copies.len());
-        for (at, copy) in copies.iter().enumerate() {
-            let (after, recovery) = open(copy.path());
-            assert_eq!(
-                (recovery.last, &recovery.damage[..]),
-                (Lsn::new(15), &[][..]),
-                "{other:?}, call {at}"
-            );
-            assert_holds(&after, 1..=15);
-        }
+        assert_each_copy_holds(&state, 15, &format!("{other:?}"));
+    }
+}
+
+#[test]
+fn a_new_segment_that_a_reclaim_wants_does_not_void_the_frames_of_an_interval_that_no_other_holds() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let interval = Durability::Interval(Duration::from_millis(200));
+    let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
+    append(&wal, 1..=10);
+    wait_until("the first sync", || wal.durable() == Lsn::new(10));
+    let gate = state.gate.lock().unwrap();
+    append(&wal, 11..=15);
+    state.fail(Call::Sync, EIO, 1);
+    state.fail(Call::Create, EIO, u64::MAX);
+    let created = state.count(Call::Create);
+    drop(gate);
+    wait_until("a segment that cannot be created", || state.count(Call::Create) > created);
+    let refused = wal.reclaim(Lsn::new(10), 1).unwrap_err();
+    assert!(refused.to_string().contains("cannot create"), "{refused}");
+    state.heal();
+    // Before the reclaim's turn the frames are tried once more, in vain.
+    state.fail(Call::Create, EIO, 1);
+    state.copy_before_each_call(dir.path());
+    wal.reclaim(Lsn::new(10), 1).unwrap();
+    wait_until("a sync after the failed one", || wal.durable() == Lsn::new(15));
+    assert_each_copy_holds(&state, 15, "reclaim");
+}
+
+/// Every frame up to this one, but for settled ones, is in what a killed process would have left before each call.
+fn assert_each_copy_holds(state: &State, last: u64, context: &str) {
+    let copies = state.take_copies();
+    assert!(copies.len() > 5, "{context}: {} copies", copies.len());
+    for (at, copy) in copies.iter().enumerate() {
+        let (after, recovery) = open(copy.path());
+        let found = (recovery.last, &recovery.damage[..]);
+        assert_eq!(found, (Lsn::new(last), &[][..]), "{context}, call {at}");
+        let first = recovery.first.map_or(0, Lsn::get);
+        assert!((1..=11).contains(&first), "{context}, call {at}: {first}");
+        assert_holds(&after, first as i64..=last as i64);
     }
 }
 

@@ -10,6 +10,7 @@ waits longest, no more may be missing than was counted.
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 
@@ -46,12 +47,13 @@ def kill_somewhere(trial: Trial, victim: Victim, moment: float) -> None:
         victim.command("close")
         victim.wait_for("closing")
         time.sleep(delay * 0.02)
-        if not victim.is_running:
-            # It was quicker; then it has closed as it should.
-            victim.wait()
-            trial.count("closed before the kill")
-            return
-        trial.count("kills while closing")
+        # Up to the kill it may be quicker; then it has closed as it should.
+        status = victim.kill()
+        if status not in (0, -signal.SIGKILL):
+            raise AssertionError(f"victim {victim.life.number} ended with {status}; {victim.complaints()}")
+        for figure in ("kills", "kills while closing") if status else ("closed before the kill",):
+            trial.count(figure)
+        return
     else:
         victim.wait_for("open")
         if moment >= 0.3 and victim.options.producers:
