@@ -105,12 +105,12 @@ impl OpenSegment {
     /// Creates a segment with frames that callers rely on already, as far as they fit, and says how many those are. It has its
     /// name only once they are in it and durable: until then the segment that failed holds them, and its header would void
     /// them there \[I12\]. Whatever fails, and wherever the process ends, they are in the one or the other.
-    pub(super) fn create_with<'a>(
+    pub(super) fn create_with(
         env: &Env,
         dir: &Path,
         header: &SegmentHeader,
         options: WalOptions,
-        mut frames: Vec<(&'a mut PreparedFrame, Lsn, i64)>,
+        mut frames: Vec<(&mut PreparedFrame, Lsn, i64)>,
         (group, ahead): (&mut AlignedBuf, &mut Ahead),
     ) -> Result<(OpenSegment, usize), AppendError> {
         let (path, unnamed) =
