@@ -1,7 +1,12 @@
 //! What a failing disk does to appends: no promise is broken, nothing is written or synced again on
 //! a file that failed.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering::SeqCst,
+    time::Duration,
+};
 
 use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
@@ -259,15 +264,21 @@ fn fail_and_crash(call: Call, errno: i32, times: u64, after: i64) {
     assert_eq!(after.append(frame(1, 1)).wait().unwrap().lsn, recovery.last.next());
 }
 
+/// A log that is synced every so many milliseconds, and was after its first ten frames.
+fn open_with_ten_synced(env: &Env, dir: &Path, millis: u64) -> Wal {
+    let interval = Durability::Interval(Duration::from_millis(millis));
+    let (wal, _) = open_with(env, dir, options(interval), 0);
+    append(&wal, 1..=10);
+    wait_until("the first sync", || wal.durable() == Lsn::new(10));
+    wal
+}
+
 #[test]
 fn frames_of_an_interval_survive_a_failed_sync_in_memory() {
     for (errno, times) in [(EIO, 1), (ENOSPC, 4)] {
         let (env, state) = faulty();
         let dir = tempfile::tempdir().unwrap();
-        let interval = Durability::Interval(Duration::from_millis(5));
-        let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
-        append(&wal, 1..=10);
-        wait_until("the first sync", || wal.durable() == Lsn::new(10));
+        let wal = open_with_ten_synced(&env, dir.path(), 5);
         let gate = state.gate.lock().unwrap();
         append(&wal, 11..=11);
         state.fail(Call::Sync, errno, times);
@@ -289,10 +300,7 @@ fn frames_of_an_interval_survive_a_killed_process_while_they_move_on_from_a_fail
     for other in others {
         let (env, state) = faulty();
         let dir = tempfile::tempdir().unwrap();
-        let interval = Durability::Interval(Duration::from_millis(5));
-        let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
-        append(&wal, 1..=10);
-        wait_until("the first sync", || wal.durable() == Lsn::new(10));
+        let wal = open_with_ten_synced(&env, dir.path(), 5);
         let gate = state.gate.lock().unwrap();
         append(&wal, 11..=15);
         state.fail(Call::Sync, EIO, 1);
@@ -314,10 +322,7 @@ fn frames_of_an_interval_survive_a_killed_process_while_they_move_on_from_a_fail
 fn a_new_segment_that_a_reclaim_wants_does_not_void_the_frames_of_an_interval_that_no_other_holds() {
     let (env, state) = faulty();
     let dir = tempfile::tempdir().unwrap();
-    let interval = Durability::Interval(Duration::from_millis(200));
-    let (wal, _) = open_with(&env, dir.path(), options(interval), 0);
-    append(&wal, 1..=10);
-    wait_until("the first sync", || wal.durable() == Lsn::new(10));
+    let wal = open_with_ten_synced(&env, dir.path(), 200);
     let gate = state.gate.lock().unwrap();
     append(&wal, 11..=15);
     state.fail(Call::Sync, EIO, 1);
