@@ -35,8 +35,6 @@ pub(super) struct Appender {
     unsynced: VecDeque<Pending>,
     /// Frames that an interval's callers were told of and that no segment holds after a failure.
     retained: VecDeque<Pending>,
-    /// Why no segment holds them.
-    retained_for: Option<AppendError>,
     last_sync: Duration,
     /// Memory for the next group.
     group: AlignedBuf,
@@ -59,7 +57,6 @@ impl Appender {
             next_segment,
             unsynced: VecDeque::new(),
             retained: VecDeque::new(),
-            retained_for: None,
             last_sync: env.clock.monotonic(),
             group: AlignedBuf::of_blocks(0),
             ahead: Ahead::new(env.storage.works_side_by_side()),
@@ -83,13 +80,14 @@ impl Appender {
         waiting.then_some(self.last_sync + interval)
     }
 
-    /// Writes frames, and what an earlier failure left, until all are promised or refused.
-    pub(super) fn append(&mut self, shared: &Shared, frames: VecDeque<Pending>) {
+    /// Writes frames, and what an earlier failure left, until all are promised or refused. Whoever waits for one of them has heard
+    /// of it by then, of an error too.
+    pub(super) fn append(&mut self, shared: &Shared, frames: VecDeque<Pending>) -> Result<(), AppendError> {
         let mut group = std::mem::take(&mut self.retained);
         group.extend(frames);
         if let Some(reason) = shared.poisoned() {
             let error = AppendError::Poisoned { dir: shared.dir.clone(), reason };
-            return self.refuse(shared, group, &error);
+            return Err(self.refuse(shared, group, error));
         }
         let mut first_failure = None;
         while !group.is_empty() {
@@ -99,19 +97,20 @@ impl Appender {
                     if let Some(first) = first_failure.filter(|_| !error.is_out_of_space()) {
                         poison(shared, &first);
                     }
-                    return self.refuse(shared, group, &error);
+                    return Err(self.refuse(shared, group, error));
                 }
                 Err(Failure::Segment(error)) => {
                     self.abandon(&mut group);
                     // [I8] Once more, in a new segment.
                     if let Some(first) = &first_failure {
                         poison(shared, first);
-                        return self.refuse(shared, group, &error);
+                        return Err(self.refuse(shared, group, error));
                     }
                     first_failure = Some(error);
                 }
             }
         }
+        Ok(())
     }
 
     /// Writes as many frames as the open segment takes and promises them.
@@ -154,7 +153,7 @@ impl Appender {
         self.unsynced.extend(group.drain(..count));
     }
 
-    /// Takes the frames at the front of the group, of which the callers have their answer, to a new segment.
+    /// Takes the frames at the front of the group, of which the callers have their answer, to a new segment, where they are durable.
     fn move_on(&mut self, shared: &Shared, group: &mut VecDeque<Pending>) -> Result<(), AppendError> {
         let header = self.next_header(shared);
         let relied_on = group.iter_mut().take_while(|pending| pending.caller.is_none());
@@ -165,6 +164,8 @@ impl Appender {
         enter(shared, &segment, header.base);
         self.open = Some(segment);
         self.written(group, count);
+        self.last_sync = shared.env.clock.monotonic();
+        self.publish(shared);
         Ok(())
     }
 
@@ -260,20 +261,18 @@ impl Appender {
 
     /// Gives those who wait the error. Frames whose callers have their answer stay in memory for the
     /// next attempt; they are at most what one segment holds.
-    fn refuse(&mut self, shared: &Shared, group: VecDeque<Pending>, error: &AppendError) {
+    fn refuse(&mut self, shared: &Shared, group: VecDeque<Pending>, error: AppendError) -> AppendError {
         for mut pending in group {
             match pending.caller.take() {
                 Some(caller) => {
                     let _ = caller.send(Err(error.clone()));
                 }
-                None => {
-                    self.retained.push_back(pending);
-                    self.retained_for = Some(error.clone());
-                }
+                None => self.retained.push_back(pending),
             }
         }
         // An interval without success is not to be tried again at once.
         self.last_sync = shared.env.clock.monotonic();
+        error
     }
 
     /// Syncs or seals outside an append; what a failure leaves over is appended anew.
@@ -283,7 +282,7 @@ impl Appender {
             tracing::warn!(error = crate::error::chain(&error), "a segment is left as it is after a failure");
             let mut group = VecDeque::new();
             self.abandon(&mut group);
-            self.append(shared, group);
+            let _ = self.append(shared, group);
         }
     }
 
@@ -297,14 +296,12 @@ impl Appender {
         self.settle(shared, |appender| appender.seal(shared, false));
         if self.has_retained() {
             // The header of a segment without them would void them where they are.
-            self.append(shared, VecDeque::new());
+            self.append(shared, VecDeque::new())?;
         }
-        let retained_for = self.retained_for.clone().filter(|_| self.has_retained());
-        match (shared.poisoned(), &self.open, retained_for) {
-            (Some(reason), ..) => Err(AppendError::Poisoned { dir: shared.dir.clone(), reason }),
-            (None, Some(_), _) => Ok(()),
-            (None, None, Some(error)) => Err(error),
-            (None, None, None) => {
+        match (shared.poisoned(), &self.open) {
+            (Some(reason), _) => Err(AppendError::Poisoned { dir: shared.dir.clone(), reason }),
+            (None, Some(_)) => Ok(()),
+            (None, None) => {
                 let segment = self.create(shared)?;
                 self.open = Some(segment);
                 Ok(())
@@ -316,7 +313,7 @@ impl Appender {
     pub(super) fn close(&mut self, shared: &Shared) {
         self.settle(shared, |appender| appender.seal(shared, true));
         if self.has_retained() {
-            self.append(shared, VecDeque::new());
+            let _ = self.append(shared, VecDeque::new());
             self.settle(shared, |appender| appender.seal(shared, true));
         }
         self.ahead = Ahead::new(false);

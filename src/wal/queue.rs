@@ -314,7 +314,7 @@ impl Shared {
     fn turn(&self, appender: &mut Appender) {
         let frames = std::mem::take(&mut self.queue().frames);
         if !frames.is_empty() || appender.has_retained() {
-            appender.append(self, frames);
+            let _ = appender.append(self, frames);
         }
         let mut sync_due = appender.sync_due(self);
         if sync_due.is_some_and(|due| due <= self.env.clock.monotonic()) {

@@ -104,7 +104,7 @@ impl OpenSegment {
 
     /// Creates a segment with frames that callers rely on already, as far as they fit, and says how many those are. It has its
     /// name only once they are in it and durable: until then the segment that failed holds them, and its header would void
-    /// them there \[I12\]. Whatever fails, and wherever the process ends, they are in the one or the other.
+    /// them there \[I12\]. Whatever fails, and wherever the process ends, these are in the one or the other.
     pub(super) fn create_with(
         env: &Env,
         dir: &Path,
@@ -130,7 +130,7 @@ impl OpenSegment {
                 segment.write(frames.drain(..count), group, ahead)?;
                 moved += count;
             }
-            segment.file.sync_all().map_err(refused)?;
+            segment.sync()?;
             env.storage.rename(&unnamed, &path).map_err(refused)?;
             sync_name(env, dir).map_err(refused)?;
             Ok((segment, moved))

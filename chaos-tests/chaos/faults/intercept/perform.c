@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -63,6 +64,9 @@ static ssize_t write_part(const struct request *request, const struct seccomp_no
     return done;
 }
 
+/* Whether the process waits for an answer: one that was killed meanwhile has no memory and no files, which is nobody's fault. */
+static int still_waits(uint64_t id) { return !ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id); }
+
 /* Does the part of the operation that the rule lets happen. */
 ssize_t perform(const struct request *request, const struct seccomp_notif *notice, const struct rule *rule) {
     if (!rule->bytes)
@@ -101,7 +105,7 @@ ssize_t perform(const struct request *request, const struct seccomp_notif *notic
     default:
         break;
     }
-    if (done < 0)
+    if (done < 0 && still_waits(request->id))
         add(&control->trouble);
     return done;
 }
