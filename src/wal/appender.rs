@@ -157,9 +157,10 @@ impl Appender {
     fn move_on(&mut self, shared: &Shared, group: &mut VecDeque<Pending>) -> Result<(), AppendError> {
         let header = self.next_header(shared);
         let relied_on = group.iter_mut().take_while(|pending| pending.caller.is_none());
-        let frames = numbered(shared, relied_on, self.next_lsn).collect();
+        let frames: Vec<_> = numbered(shared, relied_on, self.next_lsn).collect();
+        let count = frames.len();
         let memory = (&mut self.group, &mut self.ahead);
-        let (segment, count) =
+        let segment =
             OpenSegment::create_with(&shared.env, &shared.dir, &header, shared.options, frames, memory)?;
         enter(shared, &segment, header.base);
         self.open = Some(segment);
@@ -209,7 +210,7 @@ impl Appender {
         if let Some(entry) = shared.index().segments.last_mut() {
             shared.written(entry.bytes, sealed.bytes);
             entry.bytes = sealed.bytes;
-            entry.is_recyclable = sealed.is_recyclable;
+            entry.is_recyclable = sealed.is_recyclable && sealed.bytes == shared.options.segment_bytes;
         }
         self.open = None;
         Ok(())

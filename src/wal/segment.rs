@@ -102,9 +102,10 @@ impl OpenSegment {
         Ok(OpenSegment::empty(env, header, options, file, path, written))
     }
 
-    /// Creates a segment with frames that callers rely on already, as far as they fit, and says how many those are. It has its
-    /// name only once they are in it and durable: until then the segment that failed holds them, and its header would void
-    /// them there \[I12\]. Whatever fails, and wherever the process ends, these are in the one or the other.
+    /// Creates a segment with frames that callers rely on already. It has its name only once they are in it and durable:
+    /// until then the segment that failed holds them, and its header would void them there \[I12\]. Whatever fails, and
+    /// wherever the process ends, these are in the one or the other. It is longer than others where a schema that stood before
+    /// them in the failed one, and has to stand here again, takes the last of the room.
     pub(super) fn create_with(
         env: &Env,
         dir: &Path,
@@ -112,28 +113,28 @@ impl OpenSegment {
         options: WalOptions,
         mut frames: Vec<(&mut PreparedFrame, Lsn, i64)>,
         (group, ahead): (&mut AlignedBuf, &mut Ahead),
-    ) -> Result<(OpenSegment, usize), AppendError> {
+    ) -> Result<OpenSegment, AppendError> {
         let (path, unnamed) =
             (dir.join(format::segment_name(header.id)), dir.join(format::spare_name(header.id)));
+        let mut schemas = HashSet::new();
+        let end = frames.iter().fold(SEGMENT_HEADER as u64, |end, (frame, ..)| {
+            Place::of(end, frame, schemas.insert(frame.schema.fingerprint)).end
+        });
+        let options = WalOptions { segment_bytes: options.segment_bytes.max(bytes_up_to(end)), ..options };
         let mut create = || {
             let refused = |source| failure("create", &path, source);
             let file = env.storage.open(&unnamed, Access::New).map_err(refused)?;
             write_header(&*file, header, options.durability).map_err(refused)?;
             let mut segment = OpenSegment::empty(env, header, options, file, path.clone(), 0);
-            let mut moved = 0;
-            loop {
+            while !frames.is_empty() {
                 let (count, end) = segment.room(frames.iter().map(|(frame, ..)| &**frame));
-                if count == 0 {
-                    break;
-                }
                 segment.reserve(end)?;
                 segment.write(frames.drain(..count), group, ahead)?;
-                moved += count;
             }
             segment.sync()?;
             env.storage.rename(&unnamed, &path).map_err(refused)?;
             sync_name(env, dir).map_err(refused)?;
-            Ok((segment, moved))
+            Ok(segment)
         };
         create().inspect_err(|_| {
             // As in `create`, under whichever name.
@@ -188,8 +189,7 @@ impl OpenSegment {
 
     /// The bytes of a segment that holds this frame and nothing else.
     pub(super) fn bytes_needed(frame: &PreparedFrame) -> u64 {
-        let place = Place::of(SEGMENT_HEADER as u64, frame, true);
-        block_end(place.end) + FOOTER as u64
+        bytes_up_to(Place::of(SEGMENT_HEADER as u64, frame, true).end)
     }
 
     /// How many of the frames fit, with the footer behind them, and make a group; and where they would end.
@@ -201,7 +201,7 @@ impl OpenSegment {
                 && !new_schemas.contains(&frame.schema.fingerprint);
             let place = Place::of(end, frame, is_new);
             let is_full = end - self.end >= GROUP_BYTES_MAX;
-            if is_full || block_end(place.end) + FOOTER as u64 > self.segment_bytes {
+            if is_full || bytes_up_to(place.end) > self.segment_bytes {
                 break;
             }
             new_schemas.insert(frame.schema.fingerprint);
@@ -408,6 +408,11 @@ impl OpenSegment {
         seal().map_err(|source| failure("seal", &self.path, source))?;
         Ok(Sealed { bytes, is_recyclable })
     }
+}
+
+/// The bytes of a segment whose last frame ends there, with its footer.
+fn bytes_up_to(end: u64) -> u64 {
+    block_end(end) + FOOTER as u64
 }
 
 /// Makes the header of a new segment, and its name, durable. Durable writes are direct ones from now on, if the file

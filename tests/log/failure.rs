@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arrow_array::RecordBatch;
 use arrow_zerobus_sdk_wrapper::{
     error::{Coded, ErrorCode},
     io::Env,
@@ -316,6 +317,52 @@ fn frames_of_an_interval_survive_a_killed_process_while_they_move_on_from_a_fail
         wait_until("a sync after the failed ones", || wal.durable() == Lsn::new(15));
         assert_each_copy_holds(&state, 15, &format!("{other:?}"));
     }
+}
+
+#[test]
+fn frames_of_an_interval_move_on_together_even_if_their_schemas_no_longer_fit_beside_them() {
+    let (env, state) = faulty();
+    let dir = tempfile::tempdir().unwrap();
+    let interval = Durability::Interval(Duration::from_millis(5));
+    let (wal, _) = open_with(&env, dir.path(), WalOptions { spare_segments: 1, ..options(interval) }, 0);
+    // 14 and 15 blocks. The header, one block with the schemas and small frames of both, and the footer fill the segment.
+    let kinds = |bytes: [usize; 2]| {
+        let [a, b] = bytes.map(|bytes| blob(7, bytes));
+        [a.clone(), of(vec![("other", b.column(0).clone())])]
+    };
+    let send = |batches: &[RecordBatch]| {
+        for batch in batches {
+            wal.append(PreparedFrame::new(batch).unwrap()).wait().unwrap();
+        }
+    };
+    let (small, large) = (kinds([10, 10]), kinds([55_000, 60_000]));
+    send(&small);
+    wait_until("the first sync", || wal.durable() == Lsn::new(2));
+    let gate = state.gate.lock().unwrap();
+    send(&large);
+    assert_eq!(segments(dir.path()).len(), 1);
+    state.fail(Call::Sync, EIO, 1);
+    state.copy_before_each_call(dir.path());
+    drop(gate);
+    wait_until("a sync after the failed one", || wal.durable() == Lsn::new(4));
+    let batches = [small, large].concat();
+    for (at, copy) in state.take_copies().iter().enumerate() {
+        let (after, recovery) = open(copy.path());
+        assert_eq!((recovery.last, recovery.damage), (Lsn::new(4), vec![]), "call {at}");
+        assert!(read_all(&mut after.reader(Lsn::FIRST)).0.into_values().eq(batches.clone()), "call {at}");
+    }
+    let paths = segments(dir.path());
+    assert_eq!(paths.len(), 2);
+    assert!(paths[1].metadata().unwrap().len() > SEGMENT_BYTES, "they would have fitted");
+    // It takes no more frames, and does not become a spare, whose length all know.
+    send(&kinds([10, 10]));
+    assert_eq!(segments(dir.path()).len(), 3);
+    wait_until("the next sync", || wal.durable() == Lsn::new(6));
+    wal.reclaim(Lsn::new(4), 0).unwrap();
+    assert_eq!(segments(dir.path()).len(), 1);
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let spares: Vec<_> = names.filter(|name| name.to_string_lossy().contains("spare")).collect();
+    assert_eq!(spares.len(), 0, "{spares:?}");
 }
 
 #[test]
