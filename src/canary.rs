@@ -23,12 +23,14 @@ pub enum Canary {
     TrustStoreFlush,
     /// The mark of the ledger is written before the ledger is synced.
     MarkBeforeLedger,
+    /// A new segment voids the frames of a failed one before it holds them itself.
+    VoidBeforeMoved,
 }
 
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 8] = [
+    pub const ALL: [Canary; 9] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SyncAgainAfterFailure,
         Canary::CutAtFirstBadChecksum,
@@ -37,6 +39,7 @@ impl Canary {
         Canary::ForgetDirectorySync,
         Canary::TrustStoreFlush,
         Canary::MarkBeforeLedger,
+        Canary::VoidBeforeMoved,
     ];
 }
 

@@ -54,6 +54,10 @@ CANARIES: dict[str, Canary] = {
         ("power-cut-ext4", "power-cut-xfs"),
         why="the two are written within a millisecond, and a ledger that is behind costs duplicates only",
     ),
+    "VoidBeforeMoved": Canary(
+        ("call-sync-eio",),
+        why="the kill has to come between two calls of the system, behind a sync that has failed",
+    ),
     "TrustStoreFlush": Canary(("power-cut-ext4", "power-cut-xfs"), why="a lost ledger costs duplicates only"),
 }
 

@@ -21,6 +21,7 @@ use super::{
     segment::OpenSegment,
 };
 use crate::{
+    canary::Canary,
     io::Env,
     types::{Lsn, SegmentId},
 };
@@ -117,7 +118,7 @@ impl Appender {
     fn write(&mut self, shared: &Shared, group: &mut VecDeque<Pending>) -> Result<(), Failure> {
         let segment = match &mut self.open {
             Some(segment) => segment,
-            None if group.front().is_some_and(|first| first.caller.is_none()) => {
+            None if has_relied_on(shared, group) => {
                 return self.move_on(shared, group).map_err(Failure::Untouched);
             }
             None => {
@@ -323,6 +324,12 @@ impl Appender {
             tracing::error!(%log, frames, "frames that were stored without a sync are lost: the disk takes no more");
         }
     }
+}
+
+/// Whether the group begins with frames of which the callers have their answer.
+fn has_relied_on(shared: &Shared, group: &VecDeque<Pending>) -> bool {
+    let has_answer = group.front().is_some_and(|first| first.caller.is_none());
+    has_answer && !shared.env.canaries.has(Canary::VoidBeforeMoved)
 }
 
 /// From now on the segment is one of the log.

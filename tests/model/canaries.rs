@@ -3,7 +3,7 @@
 
 use arrow_zerobus_sdk_wrapper::canary::Canary;
 
-use crate::{oracle::Check, order, swarm};
+use crate::{every_operation, oracle::Check, order, swarm};
 
 /// More seeds than this and a bug counts as not found.
 const SEEDS_MAX: u64 = 600;
@@ -91,4 +91,12 @@ fn the_model_finds_a_mark_that_is_written_before_the_ledger_is_durable() {
 #[test]
 fn the_order_shows_a_mark_that_is_written_before_the_ledger_is_durable() {
     finds(Canary::MarkBeforeLedger, in_the_order, &["R6"]);
+}
+
+#[test]
+fn a_kill_after_a_failure_finds_a_segment_that_voids_frames_before_it_holds_them() {
+    let broken = every_operation::of_an_interval(Some(Canary::VoidBeforeMoved)).unwrap_err();
+    println!("{broken}");
+    assert!(broken.contains("R1") && broken.contains("before the kill"), "{broken}");
+    every_operation::of_an_interval(None).unwrap();
 }

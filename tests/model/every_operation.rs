@@ -1,4 +1,4 @@
-//! A crash or a failure at every single operation of scripted scenarios, and a second one at every operation of the
+//! A crash, a kill or a failure at every single operation of scripted scenarios, and a second one at every operation of the
 //! recovery that follows.
 
 use std::sync::{
@@ -8,6 +8,7 @@ use std::sync::{
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::{
+    canary::Canary,
     io::sim::{EIO, ENOSPC, Planned},
     wal::{Durability, WalOptions},
 };
@@ -82,8 +83,9 @@ struct Scenario {
 const LATER_MAX: u64 = 12;
 
 /// What goes wrong, and whether it stays wrong.
-const KINDS: [(Planned, bool); 5] = [
+const KINDS: [(Planned, bool); 6] = [
     (Planned::Cut, false),
+    (Planned::Kill, false),
     (Planned::Error(EIO), false),
     (Planned::Error(EIO), true),
     (Planned::Error(ENOSPC), false),
@@ -107,19 +109,22 @@ struct Reached {
     recovered: u64,
 }
 
-fn play(scenario: Scenario, point: Point) -> Check<Reached> {
+fn play(scenario: Scenario, canary: Option<Canary>, point: Point) -> Check<Reached> {
     let options = WalOptions {
         segment_bytes: SEGMENT_BYTES,
         durability: scenario.durability,
         spare_segments: (point.at % 3) as usize,
     };
     let seed = point.at ^ point.second.map_or(0, |(_, later)| later << 32);
-    let mut site = Site::new(seed, options, None);
+    let mut site = Site::new(seed, options, canary);
     site.world.disk().faults(|faults| {
-        faults.at(point.at..=if point.for_ever { u64::MAX } else { point.at }, point.planned);
+        // The first plan for an operation counts.
         if let Some((planned, later)) = point.second {
             faults.at(point.at + later..=point.at + later, planned);
+            // So that a failure is no excuse for what is gone after a kill.
+            faults.failed_syncs_arrive = planned == Planned::Kill;
         }
+        faults.at(point.at..=if point.for_ever { u64::MAX } else { point.at }, point.planned);
     });
     let mut recovered = None;
     for token in ["open"].into_iter().chain(scenario.script.split_whitespace()) {
@@ -167,13 +172,25 @@ fn act(site: &mut Site, token: &str) -> Check {
     }
 }
 
-/// Every point of a scenario; returns how many there were. The long way has a second fault after every kind of
-/// first one, the short way after a cut.
-fn exhaust(scenario: Scenario, is_long: bool) -> Result<u64, (Point, String)> {
+/// What goes wrong after the first fault. The long way has everything after everything. The short way has kills only where
+/// callers are answered before the sync: elsewhere a cut leaves everything that a kill can.
+fn seconds(scenario: Scenario, first: Planned, is_long: bool) -> Vec<Planned> {
+    let is_weak = scenario.durability != Durability::Sync;
+    match first {
+        _ if is_long => vec![Planned::Cut, Planned::Kill, Planned::Error(EIO)],
+        Planned::Cut | Planned::Kill if is_weak => vec![Planned::Cut, Planned::Kill, Planned::Error(EIO)],
+        Planned::Cut => vec![Planned::Cut, Planned::Error(EIO)],
+        Planned::Error(_) if is_weak => vec![Planned::Kill],
+        Planned::Kill | Planned::Error(_) => vec![],
+    }
+}
+
+/// Every point of a scenario; returns how many there were.
+fn exhaust(scenario: Scenario, canary: Option<Canary>, is_long: bool) -> Result<u64, (Point, String)> {
     let mut points = 0;
     let mut at_point = |point: Point| {
         points += 1;
-        let played = std::panic::catch_unwind(|| play(scenario, point));
+        let played = std::panic::catch_unwind(|| play(scenario, canary, point));
         played.unwrap_or_else(|_| Err("R13: a panic".to_owned())).map_err(|broken| (point, broken))
     };
     for (planned, for_ever) in KINDS {
@@ -183,11 +200,10 @@ fn exhaust(scenario: Scenario, is_long: bool) -> Result<u64, (Point, String)> {
                 break;
             }
             let later_max = match planned {
-                Planned::Cut => reached.recovered - at,
-                Planned::Error(_) if is_long => LATER_MAX,
-                Planned::Error(_) => 0,
+                Planned::Cut | Planned::Kill => reached.recovered - at,
+                Planned::Error(_) => LATER_MAX,
             };
-            for second in [Planned::Cut, Planned::Error(EIO)] {
+            for second in seconds(scenario, planned, is_long) {
                 for later in 1..=later_max {
                     at_point(Point { planned, for_ever, at, second: Some((second, later)) })?;
                 }
@@ -197,11 +213,19 @@ fn exhaust(scenario: Scenario, is_long: bool) -> Result<u64, (Point, String)> {
     Ok(points)
 }
 
+fn weak((name, script): (&'static str, Script)) -> Scenario {
+    Scenario { name, script, durability: Durability::Interval(INTERVAL) }
+}
+
+/// What a planted bug breaks in a few appends whose interval does not pass.
+pub(crate) fn of_an_interval(canary: Option<Canary>) -> Check<u64> {
+    exhaust(weak(WEAK[1]), canary, false).map_err(|(point, broken)| format!("{point:?}: {broken}"))
+}
+
 #[test]
 fn a_fault_at_any_operation_and_another_in_the_recovery_break_no_promise() {
     let sync = SYNC.map(|(name, script)| Scenario { name, script, durability: Durability::Sync });
-    let interval = Durability::Interval(INTERVAL);
-    let weak = WEAK.map(|(name, script)| Scenario { name, script, durability: interval });
+    let weak = WEAK.map(weak);
     let scenarios: Vec<Scenario> = sync.into_iter().chain(weak).collect();
     assert_eq!(scenarios.len(), 40);
     let is_long = std::env::var_os("SIM_LONG").is_some();
@@ -211,7 +235,7 @@ fn a_fault_at_any_operation_and_another_in_the_recovery_break_no_promise() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match exhaust(*scenario, is_long) {
+                    match exhaust(*scenario, None, is_long) {
                         Ok(count) => {
                             points.fetch_add(count, Ordering::Relaxed);
                         }

@@ -60,7 +60,7 @@ fn a_long_frame_is_whole_or_was_not_promised_after_any_fault_while_it_is_written
             let promised = append(&wal, &batches);
             refused += batches.len() - promised.len();
             match planned {
-                Planned::Cut => {
+                Planned::Cut | Planned::Kill => {
                     cut += 1;
                     world.crash();
                 }

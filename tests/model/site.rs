@@ -90,6 +90,8 @@ pub(crate) struct Site {
     old_ledgers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The ledger was lost, put back or overwritten since the last opening.
     is_forged: bool,
+    /// Failures that the disk had shown when the process was opened that was killed last.
+    errors_before_the_killed: u64,
     /// Segments were sealed when the last process ended, so that their ends are known.
     ended_cleanly: bool,
     damaged_since_opening: u32,
@@ -118,6 +120,7 @@ impl Site {
             epoch: None,
             old_ledgers: Vec::new(),
             is_forged: false,
+            errors_before_the_killed: 0,
             ended_cleanly: false,
             damaged_since_opening: 0,
             slow: None,
@@ -179,7 +182,7 @@ impl Site {
                 return Ok(());
             }
             if self.world.disk().is_off() {
-                self.world.crash();
+                self.end()?;
             }
             if attempt + 1 == OPENINGS_MAX {
                 self.world.disk().heal();
@@ -246,6 +249,12 @@ impl Site {
             return Err(format!("R10: the log's epoch was {:?} and is {epoch}", self.epoch));
         }
         self.epoch = Some(epoch);
+        let mut failed_syncs_arrive = false;
+        self.world.disk().faults(|faults| failed_syncs_arrive = faults.failed_syncs_arrive);
+        if !failed_syncs_arrive && self.world.disk().counts().errors() > self.errors_before_the_killed {
+            // A sync that failed may have taken what only the page cache had.
+            self.oracle.outlived.clear();
+        }
         // What is read now is compared; that reads can fail is another matter.
         let mut read_errors = 0;
         self.world.disk().faults(|faults| read_errors = std::mem::take(&mut faults.read_errors));
@@ -319,6 +328,7 @@ impl Site {
         self.say(|| "cut".to_owned());
         self.world.crash();
         self.process = None;
+        self.oracle.outlived.clear();
         self.check_rules_of_the_disk()
     }
 
@@ -327,16 +337,24 @@ impl Site {
         self.observe()?;
         self.say(|| "kill".to_owned());
         self.world.kill();
-        self.process = None;
+        if let Some(process) = self.process.take() {
+            self.oracle.killed();
+            self.errors_before_the_killed = process.errors_before;
+        }
         self.check_rules_of_the_disk()
     }
 
-    /// If a planned cut has come: ends what lived, and lets the power come back.
+    /// If a planned cut or kill has come: ends what lived, and lets the power come back.
     pub(crate) fn after_the_cut(&mut self) -> Check<bool> {
         if !self.world.disk().is_off() {
             return Ok(false);
         }
-        self.cut().map(|()| true)
+        self.end().map(|()| true)
+    }
+
+    /// Ends what lived as the plan wants it.
+    fn end(&mut self) -> Check {
+        if self.world.disk().is_killed() { self.kill() } else { self.cut() }
     }
 
     fn check_rules_of_the_disk(&self) -> Check {
@@ -664,9 +682,7 @@ impl Site {
     /// Everything heals; everything must drain, and the disk must go to nearly nothing.
     pub(crate) fn finish(&mut self) -> Check {
         self.world.disk().heal();
-        if self.world.disk().is_off() {
-            self.cut()?;
-        }
+        self.after_the_cut()?;
         // An interval's last frames become durable at the end of a process, a poisoned log is opened again.
         self.close()?;
         self.open()?;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     directory::InodeNumber,
-    faults::{FaultCounts, Faults, OperationKind, Verdict},
+    faults::{End, FaultCounts, Faults, OperationKind, Verdict},
     handle::{SimFile, SimLock},
     state::{Lock, State, gone},
     trace::Operation,
@@ -51,7 +51,7 @@ impl Disk {
     /// Every process dies; what they wrote lives on in the page cache.
     pub fn kill(&self) {
         let mut state = self.state();
-        if !state.is_powered {
+        if state.ended == Some(End::PowerCut) {
             state.crash();
         } else {
             state.counts.kills += 1;
@@ -60,9 +60,15 @@ impl Disk {
         self.changed.notify_all();
     }
 
-    /// Whether a planned cut has taken the power; until [`Disk::crash`] everything fails.
+    /// Whether a planned cut has taken the power, or a planned kill every process; until [`Disk::crash`] or [`Disk::kill`]
+    /// everything fails.
     pub fn is_off(&self) -> bool {
-        !self.state().is_powered
+        self.state().ended.is_some()
+    }
+
+    /// Whether it was a kill.
+    pub fn is_killed(&self) -> bool {
+        self.state().ended == Some(End::Kill)
     }
 
     /// Changes what is going to go wrong.
@@ -213,7 +219,7 @@ impl Disk {
     /// The state, for something that changes nothing.
     pub(super) fn look(&self, generation: u64) -> Result<MutexGuard<'_, State>> {
         let state = self.state();
-        if state.generation == generation && state.is_powered { Ok(state) } else { Err(gone()) }
+        if state.generation == generation && state.ended.is_none() { Ok(state) } else { Err(gone()) }
     }
 
     /// Does an operation, after the gate and after the faults have had their say.
@@ -230,7 +236,7 @@ impl Disk {
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
-            if state.generation != generation || !state.is_powered {
+            if state.generation != generation || state.ended.is_some() {
                 return Err(gone());
             }
         }
@@ -238,12 +244,12 @@ impl Disk {
         operation.number = state.operations;
         let State { faults, rng, .. } = &mut *state;
         let verdict = faults.verdict(operation.number, operation.kind, rng);
-        if verdict == Verdict::Cut {
+        if let Verdict::End(end) = verdict {
             // Before it, or after it and before anybody knows.
             if rng.coin() {
                 let _ = apply(&mut state, Verdict::Proceed);
             }
-            state.is_powered = false;
+            state.ended = Some(end);
             self.changed.notify_all();
             return Err(gone());
         }
@@ -263,7 +269,7 @@ pub(super) fn named(kind: OperationKind, path: &Path, file: InodeNumber) -> Oper
 fn whole(verdict: Verdict) -> Result<()> {
     match verdict {
         Verdict::Fail(errno) => Err(Error::from_raw_os_error(errno)),
-        Verdict::Proceed | Verdict::Cut => Ok(()),
+        Verdict::Proceed | Verdict::End(_) => Ok(()),
     }
 }
 

@@ -56,15 +56,24 @@ impl OperationKind {
 pub enum Planned {
     /// The power goes: during the operation, or just after it and before anybody knows.
     Cut,
+    /// Every process dies: before the operation, or just after it.
+    Kill,
     /// It fails with this number of the operating system.
     Error(i32),
+}
+
+/// How processes end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    PowerCut,
+    Kill,
 }
 
 /// What the disk does to an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Proceed,
-    Cut,
+    End(End),
     Fail(i32),
 }
 
@@ -87,6 +96,8 @@ pub struct Faults {
     pub refuses_allocate: bool,
     /// Syncs say that they worked and do nothing.
     pub lying_syncs: bool,
+    /// Syncs that fail do all the same what they were to do: only their answer is wrong.
+    pub failed_syncs_arrive: bool,
     /// The bytes that the file system has.
     pub capacity_bytes: Option<u64>,
     /// The files that the file system can have.
@@ -112,7 +123,8 @@ impl Faults {
         use OperationKind::{Allocate, Sync, Write, WriteDurable};
         if let Some((_, planned)) = self.plans.iter().find(|(range, _)| range.contains(&operation)) {
             match planned {
-                Planned::Cut => return Verdict::Cut,
+                Planned::Cut => return Verdict::End(End::PowerCut),
+                Planned::Kill => return Verdict::End(End::Kill),
                 // Only what takes space meets a full disk.
                 Planned::Error(ENOSPC) if !kind.takes_space() => {}
                 Planned::Error(errno) => return Verdict::Fail(*errno),

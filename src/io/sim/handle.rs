@@ -88,7 +88,7 @@ impl SimFile {
         self.operate(OperationKind::Sync, 0, 0, |state, verdict| {
             let result = match verdict {
                 Verdict::Fail(errno) => Err(Error::from_raw_os_error(errno)),
-                Verdict::Proceed | Verdict::Cut => Ok(()),
+                Verdict::Proceed | Verdict::End(_) => Ok(()),
             };
             state.sync_written(self.number, None, result)
         })
@@ -160,14 +160,14 @@ impl StorageFile for SimFile {
         }
         self.operate(OperationKind::Allocate, offset, length, |state, verdict| match verdict {
             Verdict::Fail(errno) => Err(Error::from_raw_os_error(errno)),
-            Verdict::Proceed | Verdict::Cut => state.allocate(self.number, offset, length),
+            Verdict::Proceed | Verdict::End(_) => state.allocate(self.number, offset, length),
         })
     }
 
     fn set_len(&self, length: u64) -> Result<()> {
         self.operate(OperationKind::SetLength, length, 0, |state, verdict| match verdict {
             Verdict::Fail(errno) => Err(Error::from_raw_os_error(errno)),
-            Verdict::Proceed | Verdict::Cut => {
+            Verdict::Proceed | Verdict::End(_) => {
                 state.inode(self.number)?.set_length(length);
                 Ok(())
             }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     directory::{Directory, InodeNumber},
-    faults::{EIO, ENOSPC, FaultCounts, Faults, OperationKind, Verdict},
+    faults::{EIO, ENOSPC, End, FaultCounts, Faults, OperationKind, Verdict},
     inode::Inode,
     rng::SplitMix,
     trace::Operation,
@@ -33,7 +33,8 @@ pub(super) struct State {
     pub(super) rng: SplitMix,
     /// Counts the crashes and kills: handles of an earlier one are dead.
     pub(super) generation: u64,
-    pub(super) is_powered: bool,
+    /// How a plan has ended the processes that have not been replaced yet.
+    pub(super) ended: Option<End>,
     pub(super) inodes: BTreeMap<InodeNumber, Inode>,
     next_inode: InodeNumber,
     pub(super) directories: BTreeMap<PathBuf, Directory>,
@@ -61,7 +62,7 @@ impl State {
         State {
             rng: SplitMix::new(seed),
             generation: 0,
-            is_powered: true,
+            ended: None,
             inodes: BTreeMap::new(),
             next_inode: 1,
             directories: BTreeMap::from([(PathBuf::from("/"), Directory::default())]),
@@ -207,19 +208,18 @@ impl State {
     ) -> Result<()> {
         let lies = self.faults.lying_syncs;
         match is_written {
-            Err(error) => {
+            Err(_) if !self.faults.failed_syncs_arrive => {
                 let mut rng = self.rng.clone();
                 self.inode(file)?.fail_sync(&mut rng);
                 self.rng = rng;
-                return Err(error);
             }
             Ok(()) if lies => self.counts.lies += 1,
-            Ok(()) => match range {
+            Ok(()) | Err(_) => match range {
                 Some((offset, length)) => self.inode(file)?.sync_range(offset, length),
                 None => self.inode(file)?.sync(),
             },
         }
-        Ok(())
+        is_written
     }
 
     pub(super) fn allocate(&mut self, file: InodeNumber, offset: u64, length: u64) -> Result<()> {
@@ -273,7 +273,7 @@ impl State {
     /// Every process dies.
     pub(super) fn restart(&mut self) {
         self.generation += 1;
-        self.is_powered = true;
+        self.ended = None;
         self.gate_is_closed = false;
         self.locks.clear();
         self.inodes.values_mut().for_each(|inode| {

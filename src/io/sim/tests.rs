@@ -112,6 +112,22 @@ fn after_a_failed_sync_the_next_one_says_ok_and_the_cache_shows_what_the_platter
 }
 
 #[test]
+fn a_failed_sync_that_arrives_leaves_nothing_to_lose() {
+    for seed in 0..50 {
+        let (disk, storage) = disk(seed);
+        let file = new_file(&storage);
+        write(&file, &[1; 2 * BLOCK], 0);
+        let next = disk.operations() + 1;
+        disk.faults(|faults| {
+            faults.at(next..=next, Planned::Error(EIO));
+            faults.failed_syncs_arrive = true;
+        });
+        assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(EIO));
+        assert_eq!(read_after_crash(&disk), [1; 2 * BLOCK]);
+    }
+}
+
+#[test]
 fn a_lying_sync_does_nothing() {
     let kept = (0..100).filter(|seed| {
         let (disk, storage) = disk(*seed);
@@ -236,6 +252,28 @@ fn a_killed_process_leaves_its_writes_in_the_page_cache() {
     assert_eq!(read(&file), b"cached");
     file.sync_data().unwrap();
     assert_eq!(read_after_crash(&disk), b"cached");
+}
+
+#[test]
+fn a_planned_kill_ends_every_process_at_that_operation_and_leaves_the_page_cache() {
+    let mut lengths = BTreeSet::new();
+    for seed in 0..50 {
+        let (disk, storage) = disk(seed);
+        let file = new_file(&storage);
+        write(&file, b"one", 0);
+        let next = disk.operations() + 1;
+        disk.faults(|faults| faults.at(next..=next, Planned::Kill));
+        assert!(file.write_at(&mut [IoSlice::new(b"two")], 3).is_err());
+        assert!(disk.is_off() && disk.is_killed());
+        assert!(file.sync_data().is_err(), "it is dead");
+        disk.kill();
+        assert!(!disk.is_off() && !disk.is_killed());
+        let bytes = read(&disk.storage().open(Path::new(FILE), Access::Read).unwrap());
+        assert!(b"onetwo".starts_with(&bytes), "{bytes:?}");
+        lengths.insert(bytes.len());
+        assert_eq!((disk.counts().kills, disk.counts().cuts), (1, 0));
+    }
+    assert_eq!(lengths, BTreeSet::from([3, 6]), "before the operation, and behind it");
 }
 
 #[test]
