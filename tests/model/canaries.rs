@@ -3,13 +3,17 @@
 
 use arrow_zerobus_sdk_wrapper::canary::Canary;
 
-use crate::{every_operation, oracle::Check, order, swarm};
+use crate::{oracle::Check, order, swarm};
 
 /// More seeds than this and a bug counts as not found.
 const SEEDS_MAX: u64 = 600;
 
 fn in_the_model(seed: u64, canary: Option<Canary>) -> Check {
     swarm::run(seed, canary, false).map(|_| ())
+}
+
+fn in_the_model_without_cuts(seed: u64, canary: Option<Canary>) -> Check {
+    swarm::run_without_cuts(seed, canary, false).map(|_| ())
 }
 
 fn in_the_order(seed: u64, canary: Option<Canary>) -> Check {
@@ -94,9 +98,6 @@ fn the_order_shows_a_mark_that_is_written_before_the_ledger_is_durable() {
 }
 
 #[test]
-fn a_kill_after_a_failure_finds_a_segment_that_voids_frames_before_it_holds_them() {
-    let broken = every_operation::of_an_interval(Some(Canary::VoidBeforeMoved)).unwrap_err();
-    println!("{broken}");
-    assert!(broken.contains("R1") && broken.contains("before the kill"), "{broken}");
-    every_operation::of_an_interval(None).unwrap();
+fn the_model_finds_a_segment_that_voids_frames_before_it_holds_them() {
+    finds(Canary::VoidBeforeMoved, in_the_model_without_cuts, &["R1"]);
 }

@@ -8,7 +8,6 @@ use std::sync::{
 use std::time::Duration;
 
 use arrow_zerobus_sdk_wrapper::{
-    canary::Canary,
     io::sim::{EIO, ENOSPC, Planned},
     wal::{Durability, WalOptions},
 };
@@ -109,14 +108,14 @@ struct Reached {
     recovered: u64,
 }
 
-fn play(scenario: Scenario, canary: Option<Canary>, point: Point) -> Check<Reached> {
+fn play(scenario: Scenario, point: Point) -> Check<Reached> {
     let options = WalOptions {
         segment_bytes: SEGMENT_BYTES,
         durability: scenario.durability,
         spare_segments: (point.at % 3) as usize,
     };
     let seed = point.at ^ point.second.map_or(0, |(_, later)| later << 32);
-    let mut site = Site::new(seed, options, canary);
+    let mut site = Site::new(seed, options, None);
     site.world.disk().faults(|faults| {
         // The first plan for an operation counts.
         if let Some((planned, later)) = point.second {
@@ -186,11 +185,11 @@ fn seconds(scenario: Scenario, first: Planned, is_long: bool) -> Vec<Planned> {
 }
 
 /// Every point of a scenario; returns how many there were.
-fn exhaust(scenario: Scenario, canary: Option<Canary>, is_long: bool) -> Result<u64, (Point, String)> {
+fn exhaust(scenario: Scenario, is_long: bool) -> Result<u64, (Point, String)> {
     let mut points = 0;
     let mut at_point = |point: Point| {
         points += 1;
-        let played = std::panic::catch_unwind(|| play(scenario, canary, point));
+        let played = std::panic::catch_unwind(|| play(scenario, point));
         played.unwrap_or_else(|_| Err("R13: a panic".to_owned())).map_err(|broken| (point, broken))
     };
     for (planned, for_ever) in KINDS {
@@ -213,19 +212,11 @@ fn exhaust(scenario: Scenario, canary: Option<Canary>, is_long: bool) -> Result<
     Ok(points)
 }
 
-fn weak((name, script): (&'static str, Script)) -> Scenario {
-    Scenario { name, script, durability: Durability::Interval(INTERVAL) }
-}
-
-/// What a planted bug breaks in a few appends whose interval does not pass.
-pub(crate) fn of_an_interval(canary: Option<Canary>) -> Check<u64> {
-    exhaust(weak(WEAK[1]), canary, false).map_err(|(point, broken)| format!("{point:?}: {broken}"))
-}
-
 #[test]
 fn a_fault_at_any_operation_and_another_in_the_recovery_break_no_promise() {
     let sync = SYNC.map(|(name, script)| Scenario { name, script, durability: Durability::Sync });
-    let weak = WEAK.map(weak);
+    let interval = Durability::Interval(INTERVAL);
+    let weak = WEAK.map(|(name, script)| Scenario { name, script, durability: interval });
     let scenarios: Vec<Scenario> = sync.into_iter().chain(weak).collect();
     assert_eq!(scenarios.len(), 40);
     let is_long = std::env::var_os("SIM_LONG").is_some();
@@ -235,7 +226,7 @@ fn a_fault_at_any_operation_and_another_in_the_recovery_break_no_promise() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match exhaust(*scenario, None, is_long) {
+                    match exhaust(*scenario, is_long) {
                         Ok(count) => {
                             points.fetch_add(count, Ordering::Relaxed);
                         }

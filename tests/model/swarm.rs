@@ -36,6 +36,8 @@ struct Swarm {
     cuts: u16,
     planned_cuts: u16,
     kills: u16,
+    /// What comes in the place of a planned cut.
+    planned: Planned,
     closes: u16,
     damage: u16,
     forgeries: u16,
@@ -76,12 +78,32 @@ impl Swarm {
             cuts: 40 + sometimes(2, 200),
             planned_cuts: 60 + sometimes(2, 250),
             kills: sometimes(2, 150),
+            planned: Planned::Cut,
             closes: sometimes(2, 100),
             damage: sometimes(4, 120),
             forgeries: sometimes(6, 60),
             clock_jumps: sometimes(4, 100),
             weather: 50 + sometimes(2, 300),
             group_max: 1 + u64::from(sometimes(2, 8)),
+        }
+    }
+
+    /// The same for a machine that never goes down, and a log that answers before its syncs. Nothing is an excuse then for a
+    /// frame that is gone.
+    fn without_cuts(self) -> Swarm {
+        let durability = match self.options.durability {
+            Durability::Os => Durability::Os,
+            Durability::Sync | Durability::Interval(_) => Durability::Interval(INTERVAL),
+        };
+        Swarm {
+            options: WalOptions { durability, ..self.options },
+            faults: Faults { failed_syncs_arrive: true, lying_syncs: false, ..self.faults },
+            cuts: 0,
+            kills: self.cuts + self.kills,
+            planned: Planned::Kill,
+            damage: 0,
+            forgeries: 0,
+            ..self
         }
     }
 }
@@ -99,33 +121,45 @@ pub(crate) struct Summary {
 
 /// Runs one seed to its end.
 pub(crate) fn run(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
-    catch_unwind(AssertUnwindSafe(|| run_unguarded(seed, canary, prints))).unwrap_or_else(|panic| {
+    guarded(|| run_unguarded(seed, true, canary, prints))
+}
+
+/// Runs one seed without a cut.
+pub(crate) fn run_without_cuts(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
+    guarded(|| run_unguarded(seed, false, canary, prints))
+}
+
+fn guarded(run: impl FnOnce() -> Check<Summary>) -> Check<Summary> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(format!("R13: a panic: {}", text.unwrap_or_else(|| "of another kind".to_owned())))
     })
 }
 
-fn run_unguarded(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
+fn run_unguarded(seed: u64, has_cuts: bool, canary: Option<Canary>, prints: bool) -> Check<Summary> {
     let mut rng = SplitMix::new(seed);
     let swarm = Swarm::draw(&mut rng);
+    let swarm = if has_cuts { swarm } else { swarm.without_cuts() };
     let mut site = Site::new(seed, swarm.options, canary);
     site.prints = prints;
     if seed.is_multiple_of(3) {
         site.use_several_streams(seed);
     }
     site.say(|| format!("{swarm:?}"));
+    site.world.disk().faults(|faults| faults.failed_syncs_arrive = swarm.faults.failed_syncs_arrive);
     site.open()?;
     let mut is_stormy = false;
     for _ in 0..STEPS {
         if rng.per_mille(swarm.weather) {
             is_stormy = !is_stormy;
-            let faults = if is_stormy { swarm.faults.clone() } else { Faults::default() };
+            let calm = Faults { failed_syncs_arrive: swarm.faults.failed_syncs_arrive, ..Faults::default() };
+            let faults = if is_stormy { swarm.faults.clone() } else { calm };
             site.say(|| format!("faults: {is_stormy}"));
             site.oracle.disk_lies |= faults.lying_syncs;
             site.world.disk().faults(|current| *current = faults);
         }
         if rng.per_mille(swarm.planned_cuts) {
-            plan_cut(&mut site, &mut rng);
+            plan_end(&mut site, swarm.planned, &mut rng);
         }
         if rng.per_mille(swarm.clock_jumps) {
             let day = 24 * 3600 * 1_000_000_i64;
@@ -148,10 +182,10 @@ fn run_unguarded(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summa
     })
 }
 
-fn plan_cut(site: &mut Site, rng: &mut SplitMix) {
+fn plan_end(site: &mut Site, planned: Planned, rng: &mut SplitMix) {
     let at = site.world.disk().operations() + 1 + rng.below(12);
-    site.say(|| format!("a cut is planned at {at}"));
-    site.world.disk().faults(|faults| faults.at(at..=at, Planned::Cut));
+    site.say(|| format!("{planned:?} at {at}"));
+    site.world.disk().faults(|faults| faults.at(at..=at, planned));
 }
 
 fn step(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
@@ -210,7 +244,7 @@ fn between_lives(site: &mut Site, swarm: &Swarm, rng: &mut SplitMix) -> Check {
         }
     }
     if rng.per_mille(swarm.planned_cuts) {
-        plan_cut(site, rng);
+        plan_end(site, swarm.planned, rng);
     }
     Ok(())
 }
@@ -295,14 +329,24 @@ impl Watch {
 
 #[test]
 fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
+    let wanted = number("SIM_CRASHES").unwrap_or(CRASHES_DEFAULT);
+    run_all(&kept_seeds(), wanted, |seed, prints| run(seed, None, prints));
+}
+
+#[test]
+fn what_an_append_has_answered_for_outlives_every_process() {
+    let wanted = number("SIM_CRASHES").unwrap_or(CRASHES_DEFAULT) / 5;
+    run_all(&[], wanted, |seed, prints| run_without_cuts(seed, None, prints));
+}
+
+/// Runs these seeds and then others, until there were so many crashes; or the one seed that somebody wants to see.
+fn run_all(kept: &[u64], wanted: u64, run: impl Fn(u64, bool) -> Check<Summary> + Sync) {
     if let Some(seed) = number("SIM_SEED") {
         eprintln!("seed {seed}:");
-        let result = run(seed, None, true);
+        let result = run(seed, true);
         assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
         return;
     }
-    let wanted = number("SIM_CRASHES").unwrap_or(CRASHES_DEFAULT);
-    let kept = kept_seeds();
     let first = number("SIM_START").unwrap_or(1);
     let next = AtomicU64::new(0);
     let crashes = AtomicU64::new(0);
@@ -322,7 +366,7 @@ fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
                     let fresh = || first + index - kept.len() as u64;
                     let seed = kept.get(index as usize).copied().unwrap_or_else(fresh);
                     watch.begin(seed);
-                    let result = run(seed, None, false);
+                    let result = run(seed, false);
                     watch.end(seed);
                     let mut total = total.lock().unwrap();
                     match result {
