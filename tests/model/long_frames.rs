@@ -60,11 +60,11 @@ fn a_long_frame_is_whole_or_was_not_promised_after_any_fault_while_it_is_written
             let promised = append(&wal, &batches);
             refused += batches.len() - promised.len();
             match planned {
-                Planned::Cut | Planned::Kill => {
+                Planned::Cut => {
                     cut += 1;
                     world.crash();
                 }
-                Planned::Error(_) => world.kill(),
+                Planned::Kill | Planned::Error(_) => world.kill(),
             }
             world.disk().heal();
             let wal = open(&world);
