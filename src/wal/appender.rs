@@ -205,13 +205,13 @@ impl Appender {
 
     fn seal(&mut self, shared: &Shared, short: bool) -> Result<(), Failure> {
         let Some(segment) = &mut self.open else { return Ok(()) };
-        let sealed = segment.seal(short).map_err(Failure::Segment)?;
+        let bytes = segment.seal(short).map_err(Failure::Segment)?;
         self.last_sync = shared.env.clock.monotonic();
         self.publish(shared);
         if let Some(entry) = shared.index().segments.last_mut() {
-            shared.written(entry.bytes, sealed.bytes);
-            entry.bytes = sealed.bytes;
-            entry.is_recyclable = sealed.is_recyclable && sealed.bytes == shared.options.segment_bytes;
+            shared.written(entry.bytes, bytes);
+            entry.bytes = bytes;
+            entry.is_sealed = true;
         }
         self.open = None;
         Ok(())

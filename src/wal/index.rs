@@ -20,8 +20,8 @@ pub(super) struct Segment {
     /// What the segment counts for: its file if it is sealed; else header, frames, and what is torn behind
     /// them.
     pub(super) bytes: u64,
-    /// Whether its file can become another segment when it is settled.
-    pub(super) is_recyclable: bool,
+    /// Whether it ends in a footer that was found at the opening or written since.
+    pub(super) is_sealed: bool,
     /// Whether it holds batches whose schema only another segment has.
     pub(super) has_orphans: bool,
     /// Whether the number of the next frame is known from it. A file that was being created says nothing.
@@ -48,7 +48,7 @@ impl Segment {
             totals: Totals::none(base),
             end: header,
             bytes: header,
-            is_recyclable: false,
+            is_sealed: false,
             has_orphans: false,
             tells_lsns: true,
             damage: Vec::new(),

@@ -121,10 +121,7 @@ impl Wal {
             }
             recovery.last = recovery.last.max(known.highest).max(durable);
         }
-        let mut index = Index { segments: recovered.segments };
-        for segment in &mut index.segments {
-            segment.is_recyclable &= segment.bytes == segment_bytes;
-        }
+        let index = Index { segments: recovered.segments };
         let appender = Appender::new(env, recovery.last.next(), recovered.next_segment);
         let shared = Arc::new(Shared::new(env, dir.clone(), epoch, options, spares, index, appender));
         let thread = Builder::new()
@@ -303,16 +300,19 @@ impl Wal {
     }
 
     fn free(&self, segment: &Segment) -> io::Result<()> {
-        let Shared { env, spares, .. } = &**self.shared();
+        let Shared { env, spares, options, .. } = &**self.shared();
         let result = match segment {
             // In the place of its mark, if it has one.
             Segment { damage, is_marked, path, .. } if *is_marked || !damage.is_empty() => {
                 env.storage.rename(path, &format::set_aside_path(path))
             }
-            Segment { is_recyclable: true, id, path, .. } => match spares.put(env, *id, path) {
-                Ok(Put::Full) => env.storage.remove(path),
-                result => result.map(|_| ()),
-            },
+            // All spares have the same length.
+            Segment { is_sealed: true, bytes, id, path, .. } if *bytes == options.segment_bytes => {
+                match spares.put(env, *id, path) {
+                    Ok(Put::Full) => env.storage.remove(path),
+                    result => result.map(|_| ()),
+                }
+            }
             Segment { path, .. } => env.storage.remove(path),
         };
         match result {

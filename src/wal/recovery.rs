@@ -171,7 +171,7 @@ pub(super) fn recover_with(
                 totals: footer.totals,
                 end: footer.end,
                 bytes: file.length,
-                is_recyclable: true,
+                is_sealed: true,
                 ..Segment::empty(file.id, file.path.clone(), base)
             }),
             _ => {

@@ -65,15 +65,6 @@ pub(super) fn failure(action: &'static str, path: &Path, source: io::Error) -> A
     AppendError::Storage { action, path: path.to_owned(), source: Arc::new(source) }
 }
 
-/// A segment that is ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sealed {
-    /// The length of its file.
-    pub(super) bytes: u64,
-    /// Whether the file can become another segment.
-    pub(super) is_recyclable: bool,
-}
-
 impl OpenSegment {
     /// Makes a segment out of a spare file, or creates one; it and its name are durable before anything
     /// is promised in it.
@@ -381,32 +372,32 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Ends the segment with its footer and makes all of it durable. A file of full length keeps it, to be
-    /// recycled, unless it is to be made `short`.
-    pub(super) fn seal(&mut self, short: bool) -> Result<Sealed, AppendError> {
+    /// Ends the segment with its footer, makes all of it durable and says how long its file is. One of full length stays so,
+    /// to be recycled, unless it is to be made `short`.
+    pub(super) fn seal(&mut self, short: bool) -> Result<u64, AppendError> {
         if self.durable < self.end {
             // A footer vouches for the frames before it, so they are on the disk first.
             self.sync()?;
         }
-        let is_recyclable = !short && self.allocated == self.segment_bytes;
-        let offset = if is_recyclable { self.segment_bytes - FOOTER as u64 } else { self.end };
+        let stays = !short && self.allocated == self.segment_bytes;
+        let offset = if stays { self.segment_bytes - FOOTER as u64 } else { self.end };
         let footer =
             Footer { epoch: self.epoch, segment: self.id, offset, totals: self.totals, end: self.frames_end };
         let mut block = AlignedBuf::of_blocks(FOOTER);
         block.extend(&footer.encode());
         let bytes = offset + FOOTER as u64;
         let seal = || {
-            if !is_recyclable {
+            if !stays {
                 self.file.set_len(bytes)?;
             }
             self.file.write_durable_at(&mut [IoSlice::new(block.as_slice())], offset)?;
-            match is_recyclable && self.durability == Durability::Sync {
+            match stays && self.durability == Durability::Sync {
                 true => Ok(()),
                 false => self.file.sync_all(),
             }
         };
         seal().map_err(|source| failure("seal", &self.path, source))?;
-        Ok(Sealed { bytes, is_recyclable })
+        Ok(bytes)
     }
 }
 

@@ -116,12 +116,14 @@ fn play(scenario: Scenario, point: Point) -> Check<Reached> {
     };
     let seed = point.at ^ point.second.map_or(0, |(_, later)| later << 32);
     let mut site = Site::new(seed, options, None);
+    if point.second.is_some_and(|(planned, _)| planned == Planned::Kill) {
+        // So that a failure is no excuse for what is gone after the kill.
+        site.world.disk().let_failed_syncs_arrive();
+    }
     site.world.disk().faults(|faults| {
         // The first plan for an operation counts.
         if let Some((planned, later)) = point.second {
             faults.at(point.at + later..=point.at + later, planned);
-            // So that a failure is no excuse for what is gone after a kill.
-            faults.failed_syncs_arrive = planned == Planned::Kill;
         }
         faults.at(point.at..=if point.for_ever { u64::MAX } else { point.at }, point.planned);
     });

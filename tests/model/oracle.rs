@@ -33,9 +33,8 @@ pub(crate) struct Oracle {
     /// Batches are numbered in the order in which they are appended, from 1 on.
     pub(crate) batches: u64,
     pub(crate) fates: BTreeMap<u64, Fate>,
-    /// Frames that were stored, and the batches in them, when a process was killed: no power cut has come since that could
-    /// take those that were not promised.
-    pub(crate) outlived: BTreeMap<u64, u64>,
+    /// The last process was killed, and nothing has come since that could take what it had stored, promised or not.
+    pub(crate) outlives: bool,
     /// Which batch a frame is, from when on it must not be another one.
     pub(crate) contents: BTreeMap<u64, u64>,
     /// The last number that an append, or an opening, has told.
@@ -204,26 +203,17 @@ impl Oracle {
         }
     }
 
-    /// The process was killed: what the log has answered for is in it, synced or not.
-    pub(crate) fn killed(&mut self) {
-        self.outlived.clear();
-        for (batch, fate) in &self.fates {
-            if let Fate::Stored { lsn, .. } = fate {
-                self.outlived.insert(*lsn, *batch);
-            }
-        }
-    }
-
     /// The log was opened and read from `through` on: what was promised must be there, and nothing else than
     /// what was appended.
     pub(crate) fn reopened(&mut self, through: u64, last: u64, found: &BTreeMap<u64, u64>) -> Check {
         if !found.values().is_sorted_by(|earlier, later| earlier < later) {
             return Err(format!("R3: the frames do not come in the order of their appends: {found:?}"));
         }
-        for (lsn, batch) in std::mem::take(&mut self.outlived) {
-            let is_there = found.get(&lsn) == Some(&batch) || lsn <= through;
-            let is_excused = self.disk_lies || self.media_damage > 0 || self.ledger_forged;
-            if !is_there && !is_excused {
+        let is_excused = self.disk_lies || self.media_damage > 0 || self.ledger_forged;
+        let outlives = std::mem::take(&mut self.outlives) && !is_excused;
+        for (batch, fate) in self.fates.iter().filter(|_| outlives) {
+            let Fate::Stored { lsn, .. } = *fate else { continue };
+            if found.get(&lsn) != Some(batch) && lsn > through {
                 return Err(format!(
                     "R1: batch {batch} was stored as frame {lsn} before the kill and is gone; settled through {through}, \
                      the log ends with {last}"

@@ -1,6 +1,7 @@
-//! One log with its ledger in a simulated world, and the steps that a process, a power company and fate can take.
+//! One log with its ledger in a simulated world, and the steps that a process and a power company can take; `fate` has those
+//! that nobody takes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow_zerobus_sdk_wrapper::{
     canary::Canary,
@@ -20,6 +21,10 @@ use crate::{
     oracle::{Check, Fate, Oracle},
 };
 
+mod fate;
+
+pub(crate) use fate::{Damage, Forgery};
+
 pub(crate) const DIR: &str = "/logs/main.default.events/writer-000";
 /// Openings that fail in a row before the disk is healed.
 const OPENINGS_MAX: u32 = 4;
@@ -27,31 +32,6 @@ const OPENINGS_MAX: u32 = 4;
 const RANGES_MAX: usize = 60;
 /// What may lie about in a log that was drained, beside its newest segments.
 const REST_BYTES: u64 = 96 * 1024;
-
-/// How a file is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
-    Bit,
-    Burst,
-    Zeros,
-    Cut,
-    Gone,
-    /// The bodies of all batches from some place on, not their headers.
-    Bodies,
-}
-
-/// What becomes of the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Forgery {
-    Lost,
-    Old,
-    Ahead,
-    Garbage,
-    /// Its mark is lost.
-    Unmarked,
-    /// It and its mark are put back from a copy.
-    Backup,
-}
 
 /// The open log of the process that lives now.
 #[derive(Debug)]
@@ -249,12 +229,10 @@ impl Site {
             return Err(format!("R10: the log's epoch was {:?} and is {epoch}", self.epoch));
         }
         self.epoch = Some(epoch);
-        let mut failed_syncs_arrive = false;
-        self.world.disk().faults(|faults| failed_syncs_arrive = faults.failed_syncs_arrive);
-        if !failed_syncs_arrive && self.world.disk().counts().errors() > self.errors_before_the_killed {
-            // A sync that failed may have taken what only the page cache had.
-            self.oracle.outlived.clear();
-        }
+        let disk = self.world.disk();
+        // A sync that failed may have taken what only the page cache had.
+        self.oracle.outlives &=
+            disk.failed_syncs_arrive() || disk.counts().errors() == self.errors_before_the_killed;
         // What is read now is compared; that reads can fail is another matter.
         let mut read_errors = 0;
         self.world.disk().faults(|faults| read_errors = std::mem::take(&mut faults.read_errors));
@@ -328,7 +306,7 @@ impl Site {
         self.say(|| "cut".to_owned());
         self.world.crash();
         self.process = None;
-        self.oracle.outlived.clear();
+        self.oracle.outlives = false;
         self.check_rules_of_the_disk()
     }
 
@@ -338,7 +316,7 @@ impl Site {
         self.say(|| "kill".to_owned());
         self.world.kill();
         if let Some(process) = self.process.take() {
-            self.oracle.killed();
+            self.oracle.outlives = true;
             self.errors_before_the_killed = process.errors_before;
         }
         self.check_rules_of_the_disk()
@@ -575,108 +553,6 @@ impl Site {
         }
     }
 
-    // ---- What fate does.
-
-    fn segments(&self) -> Vec<PathBuf> {
-        let mut files = self.world.disk().files(Path::new(DIR));
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
-        files
-    }
-
-    /// Damages a segment while no process lives.
-    pub(crate) fn damage(&mut self, damage: Damage, rng: &mut SplitMix) -> Check {
-        let segments = self.segments();
-        let newest = segments.last().filter(|_| rng.coin());
-        let Some(path) = newest.or_else(|| rng.pick(&segments)) else { return Ok(()) };
-        let disk = self.world.disk();
-        let length = disk.platter(path).map_or(0, |bytes| bytes.len() as u64);
-        if self.process.is_some() || length == 0 {
-            return Ok(());
-        }
-        // Most of a segment is often empty; what is hit should not always be.
-        let reach = if rng.coin() { length } else { length.min(16 * 1024) };
-        let offset = rng.below(reach);
-        let (bit, seed) = (rng.below(8), rng.next_u64());
-        match damage {
-            Damage::Bit => disk.rot(path, offset, 1, |_, byte| byte ^ 1 << bit),
-            Damage::Burst => disk.rot(path, offset, 512, |at, byte| byte ^ (seed >> (at % 57)) as u8),
-            Damage::Zeros => disk.rot(path, offset, 4096, |_, _| 0),
-            Damage::Cut => disk.truncate(path, offset),
-            Damage::Gone => disk.erase(path),
-            Damage::Bodies => {
-                let places = bodies(&disk.platter(path).unwrap_or_default(), offset);
-                places.into_iter().try_for_each(|place| disk.rot(path, place, 1, |_, byte| byte ^ 1 << bit))
-            }
-        }
-        .map_err(|error| error.to_string())?;
-        self.say(|| format!("{damage:?} at {offset} of {}", path.display()));
-        self.oracle.media_damage += 1;
-        self.damaged_since_opening += 1;
-        let [before, last] = match self.oracle.last_groups {
-            // The last call has stored nothing, as far as anybody knows.
-            [before, last] if last > self.oracle.last => [0, before],
-            groups => groups,
-        };
-        let is_sync = self.options.durability == Durability::Sync;
-        let is_alone = self.damaged_since_opening == 1 && is_sync;
-        let from = match (damage, self.ended_cleanly) {
-            // A seal tells where a log ended.
-            (Damage::Bit | Damage::Bodies, true) if is_alone => return Ok(()),
-            // Of one that was not sealed, the last group may be damaged or torn. What is before it has frames
-            // behind it; and headers that are whole tell what was durable before them.
-            (Damage::Bit | Damage::Bodies, false) if is_alone => last,
-            // No longer than a block, so it reaches into two at most.
-            (Damage::Burst | Damage::Zeros, false) if is_alone => before,
-            _ => 0,
-        };
-        // The mark of the ledger knows what was durable when it was written.
-        self.oracle.tail_may_be_gone_from = Some(from.max(self.oracle.vouched + 1));
-        Ok(())
-    }
-
-    /// Puts another ledger in the place of ours while no process lives.
-    pub(crate) fn forge(&mut self, forgery: Forgery, rng: &mut SplitMix) -> Check {
-        let (Some(epoch), None) = (self.epoch, &self.process) else { return Ok(()) };
-        let disk = self.world.disk();
-        let path = SimPlace::file(Path::new(DIR));
-        if disk.platter(&path).is_none() {
-            return Ok(());
-        }
-        let mark = SimPlace::mark(Path::new(DIR));
-        let is_marked = disk.platter(&mark).is_some() && !self.oracle.disk_lies;
-        let forged = match forgery {
-            Forgery::Lost => disk.erase(&path),
-            Forgery::Garbage => disk.put(&path, &rng.next_u64().to_le_bytes().repeat(128)),
-            Forgery::Unmarked if disk.platter(&mark).is_some() => disk.erase(&mark),
-            Forgery::Old | Forgery::Backup if !self.old_ledgers.is_empty() => {
-                let at = rng.below(self.old_ledgers.len() as u64) as usize;
-                let (ledger, old_mark) = &self.old_ledgers[at];
-                match forgery {
-                    Forgery::Backup => disk.put(&path, ledger).and_then(|()| disk.put(&mark, old_mark)),
-                    _ => disk.put(&path, ledger),
-                }
-            }
-            Forgery::Ahead => {
-                let through = Lsn::new(self.oracle.last + rng.below(5));
-                let settled = Settled { through, rows_of_next: rng.below(2) as u32 };
-                disk.put(&path, &SimPlace::forge(epoch, &LedgerRecord { settled, ..self.oracle.progress }))
-            }
-            Forgery::Unmarked | Forgery::Old | Forgery::Backup => return Ok(()),
-        };
-        forged.map_err(|error| error.to_string())?;
-        self.say(|| format!("the ledger is {forgery:?}"));
-        self.is_forged |= forgery != Forgery::Unmarked;
-        match forgery {
-            // What vouched for the log is gone; and what was done to the ledger before passes now.
-            Forgery::Unmarked if self.is_forged => self.believe_the_forgery(),
-            Forgery::Unmarked => self.oracle.nothing_vouches(),
-            // Its mark tells what it said.
-            Forgery::Lost | Forgery::Old | Forgery::Garbage if is_marked => {}
-            _ => self.believe_the_forgery(),
-        }
-        Ok(())
-    }
-
     // ---- The end.
 
     /// Everything heals; everything must drain, and the disk must go to nearly nothing.
@@ -721,17 +597,4 @@ struct OpenedParts {
     recovery: Recovery,
     damage: Option<LedgerDamage>,
     mark_damage: Option<String>,
-}
-
-/// Where bodies of batches begin, from the first frame at or behind `offset` on.
-fn bodies(segment: &[u8], offset: u64) -> Vec<u64> {
-    const HEADER: usize = 80;
-    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| segment[at + i]));
-    let is_batch = |at: &usize| {
-        segment[*at..].starts_with(b"ZBfr\x02")
-            && number(at + 40) == *at as u64
-            && number(at + 32) == number(24)
-    };
-    let places = (offset.next_multiple_of(8) as usize..segment.len().saturating_sub(HEADER)).step_by(8);
-    places.filter(is_batch).map(|at| (at + HEADER) as u64).collect()
 }

@@ -97,7 +97,7 @@ impl Swarm {
         };
         Swarm {
             options: WalOptions { durability, ..self.options },
-            faults: Faults { failed_syncs_arrive: true, lying_syncs: false, ..self.faults },
+            faults: Faults { lying_syncs: false, ..self.faults },
             cuts: 0,
             kills: self.cuts + self.kills,
             planned: Planned::Kill,
@@ -121,15 +121,16 @@ pub(crate) struct Summary {
 
 /// Runs one seed to its end.
 pub(crate) fn run(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
-    guarded(|| run_unguarded(seed, true, canary, prints))
+    run_guarded(seed, true, canary, prints)
 }
 
 /// Runs one seed without a cut.
 pub(crate) fn run_without_cuts(seed: u64, canary: Option<Canary>, prints: bool) -> Check<Summary> {
-    guarded(|| run_unguarded(seed, false, canary, prints))
+    run_guarded(seed, false, canary, prints)
 }
 
-fn guarded(run: impl FnOnce() -> Check<Summary>) -> Check<Summary> {
+fn run_guarded(seed: u64, has_cuts: bool, canary: Option<Canary>, prints: bool) -> Check<Summary> {
+    let run = || run_unguarded(seed, has_cuts, canary, prints);
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(format!("R13: a panic: {}", text.unwrap_or_else(|| "of another kind".to_owned())))
@@ -146,14 +147,15 @@ fn run_unguarded(seed: u64, has_cuts: bool, canary: Option<Canary>, prints: bool
         site.use_several_streams(seed);
     }
     site.say(|| format!("{swarm:?}"));
-    site.world.disk().faults(|faults| faults.failed_syncs_arrive = swarm.faults.failed_syncs_arrive);
+    if !has_cuts {
+        site.world.disk().let_failed_syncs_arrive();
+    }
     site.open()?;
     let mut is_stormy = false;
     for _ in 0..STEPS {
         if rng.per_mille(swarm.weather) {
             is_stormy = !is_stormy;
-            let calm = Faults { failed_syncs_arrive: swarm.faults.failed_syncs_arrive, ..Faults::default() };
-            let faults = if is_stormy { swarm.faults.clone() } else { calm };
+            let faults = if is_stormy { swarm.faults.clone() } else { Faults::default() };
             site.say(|| format!("faults: {is_stormy}"));
             site.oracle.disk_lies |= faults.lying_syncs;
             site.world.disk().faults(|current| *current = faults);
@@ -330,23 +332,24 @@ impl Watch {
 #[test]
 fn whatever_happens_every_promise_is_kept_and_everything_drains_in_the_end() {
     let wanted = number("SIM_CRASHES").unwrap_or(CRASHES_DEFAULT);
-    run_all(&kept_seeds(), wanted, |seed, prints| run(seed, None, prints));
+    run_all(wanted, |seed, prints| run(seed, None, prints));
 }
 
 #[test]
 fn what_an_append_has_answered_for_outlives_every_process() {
     let wanted = number("SIM_CRASHES").unwrap_or(CRASHES_DEFAULT) / 5;
-    run_all(&[], wanted, |seed, prints| run_without_cuts(seed, None, prints));
+    run_all(wanted, |seed, prints| run_without_cuts(seed, None, prints));
 }
 
-/// Runs these seeds and then others, until there were so many crashes; or the one seed that somebody wants to see.
-fn run_all(kept: &[u64], wanted: u64, run: impl Fn(u64, bool) -> Check<Summary> + Sync) {
+/// Runs the kept seeds and then others, until there were so many crashes; or the one seed that somebody wants to see.
+fn run_all(wanted: u64, run: impl Fn(u64, bool) -> Check<Summary> + Sync) {
     if let Some(seed) = number("SIM_SEED") {
         eprintln!("seed {seed}:");
         let result = run(seed, true);
         assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
         return;
     }
+    let kept = kept_seeds();
     let first = number("SIM_START").unwrap_or(1);
     let next = AtomicU64::new(0);
     let crashes = AtomicU64::new(0);

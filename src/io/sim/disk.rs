@@ -76,6 +76,16 @@ impl Disk {
         change(&mut self.state().faults);
     }
 
+    /// From now on syncs that fail do all the same what they were to do, whatever heals: only their answer is wrong.
+    pub fn let_failed_syncs_arrive(&self) {
+        self.state().failed_syncs_arrive = true;
+    }
+
+    /// Whether they do.
+    pub fn failed_syncs_arrive(&self) -> bool {
+        self.state().failed_syncs_arrive
+    }
+
     /// From now on nothing goes wrong.
     pub fn heal(&self) {
         self.state().faults = Faults::default();

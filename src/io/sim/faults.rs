@@ -96,8 +96,6 @@ pub struct Faults {
     pub refuses_allocate: bool,
     /// Syncs say that they worked and do nothing.
     pub lying_syncs: bool,
-    /// Syncs that fail do all the same what they were to do: only their answer is wrong.
-    pub failed_syncs_arrive: bool,
     /// The bytes that the file system has.
     pub capacity_bytes: Option<u64>,
     /// The files that the file system can have.

@@ -16,7 +16,7 @@
 //! - At a cut, each sector of 512 bytes has what it had at its last sync or after any of the writes since, or zero
 //!   if it was written whole. Of a file's lengths, and of a directory's names, a prefix of the changes counts.
 //! - A sync that fails writes a part, forgets the rest, and says OK the next time. The page cache shows the rest
-//!   until it is dropped. With [`Faults::failed_syncs_arrive`] only the answer is wrong.
+//!   until it is dropped. With [`Disk::let_failed_syncs_arrive`] only the answer is wrong.
 //! - A durable write makes its own range durable and nothing else. A direct write is as volatile as any other.
 //! - Every contract of the real thing is kept: a direct write that is not aligned fails, a lock is held by one handle.
 //! - Nothing may be written to or synced on a file after one of the two has failed. The disk itself watches over

@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) directories: BTreeMap<PathBuf, Directory>,
     pub(super) locks: BTreeMap<PathBuf, Lock>,
     pub(super) faults: Faults,
+    /// Syncs that fail do all the same what they were to do: only their answer is wrong.
+    pub(super) failed_syncs_arrive: bool,
     pub(super) counts: FaultCounts,
     pub(super) operations: u64,
     pub(super) reads: u64,
@@ -68,6 +70,7 @@ impl State {
             directories: BTreeMap::from([(PathBuf::from("/"), Directory::default())]),
             locks: BTreeMap::new(),
             faults: Faults::default(),
+            failed_syncs_arrive: false,
             counts: FaultCounts::default(),
             operations: 0,
             reads: 0,
@@ -208,7 +211,7 @@ impl State {
     ) -> Result<()> {
         let lies = self.faults.lying_syncs;
         match is_written {
-            Err(_) if !self.faults.failed_syncs_arrive => {
+            Err(_) if !self.failed_syncs_arrive => {
                 let mut rng = self.rng.clone();
                 self.inode(file)?.fail_sync(&mut rng);
                 self.rng = rng;

@@ -118,10 +118,8 @@ fn a_failed_sync_that_arrives_leaves_nothing_to_lose() {
         let file = new_file(&storage);
         write(&file, &[1; 2 * BLOCK], 0);
         let next = disk.operations() + 1;
-        disk.faults(|faults| {
-            faults.at(next..=next, Planned::Error(EIO));
-            faults.failed_syncs_arrive = true;
-        });
+        disk.let_failed_syncs_arrive();
+        disk.faults(|faults| faults.at(next..=next, Planned::Error(EIO)));
         assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(EIO));
         assert_eq!(read_after_crash(&disk), [1; 2 * BLOCK]);
     }
