@@ -14,7 +14,7 @@ mod batches;
 mod checks;
 #[path = "../../../tests/model/oracle.rs"]
 mod oracle;
-#[path = "../../../tests/model/site.rs"]
+#[path = "../../../tests/model/site/mod.rs"]
 mod site;
 
 use std::time::Duration;
